@@ -1,0 +1,292 @@
+"""What is wrong, where, and what to do: one object, shown as text for people or as JSON for machines.
+
+A :class:`Problem` is all that any layer says about bad input. The layers that find problems never print and
+never decide how one looks; :func:`render_text` and :func:`render_json` are given the same objects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+SHOWN_AT_MOST = 20
+QUOTED_AT_MOST = 60
+LINE_SHOWN_AT_MOST = 140
+
+CODES: dict[str, str] = {
+    "PN101": "a file or directory of the declaration cannot be used",
+    "PN102": "a file is larger, deeper or longer than the limit",
+    "PN103": "a file is not UTF-8 text",
+    "PN104": "a character that is not allowed in a declaration",
+    "PN105": "text that is not YAML",
+    "PN106": "a part of YAML that a declaration does not use: anchors, aliases, merge keys, tags",
+    "PN107": "a key is given twice",
+    "PN108": "a file holds more than one document",
+    "PN109": "an unresolved merge conflict",
+    "PN110": "a file declares nothing",
+    "PN111": "a key that is not a name",
+    "PN112": "a value that goes over several lines",
+    "PN201": "a mapping, a list or a single value where another of them is wanted",
+    "PN202": "an unknown field",
+    "PN203": "a required field is missing",
+    "PN204": "a field without a value",
+    "PN205": "not a boolean",
+    "PN206": "not an integer",
+    "PN207": "a number out of its range",
+    "PN208": "not one of the possible values",
+    "PN209": "not a percentage, a duration, a range of VNIs or a date",
+    "PN210": "a name that breaks the rule for names",
+    "PN211": "an identifier that breaks the rule for identifiers",
+    "PN212": "not an address or an endpoint that hosts can use",
+    "PN213": "not a prefix in its canonical form",
+    "PN214": "a prefix that cannot be used",
+    "PN215": "not a domain that names can live in",
+    "PN216": "text that cannot be used",
+    "PN301": "a container is placed on a host that the fleet does not have",
+    "PN302": "containers cannot be spread as asked",
+    "PN303": "an application is declared twice",
+    "PN304": "a VNI is used by two networks",
+    "PN305": "a network is declared twice",
+    "PN306": "a project's name and its file's name differ",
+    "PN307": "a VNI outside the fleet's range",
+    "PN308": "an address is used by two hosts",
+    "PN309": "an endpoint is used by two hosts",
+    "PN310": "the mesh prefix has fewer addresses than there are hosts",
+    "PN311": "the mesh prefix contains an address of the underlay",
+    "PN312": "a network has fewer addresses than containers",
+    "PN313": "two services would use one port",
+    "PN314": "a DNS name would be too long",
+    "PN315": "fewer VNIs than networks",
+    "PN401": "an HDS application in a project with a private network",
+    "PN402": "a private network without accepted terms",
+    "PN403": "a private network on a project that was not empty",
+}
+"""Every code that a declaration can be refused with, with its title. Codes are never given a new meaning."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A stretch of a file. Lines and columns count from 1, columns in characters; the end is exclusive."""
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A second place that a problem is about, and what it has to do with it."""
+
+    place: Place
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the input.
+
+    ``message`` stands alone and names the value as seen; ``label`` is the text behind the caret; ``note`` says why
+    it matters; ``help`` is the corrected line or the command that remedies it.
+    """
+
+    code: str
+    message: str
+    place: Place | None = None
+    label: str = ""
+    note: str = ""
+    help: str = ""
+    related: tuple[Related, ...] = ()
+
+
+class DeclarationError(Exception):
+    """The declaration is refused. ``problems`` are sorted and unique; ``sources`` maps a path to its text."""
+
+    def __init__(self, problems: Iterable[Problem], sources: Mapping[str, str] | None = None) -> None:
+        self.problems = ordered(problems)
+        self.sources: Mapping[str, str] = sources or {}
+        super().__init__("; ".join(f"{problem.code}: {problem.message}" for problem in self.problems[:3]))
+
+
+def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The problems in the order of their places, each once."""
+    return tuple(sorted(dict.fromkeys(problems), key=_order))
+
+
+def _order(problem: Problem) -> tuple[object, ...]:
+    place = problem.place or Place("", 0, 0, 0, 0)
+    return (place.path, place.line, place.column, problem.code, problem.message)
+
+
+def visible(text: str) -> str:
+    """``text`` with everything that a terminal would not show as itself written as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible_character(character) for character in text)
+
+
+def _visible_character(character: str) -> str:
+    # Lone surrogates stand for bytes that were not UTF-8 (surrogateescape).
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if character.isprintable() and not unicodedata.combining(character):
+        return character
+    short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character)
+    if short is not None:
+        return short
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quoted(text: str) -> str:
+    """A value of the user in a message: in quotes, escaped, cut at 60 characters."""
+    if len(text) > QUOTED_AT_MOST:
+        text = text[:QUOTED_AT_MOST] + "…"
+    return f'"{visible(text)}"'
+
+
+def nearest(text: str, choices: Iterable[str]) -> str:
+    """``did you mean X? `` for the one choice that looks like ``text``, or an empty string."""
+    found = difflib.get_close_matches(text[:100], list(choices), n=1, cutoff=0.7)
+    return f"did you mean `{found[0]}`?" if found else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 host``, ``2 hosts``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def sentences(*parts: str) -> str:
+    """The parts that say something, as one text."""
+    return "; ".join(part for part in parts if part)
+
+
+def render_text(problems: Iterable[Problem], *, color: bool, sources: Mapping[str, str]) -> str:
+    """The problems for a person, at most 20, with the lines they are about; it ends with "No host was contacted."."""
+    every = ordered(problems)
+    paint = _paint if color else _plain
+    blocks = [_block(problem, sources, paint) for problem in every[:SHOWN_AT_MOST]]
+    if len(every) > SHOWN_AT_MOST:
+        blocks.append(f"and {len(every) - SHOWN_AT_MOST} more")
+    return "\n\n".join([*blocks, "No host was contacted."]) + "\n"
+
+
+def render_json(problems: Iterable[Problem]) -> str:
+    """All problems for a machine, as one JSON object."""
+    return json.dumps(
+        {"problems": [_as_data(problem) for problem in ordered(problems)], "hosts_contacted": 0}, indent=2
+    )
+
+
+def _as_data(problem: Problem) -> dict[str, object]:
+    return {
+        "code": problem.code,
+        "severity": "error",
+        **_place_as_data(problem.place),
+        "message": problem.message,
+        "label": problem.label,
+        "note": problem.note,
+        "help": problem.help,
+        "related": [{**_place_as_data(r.place), "message": r.message} for r in problem.related],
+    }
+
+
+def _place_as_data(place: Place | None) -> dict[str, object]:
+    if place is None:
+        return {"file": None, "line": None, "column": None, "end_line": None, "end_column": None}
+    return {
+        "file": place.path.encode("utf-8", "backslashreplace").decode(),
+        "line": place.line,
+        "column": place.column,
+        "end_line": place.end_line,
+        "end_column": place.end_column,
+    }
+
+
+_Painter = Callable[[str, str], str]
+_STYLES = {"error": "\x1b[1;31m", "strong": "\x1b[1m", "frame": "\x1b[1;34m", "note": "\x1b[1;32m"}
+
+
+def _paint(style: str, text: str) -> str:
+    return f"{_STYLES[style]}{text}\x1b[0m"
+
+
+def _plain(style: str, text: str) -> str:
+    return text
+
+
+class _Frame:
+    """The left margin of a block, as wide as the line number in it."""
+
+    def __init__(self, place: Place | None, paint: _Painter) -> None:
+        self.width = len(str(place.line)) if place else 2
+        self.paint = paint
+
+    def margin(self, number: str = "") -> str:
+        return self.paint("frame", f"{number:>{self.width}} |")
+
+    def arrow(self, place: Place) -> str:
+        return f"{self.paint('frame', '-->'.rjust(self.width + 3))} {visible(place.path)}:{place.line}:{place.column}"
+
+    def remark(self, kind: str, text: str) -> str:
+        return f"{' ' * self.width} {self.paint('frame', '=')} {self.paint('strong', kind + ':')} {visible(text)}"
+
+
+def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str:
+    frame = _Frame(problem.place, paint)
+    head = paint("error", f"error[{problem.code}]") + paint("strong", f": {visible(problem.message)}")
+    lines = [head]
+    if problem.place:
+        lines.append(frame.arrow(problem.place))
+        lines.extend(_snippet(problem.place, problem.label, sources, frame, paint))
+    for related in problem.related:
+        lines.append(f"{paint('note', 'note')}: {visible(related.message)}")
+        lines.append(frame.arrow(related.place))
+    if problem.note:
+        lines.append(frame.remark("note", problem.note))
+    if problem.help:
+        lines.append(frame.remark("help", problem.help))
+    return "\n".join(lines)
+
+
+def _snippet(
+    place: Place, label: str, sources: Mapping[str, str], frame: _Frame, paint: _Painter
+) -> list[str]:
+    line = source_line(sources.get(place.path, ""), place.line)
+    if line is None:
+        return []
+    start = min(place.column - 1, len(line))
+    end = place.end_column - 1 if place.end_line == place.line else len(line)
+    end = max(min(end, len(line)), start)
+    cut = max(0, start - LINE_SHOWN_AT_MOST // 2)
+    before = ("…" if cut else "") + visible(line[cut:start])
+    marked = visible(line[start : min(end, start + LINE_SHOWN_AT_MOST // 2)])
+    after = visible(line[end : end + LINE_SHOWN_AT_MOST // 2])
+    carets = paint("error", "^" * max(1, _width(marked)) + (f" {visible(label)}" if label else ""))
+    return [
+        frame.margin(),
+        f"{frame.margin(str(place.line))} {before}{marked}{after}".rstrip(),
+        f"{frame.margin()} {' ' * _width(before)}{carets}",
+        frame.margin(),
+    ]
+
+
+def source_line(text: str, number: int) -> str | None:
+    """Line ``number`` (from 1) of ``text`` without its end, or None when there is no such line."""
+    start = 0
+    for _ in range(number - 1):
+        start = text.find("\n", start) + 1
+        if start == 0:
+            return None
+    if start >= len(text):
+        return None
+    end = text.find("\n", start)
+    return text[start : end if end >= 0 else len(text)].rstrip("\r")
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -1,0 +1,276 @@
+"""Says in our own words what pydantic found wrong with the shape of a document, and where.
+
+pydantic's own texts speak of inputs and types; a person who edits YAML is told the place in the file, the value as written,
+the nearest field name, and where a misplaced field belongs.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from privnet.diagnostics import Place, Problem, nearest, quoted, sentences
+from privnet.model import nodes
+from privnet.model.application import Spread
+from privnet.model.fleet import Fleet
+from privnet.model.identifiers import Invalid, kind_of
+from privnet.model.nodes import Node, Scalar
+from privnet.model.project import Project
+
+_TAGS = frozenset(("hosts", "spread"))
+
+
+def explain(
+    model: Any, path: str, node: Node, loc: tuple[str | int, ...], details: Mapping[str, Any]
+) -> Problem:
+    """One entry of ``ValidationError.errors()`` as a problem. ``loc`` is relative to the document ``node``."""
+    keys, is_key = _walkable(node, loc)
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        return _unknown_field(model, path, node, keys)
+    if kind == "missing":
+        return _missing_field(model, path, node, keys)
+    place = key_place(path, node, keys) if is_key else place_of(path, node, keys)
+    said = (details.get("ctx") or {}).get("error")
+    if isinstance(said, Invalid):
+        return Problem(said.code, said.message, place, said.label, said.note, said.help)
+    return _wrong_kind(kind, details, place, keys, find(node, keys))
+
+
+def _walkable(node: Node, loc: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], bool]:
+    # pydantic's loc also names the branch of a union ("hosts", "spread") and "[key]".
+    is_key = bool(loc) and loc[-1] == "[key]"
+    keys: list[str | int] = []
+    here: Node | None = node
+    for position, part in enumerate(loc[: -1 if is_key else None]):
+        if not _has(here, part) and part in _TAGS and position < len(loc) - 1 and "formation" in loc:
+            continue
+        keys.append(part)
+        here = _step(here, part)
+    return tuple(keys), is_key
+
+
+def _has(node: Node | None, part: str | int) -> bool:
+    if isinstance(node, nodes.Mapping):
+        return part in node
+    return isinstance(node, nodes.Sequence) and isinstance(part, int) and part < len(node)
+
+
+def _step(node: Node | None, part: str | int) -> Node | None:
+    if isinstance(node, nodes.Mapping) and isinstance(part, str):
+        return node.get(typing.cast("Scalar", part))
+    if isinstance(node, nodes.Sequence) and isinstance(part, int) and part < len(node):
+        return node[part]
+    return None
+
+
+def find(node: Node, keys: Iterable[str | int]) -> Node | None:
+    """The part of ``node`` that ``keys`` lead to, or None."""
+    here: Node | None = node
+    for part in keys:
+        here = _step(here, part)
+    return here
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+
+def place_of(path: str, node: Node, keys: tuple[str | int, ...]) -> Place:
+    """Where the part ``keys`` of ``node`` stands: a single value itself, a mapping or list by the key that names it."""
+    for length in range(len(keys), -1, -1):
+        found = find(node, keys[:length])
+        if found is None:
+            continue
+        if isinstance(found, Scalar) or length == 0:
+            return _place(path, _beginning(found))
+        return key_place(path, node, keys[:length])
+    return _place(path, node)
+
+
+def key_place(path: str, node: Node, keys: tuple[str | int, ...]) -> Place:
+    """Where the key of the part ``keys`` stands; for an item of a list, the item."""
+    if not keys:
+        return _place(path, _beginning(node))
+    parent = find(node, keys[:-1])
+    last = keys[-1]
+    if isinstance(parent, nodes.Mapping) and isinstance(last, str) and last in parent:
+        return _place(path, parent.key(last))
+    item = find(node, keys)
+    return _place(path, item) if item is not None else place_of(path, node, keys[:-1])
+
+
+def _beginning(node: Node) -> Node:
+    """A whole document is shown by its first key: its own stretch is the file."""
+    return next(iter(node), node) if isinstance(node, nodes.Mapping) else node
+
+
+def _place(path: str, node: Node) -> Place:
+    return Place(path, node.line, node.column, node.end_line, node.end_column)
+
+
+# --- the fields that there are --------------------------------------------------------------------
+
+
+def _fields_at(model: Any, node: Node, keys: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model that holds the fields of the part ``keys``."""
+    here = model
+    for length, part in enumerate(keys):
+        here = _inner(here, part, find(node, keys[: length + 1]))
+    here = _bare(here)
+    return here if isinstance(here, type) and issubclass(here, BaseModel) else None
+
+
+def _inner(kind: Any, part: str | int, node: Node | None) -> Any:
+    kind = _bare(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        inner: Any = field.annotation if field else None
+    else:
+        arguments = get_args(kind)
+        inner = (
+            arguments[-1] if arguments and arguments[-1] is not ... else arguments[0] if arguments else None
+        )
+    bare = _bare(inner)
+    if get_origin(bare) in (Union, UnionType):
+        members = [_bare(member) for member in get_args(bare)]
+        models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+        return models[0] if models and isinstance(node, nodes.Mapping) else next(iter(members), None)
+    return inner
+
+
+def _bare(kind: Any) -> Any:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind
+
+
+def _homes(name: str) -> list[str]:
+    """Where a field of this name may stand, as `part.field` and the document it belongs to."""
+    found: list[str] = []
+    for document, model in (("fleet.yaml", Fleet), ("a project's file", Project)):
+        found.extend(f"{trail} in {document}" for trail in _trails(model, "") if trail.split(".")[-1] == name)
+    return found
+
+
+def _trails(kind: Any, prefix: str) -> Iterable[str]:
+    kind = _bare(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, field in kind.model_fields.items():
+            yield f"{prefix}{name}"
+            yield from _trails(field.annotation, f"{prefix}{name}.")
+    elif get_origin(kind) is dict:
+        yield from _trails(get_args(kind)[1], f"{prefix}*.")
+    elif get_origin(kind) in (Union, UnionType):
+        for member in get_args(kind):
+            yield from _trails(member, prefix)
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def _where(keys: tuple[str | int, ...]) -> str:
+    return f"`{'.'.join(str(key) for key in keys)}`" if keys else "the document"
+
+
+def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
+    name = str(keys[-1])
+    owner = _fields_at(model, node, keys[:-1])
+    known = list(owner.model_fields) if owner else []
+    meant = nearest(name, known)
+    homes = [] if meant else _homes(name)
+    help = sentences(meant, f"it belongs to {' or '.join(homes[:2])}" if homes else "")
+    return Problem(
+        "PN202",
+        f"{_where(keys[:-1])} has no field {quoted(name)}",
+        key_place(path, node, keys),
+        "unknown field",
+        f"its fields are {', '.join(known)}" if known else "",
+        help or "delete the line",
+    )
+
+
+def _missing_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
+    name = str(keys[-1])
+    owner = _fields_at(model, node, keys[:-1])
+    field = owner.model_fields.get(name) if owner else None
+    place = key_place(path, node, keys[:-1])
+    example = f"add `{name}: {_flow(field.examples[0])}`" if field and field.examples else f"add `{name}:`"
+    if keys == ("private_network", "terms"):
+        return Problem(
+            "PN402",
+            "the private network has no accepted terms",
+            place,
+            note="a network is enabled only after the terms were read and accepted (M6)",
+            help=example,
+        )
+    why = field.description or "" if field else ""
+    return Problem("PN203", f"{_where(keys[:-1])} has no `{name}`", place, note=why.rstrip("."), help=example)
+
+
+def _flow(example: Any) -> str:
+    """An example as YAML on one line."""
+    if isinstance(example, dict):
+        return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in example.items()) + "}"
+    if isinstance(example, list):
+        return "[" + ", ".join(_flow(value) for value in example) + "]"
+    return str(example)
+
+
+_WANTED = {
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "string_type": "a single value",
+}
+
+
+def _wrong_kind(
+    kind: str, details: Mapping[str, Any], place: Place, keys: tuple[str | int, ...], node: Node | None
+) -> Problem:
+    where = _where(keys)
+    if kind == "literal_error":
+        return _not_a_choice(str(details["ctx"]["expected"]), where, place, str(node))
+    if kind == "placement":
+        return _not_a_placement(where, place, str(node))
+    if kind == "too_short":
+        return Problem("PN203", f"{where} is empty", place, help="declare at least one host")
+    wanted = _WANTED.get(kind)
+    found = f"{quoted(node)}, a single value" if isinstance(node, Scalar) else f"a {kind_of(node)}"
+    if wanted is None:
+        return Problem("PN201", f"{where} cannot be read: {details['msg']}", place)
+    return Problem(
+        "PN201", f"{where} must be {wanted}, not {found}", place, help=_shape_example(wanted, keys, node)
+    )
+
+
+def _shape_example(wanted: str, keys: tuple[str | int, ...], node: Node | None) -> str:
+    name = str(keys[-1]) if keys else "name"
+    if wanted == "a list":
+        return f"write `{name}: [{node}]`" if isinstance(node, Scalar) else f"write `{name}: [one, two]`"
+    if wanted == "a mapping":
+        return f"write the fields of `{name}` below it, indented, as `field: value`"
+    return f"write `{name}: value`" if not name.isdigit() else "write a name"
+
+
+def _not_a_choice(expected: str, where: str, place: Place, value: str) -> Problem:
+    choices = [choice.strip().strip("'") for choice in expected.replace(" or ", ",").split(",")]
+    help = nearest(value, choices) or f"write {' or '.join(f'`{choice}`' for choice in choices)}"
+    note = f"the possible values are {', '.join(choices)}"
+    return Problem("PN208", f"{where} cannot be {quoted(value)}", place, note=note, help=help)
+
+
+def _not_a_placement(where: str, place: Place, value: str) -> Problem:
+    spread = f"{{count: {value}, spread: host}}" if value.isdigit() else "{count: 2, spread: host}"
+    fields = ", ".join(Spread.model_fields)
+    return Problem(
+        "PN201",
+        f"{where} must be a list of hosts, or a mapping of {fields}; not {quoted(value)}, a single value",
+        place,
+        help=f"write a list with the host of each container, or `{spread}` to let privnet place them",
+    )
