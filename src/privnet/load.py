@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from yaml._yaml import CParser
 from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -344,7 +345,8 @@ def _place_at(document: Document, start: int, end: int) -> Place:
 def _compose(document: Document, nodes_at_most: int) -> None:
     composer = _Composer(document, nodes_at_most)
     try:
-        composer.run(yaml.parse(document.text, Loader=yaml.CSafeLoader))
+        # Events only: neither libyaml's nor PyYAML's idea of types is asked for.
+        composer.run(iter(CParser(document.text).get_event, None))
     except yaml.MarkedYAMLError as error:
         document.problems.append(_syntax(document, error))
         return

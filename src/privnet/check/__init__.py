@@ -1,0 +1,27 @@
+"""Rules across documents. Each yields problems and never raises; one module a topic.
+
+The shape of each document is right when they run (``privnet.load``), so a rule is a plain loop over frozen
+objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from privnet.check import addressing, identity, names, placement, policy, underlay
+from privnet.diagnostics import Problem
+from privnet.load import Declaration
+from privnet.model.lock import Lock
+
+
+def check(declaration: Declaration, lock: Lock | None) -> Iterator[Problem]:
+    """Everything that is wrong across the documents, and against what the lock file remembers.
+
+    :param lock: None when there is no lock file: a fleet that never was deployed
+    """
+    yield from underlay.check(declaration)
+    yield from identity.check(declaration)
+    yield from placement.check(declaration)
+    yield from addressing.check(declaration)
+    yield from names.check(declaration)
+    yield from policy.check(declaration, lock)

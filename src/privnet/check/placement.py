@@ -1,0 +1,71 @@
+"""Containers are placed on hosts that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from privnet.diagnostics import Problem, Related, nearest, plural, quoted
+from privnet.load import Declaration
+from privnet.model.application import Spread
+
+
+def check(declaration: Declaration) -> Iterator[Problem]:
+    """Every host named in a formation is one of the fleet; spreading over zones finds zones."""
+    yield from _hosts(declaration)
+    yield from _zones(declaration)
+
+
+def _hosts(declaration: Declaration) -> Iterator[Problem]:
+    hosts = declaration.fleet.hosts.keys()
+    remedies: dict[str, str] = {}
+    for project in declaration.projects:
+        for application, details in project.applications.items():
+            for process_type, placed in details.formation.items():
+                if isinstance(placed, Spread) or hosts >= set(placed):
+                    continue
+                for index, host in enumerate(placed):
+                    if host not in hosts:
+                        if host not in remedies:
+                            remedies[host] = _remedy(host, declaration, len(remedies))
+                        yield Problem(
+                            "PN301",
+                            f"the fleet has no host {quoted(host)}",
+                            declaration.project_place(
+                                project.project, "applications", application, "formation", process_type, index
+                            ),
+                            f"{index + 1}.{process_type} is placed on it",
+                            help=remedies[host],
+                        )
+
+
+def _remedy(host: str, declaration: Declaration, searched: int) -> str:
+    # Comparing with a thousand names takes milliseconds: enough is enough when a whole zone was renamed.
+    meant = nearest(host, declaration.fleet.hosts) if searched < 50 else ""
+    count = plural(len(declaration.fleet.hosts), "host")
+    return meant or f"declare it under `hosts:` in fleet.yaml, or place the container on one of its {count}"
+
+
+def _zones(declaration: Declaration) -> Iterator[Problem]:
+    without = [name for name, host in declaration.fleet.hosts.items() if host.zone is None]
+    asked = next(_spread_over_zones(declaration), None) if without else None
+    if asked is None:
+        return
+    project, *keys = asked
+    count = "1 host has" if len(without) == 1 else f"{len(without)} hosts have"
+    more = " …" if len(without) > 3 else ""
+    yield Problem(
+        "PN302",
+        f"containers are to be spread over zones, and {count} none",
+        declaration.project_place(project, *keys),
+        note="privnet would not know which hosts fail together",
+        help=f"write `zone:` for {', '.join(without[:3])}{more}, or `spread: host`",
+        related=(Related(declaration.place("hosts", without[0]), f"`{without[0]}` has no zone"),),
+    )
+
+
+def _spread_over_zones(declaration: Declaration) -> Iterator[tuple[str, ...]]:
+    for project in declaration.projects:
+        for application, details in project.applications.items():
+            for process_type, placed in details.formation.items():
+                if isinstance(placed, Spread) and placed.spread == "zone":
+                    yield project.project, "applications", application, "formation", process_type, "spread"
