@@ -1,0 +1,82 @@
+"""What a lab needs of this machine. What is missing is said all at once, with what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from privnet.lab.errors import LabError
+from privnet.lab.process import run
+
+_PROGRAMS: Final = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "setsid": "util-linux",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "nc": "netcat-openbsd",
+    "tcpdump": "tcpdump",
+}
+# Each is tried in a network namespace that is thrown away.
+_KERNEL: Final = {
+    "veth devices (CONFIG_VETH)": "ip link add privnet-a type veth peer name privnet-b",
+    "bridges (CONFIG_BRIDGE)": "ip link add privnet-c type bridge",
+    "VXLAN devices (CONFIG_VXLAN)": "ip link add privnet-d type vxlan id 4096 dstport 4789 local 192.0.2.1",
+    "nftables, family inet (CONFIG_NF_TABLES_INET)": "nft add table inet privnet",
+    "nftables, family bridge (CONFIG_NF_TABLES_BRIDGE)": "nft add table bridge privnet",
+}
+
+
+def check() -> None:
+    """Raise LabError that names everything the lab is missing here."""
+    if os.geteuid() != 0:
+        raise LabError("the lab makes network namespaces and mounts, which only root may", help="run it with sudo")
+    missing = [f"{problem}\n      {remedy}" for problem, remedy in _missing()]
+    if missing:
+        listed = "".join(f"\n  - {problem}" for problem in missing)
+        raise LabError(f"this machine cannot run a lab:{listed}", help="`make setup` installs missing packages")
+
+
+def _missing() -> list[tuple[str, str]]:
+    found = [
+        (f"the program {program} is not installed", f"apt-get install {package}")
+        for program, package in _PROGRAMS.items()
+        if shutil.which(program) is None
+    ]
+    if not Path("/dev/net/tun").is_char_device():
+        found.append(
+            ("/dev/net/tun is missing (wireguard-go needs it)", "modprobe tun; in a container, pass it through")
+        )
+    if not _has_overlay():
+        found.append(("the kernel has no overlayfs (disks of hosts)", "modprobe overlay"))
+    if found:
+        return found
+    return [
+        (f"the kernel has no {feature}: {said}", "boot a kernel that has it, or load its module")
+        for feature, said in _missing_kernel_features().items()
+    ]
+
+
+def _has_overlay() -> bool:
+    def listed() -> bool:
+        return "\toverlay\n" in Path("/proc/filesystems").read_text()
+
+    if not listed() and shutil.which("modprobe"):
+        run(["modprobe", "overlay"], check=False)
+    return listed()
+
+
+def _missing_kernel_features() -> dict[str, str]:
+    script = "".join(f"{{ {command}; }} 2>&1 || echo failed\necho ---\n" for command in _KERNEL.values())
+    tried = subprocess.run(["unshare", "--net", "sh", "-c", script], capture_output=True, text=True)
+    if tried.returncode:
+        return {"network namespaces": tried.stderr.strip()}
+    answers = tried.stdout.split("---\n")
+    pairs = zip(_KERNEL, answers, strict=False)
+    return {feature: answer.splitlines()[0] for feature, answer in pairs if "failed" in answer.splitlines()}

@@ -1,0 +1,201 @@
+"""The underlay: one bridge in a namespace of its own, and every host, the operator and an outsider on it.
+
+Nothing is attached to the machine's own network, so hosts keep the addresses that the inventory declares.
+All declared subnets are on the one link. Everything else goes to a gateway that throws it away: a host has a
+default route as in life, and what leaks along it is there to be captured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from privnet.lab.errors import LabError
+from privnet.lab.fleet import Address, LabHost
+from privnet.lab.process import run
+from privnet.lab.settings import FABRIC, OPERATOR, OUTSIDER, Settings, port_name
+
+BRIDGE = "underlay"
+UPLINK = "eth0"
+NAMESPACES = Path("/run/netns")
+# Ports take what any host may send; each host's own MTU is on its uplink.
+_PORT_MTU = 9216
+_FALLBACK = ipaddress.ip_network("203.0.113.0/24")
+_SUBNET_LENGTH = {4: 24, 6: 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """Addresses of the lab's own three places, and the subnets that are on the link."""
+
+    gateway: tuple[Address, ...]
+    operator: tuple[Address, ...]
+    outsider: tuple[Address, ...]
+    subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+    @classmethod
+    def around(cls, hosts: Iterable[LabHost], previous: Underlay | None = None) -> Underlay:
+        """Choose addresses that no host has, in the first subnet of each address family.
+
+        What `previous` says stays, as far as no host has come to need it.
+        """
+        taken = {address for host in hosts for address in host.addresses}
+        subnets = {_subnet(address) for address in taken} | set(previous.subnets if previous else ())
+        ordered = sorted(subnets, key=lambda net: (net.version, int(net[0])))
+        chosen = []
+        for version in sorted({net.version for net in ordered} | {4}):
+            home = next((net for net in ordered if net.version == version), _FALLBACK)
+            if home not in ordered:
+                ordered.append(home)
+            chosen.append(previous._kept(version, taken) if previous else None)
+            chosen[-1] = chosen[-1] or _free(home, taken)
+        gateway, operator, outsider = zip(*[places for places in chosen if places], strict=True)
+        return cls(gateway, operator, outsider, tuple(ordered))
+
+    def _kept(self, version: int, taken: set[Address]) -> tuple[Address, Address, Address] | None:
+        for places in zip(self.gateway, self.operator, self.outsider, strict=True):
+            if places[0].version == version and taken.isdisjoint(places):
+                return places
+        return None
+
+    def to_json(self) -> dict[str, list[str]]:
+        return {field: [str(value) for value in getattr(self, field)] for field in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: dict[str, list[str]]) -> Underlay:
+        def addresses(field: str) -> tuple[Address, ...]:
+            return tuple(ipaddress.ip_address(text) for text in data[field])
+
+        subnets = tuple(ipaddress.ip_network(text) for text in data["subnets"])
+        return cls(addresses("gateway"), addresses("operator"), addresses("outsider"), subnets)
+
+
+def _subnet(address: Address) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network((address, _SUBNET_LENGTH[address.version]), strict=False)
+
+
+def _free(
+    subnet: ipaddress.IPv4Network | ipaddress.IPv6Network, taken: set[Address]
+) -> tuple[Address, Address, Address]:
+    found: list[Address] = []
+    candidate = subnet[-2] if subnet.version == 4 else subnet[0xFFFE]
+    while len(found) < 3:
+        if candidate not in taken:
+            found.append(candidate)
+        candidate -= 1
+        if candidate not in subnet:
+            raise LabError(f"hosts take all addresses of {subnet}: the lab needs three of them for itself")
+    return found[0], found[1], found[2]
+
+
+def namespace_path(settings: Settings, who: str) -> Path:
+    return NAMESPACES / settings.namespace(who)
+
+
+def mac_address(who: str) -> str:
+    """The hardware address of an uplink: locally administered, the same after each reboot."""
+    digest = hashlib.sha256(who.encode()).digest()
+    return "02:6c:" + ":".join(f"{byte:02x}" for byte in digest[:4])
+
+
+def build(settings: Settings, underlay: Underlay) -> None:
+    """Make the fabric, the operator and the outsider, as far as they are missing."""
+    if not namespace_path(settings, FABRIC).exists():
+        _make_fabric(settings)
+    fabric = settings.namespace(FABRIC)
+    lines = [
+        f"address replace {address}/{address.max_prefixlen} dev {BRIDGE}{_nodad(address)}"
+        for address in underlay.gateway
+    ]
+    lines += [f"route replace {subnet} dev {BRIDGE}" for subnet in underlay.subnets]
+    run(["ip", "-n", fabric, "-batch", "-"], input="\n".join(lines) + "\n")
+    for who, addresses in ((OPERATOR, underlay.operator), (OUTSIDER, underlay.outsider)):
+        _join(settings, who, uplink_batch(addresses, 1500, underlay))
+
+
+def _make_fabric(settings: Settings) -> None:
+    fabric = settings.namespace(FABRIC)
+    run(["ip", "netns", "add", fabric])
+    # br_netfilter would look into, and drop, what is none of its business.
+    quiet = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >$file; done"
+    run(["ip", "netns", "exec", fabric, "sh", "-c", quiet])
+    run(["ip", "-n", fabric, "link", "set", "lo", "up"])
+    run(["ip", "-n", fabric, "link", "add", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"])
+    run(["ip", "-n", fabric, "link", "set", BRIDGE, "mtu", str(_PORT_MTU), "up"])
+
+
+def _join(settings: Settings, who: str, batch: str) -> None:
+    """Give the operator or the outsider its namespace and uplink. Hosts do this themselves, at each boot."""
+    namespace = settings.namespace(who)
+    if not namespace_path(settings, who).exists():
+        run(["ip", "netns", "add", namespace])
+        run(
+            ["ip", "link", "add", port_name(who), "netns", settings.namespace(FABRIC), "type", "veth"]
+            + ["peer", "name", UPLINK, "address", mac_address(who), "netns", namespace]
+        )
+        run(["ip", "-n", settings.namespace(FABRIC), "-batch", "-"], input=port_batch(who))
+    run(["ip", "-n", namespace, "-batch", "-"], input=batch)
+
+
+def port_batch(who: str) -> str:
+    """`ip -batch` lines for the fabric's end of an uplink."""
+    return f"link set {port_name(who)} mtu {_PORT_MTU} master {BRIDGE} up\n"
+
+
+def uplink_batch(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> str:
+    """`ip -batch` lines that configure an uplink; they may be run again on one that is in use."""
+    lines = ["link set lo up", f"link set {UPLINK} mtu {mtu} up"]
+    own = list(addresses)
+    lines += [f"address replace {address}/{address.max_prefixlen} dev {UPLINK}{_nodad(address)}" for address in own]
+    versions = {address.version for address in own}
+    source = {address.version: address for address in reversed(own)}
+    for subnet in underlay.subnets:
+        if subnet.version in versions:
+            lines.append(f"route replace {subnet} dev {UPLINK} src {source[subnet.version]}")
+    for gateway in underlay.gateway:
+        if gateway.version in versions:
+            lines.append(f"route replace default via {gateway} dev {UPLINK} src {source[gateway.version]}")
+    return "\n".join(lines) + "\n"
+
+
+def configure(settings: Settings, host: LabHost, underlay: Underlay, *, renumber: bool) -> None:
+    """Tell a running host's uplink of subnets that came later; `renumber` takes its old addresses away."""
+    batch = uplink_batch(host.addresses, host.mtu, underlay)
+    if renumber:
+        batch = f"address flush dev {UPLINK} scope global\n{batch}"
+    run(["ip", "-n", settings.namespace(host.name), "-batch", "-"], input=batch)
+
+
+def namespaces(settings: Settings) -> list[str]:
+    """All namespaces of this lab that are there now."""
+    prefix = settings.namespace("")
+    if not NAMESPACES.is_dir():
+        return []
+    return sorted(entry.name for entry in NAMESPACES.iterdir() if entry.name.startswith(prefix))
+
+
+def remove_port(settings: Settings, who: str) -> None:
+    """Take a port off the underlay. A namespace that something still holds keeps nothing to speak on."""
+    if namespace_path(settings, FABRIC).exists():
+        run(["ip", "-n", settings.namespace(FABRIC), "link", "delete", port_name(who)], check=False)
+
+
+def remove_namespace(name: str) -> None:
+    if (NAMESPACES / name).exists():
+        run(["ip", "netns", "delete", name])
+
+
+def links(settings: Settings, who: str) -> list[dict[str, object]]:
+    """`ip -json link` of a namespace."""
+    out = run(["ip", "-json", "-n", settings.namespace(who), "link"]).stdout
+    found: list[dict[str, object]] = json.loads(out or "[]")
+    return found
+
+
+def _nodad(address: Address) -> str:
+    # Nobody else can have the address, and a host must have it before sshd starts.
+    return " nodad" if address.version == 6 else ""
