@@ -24,12 +24,9 @@ def write_configuration(settings: Settings, machines: Iterable[Machine]) -> None
     for machine in machines:
         host = machine.host
         address = host.addresses[0]
-        blocks.append(
-            f"Host {host.name}\n  HostName {address}\n  Port {host.ssh_port}\n  User {host.user}\n"
-        )
+        blocks.append(f"Host {host.name}\n  HostName {address}\n  Port {host.ssh_port}\n  User {host.user}\n")
         for port in sorted({22, host.ssh_port}):
-            # Both forms: OpenSSH looks up a host on port 22 without brackets, others on any port.
-            names = [str(address), host.name] if port == 22 else [f"[{address}]:{port}", f"[{host.name}]:{port}"]
+            names = [_known_as(name, port) for name in (str(address), host.name)]
             known.append(f"{','.join(names)} {machine.ssh_host_key}\n")
     # A name that is not in this lab ends in a namespace that has no way out, never at a real machine.
     common = (
@@ -48,3 +45,8 @@ def write_configuration(settings: Settings, machines: Iterable[Machine]) -> None
     title = f"# Hosts of the lab {settings.name!r}; written by `privnet lab up`.\n"
     settings.known_hosts.write_text("".join(known))
     settings.ssh_config.write_text("\n".join([title, *blocks, common]))
+
+
+def _known_as(name: str, port: int) -> str:
+    """How sshd(8) writes a host in known_hosts."""
+    return name if port == 22 else f"[{name}]:{port}"

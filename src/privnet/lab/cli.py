@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Option("--name", envvar=ENVIRONMENT, help="Which lab; labs with different names know nothing of each other.")
+    str, typer.Option("--name", envvar=ENVIRONMENT, help="Which lab; several can be up at once.")
 ]
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="A host that the inventory declares.")]
 DEFAULT_INVENTORY = Path("inventory/lab")
@@ -42,7 +42,8 @@ def _told() -> Iterator[None]:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except DeclarationError as error:
-        typer.echo(render_text(error.problems, color=sys.stderr.isatty(), sources={}), err=True)
+        text = render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources)
+        typer.echo(text, err=True)
         raise typer.Exit(2) from None
 
 
@@ -59,12 +60,14 @@ class _Progress:
 @app.command()
 def up(
     inventory: Annotated[
-        Path | None, typer.Argument(help=f"Inventory directory; {DEFAULT_INVENTORY} unless the lab is already up.")
+        Path | None, typer.Argument(help=f"Inventory directory; {DEFAULT_INVENTORY} unless the lab is up.")
     ] = None,
-    host: Annotated[list[str] | None, typer.Option("--host", help="Only this host (repeat for more).")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Only this host (repeat for more).")
+    ] = None,
     bare: Annotated[
         list[str] | None,
-        typer.Option("--bare", metavar="HOST", help="Give this host a disk without what the deploy installs."),
+        typer.Option("--bare", metavar="HOST", help="Give this host a disk without what a deploy installs."),
     ] = None,
     name: Name = DEFAULT_NAME,
 ) -> None:
@@ -78,15 +81,11 @@ def up(
         if inventory is None and not existing.exists:
             inventory = DEFAULT_INVENTORY
         lab = Lab(inventory, name=name, say=progress)
-        lab.up(*_with_others(host, bare), bare=bare or [])
+        lab.up(*(host or []), bare=bare or [])
         if lab.rehearsal:
-            typer.echo(f"This rehearses {lab.source}, on a copy of it; production is neither contacted nor written.")
+            typer.echo(f"A rehearsal on a copy: {lab.source} is not written to, its hosts are not contacted.")
         typer.echo(f"Deploy with:  {lab.deploy_command()}")
         typer.echo(f"Log in with:  ssh -F {lab.ssh_config} {lab.hosts[0]}")
-
-
-def _with_others(host: list[str] | None, bare: list[str] | None) -> list[str]:
-    return [*host, *(bare or [])] if host else []
 
 
 @app.command()

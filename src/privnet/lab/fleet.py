@@ -12,6 +12,8 @@ from typing import Any
 from privnet.lab import settings
 from privnet.lab.errors import LabError
 from privnet.load import LOCK_FILE, read_declaration
+from privnet.model.lock import forget_host_keys
+from privnet.store import load_lock, lock_text
 
 _SHIM = """from privnet.deploy.inventory import inventory
 
@@ -22,7 +24,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class LabHost:
-    """One host as the lab needs it: `addresses` on the underlay (the first is where SSH goes), MTU in bytes."""
+    """One host as the lab needs it.
+
+    :param addresses: on the underlay; SSH goes to the first
+    :param mtu: of its uplink, in bytes
+    """
 
     name: str
     addresses: tuple[Address, ...]
@@ -91,7 +97,7 @@ def rehearse(fleet: LabFleet, copy: Path) -> None:
     if kept is not None:
         lock.write_bytes(kept)
     elif (fleet.directory / LOCK_FILE).is_file():
-        _copy_lock(fleet.directory, copy)
+        lock.write_text(lock_text(forget_host_keys(load_lock(fleet.directory, fleet.name))))
 
 
 def _mark_as_lab(file: Path) -> None:
@@ -106,7 +112,3 @@ def _copy_shim(original: Path, copy: Path) -> None:
     """pyinfra's inventory beside the directory: the user's own, or the usual two lines."""
     own = original.with_suffix(".py")
     copy.with_suffix(".py").write_text(own.read_text() if own.is_file() else _SHIM)
-
-
-def _copy_lock(original: Path, copy: Path) -> None:
-    raise LabError(f"{original}: a lock file cannot be copied yet")

@@ -231,7 +231,7 @@ def _sources() -> str:
             entries.append(f"deb {address} {release} {component}\n")
     if not entries:
         raise LabError(
-            f"apt on this machine knows no package source of Debian {RELEASE}; the lab makes its hosts from it",
+            f"apt on this machine knows no package source of Debian {RELEASE}, which lab hosts are made from",
             help="add the Debian archive to /etc/apt/sources.list and run `apt-get update`",
         )
     return "".join(entries)

@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -160,7 +161,7 @@ class Lab:
         requirements.check()
         with self._changing():
             fleet = read_fleet(self._wanted_source())
-            wanted = self._selection(fleet, [*hosts, *bare])
+            wanted = self._selection(fleet, hosts, bare)
             self.settings.state.mkdir(parents=True, exist_ok=True)
             description = self._describe_with(fleet, wanted)
             self._prepare_inventory(fleet, description)
@@ -174,19 +175,20 @@ class Lab:
             if self._source not in (None, running):
                 raise LabError(
                     f"lab {self.name!r} already runs {running}",
-                    help=f"`privnet lab down --name {self.name}` first, or give this one a `--name` of its own",
+                    help=f"`privnet lab down --name {self.name}`, or give this one a `--name` of its own",
                 )
             return running
         if self._source is None:
             raise LabError(f"lab {self.name!r} is not up, and no inventory is named", help="name a directory")
         return self._source
 
-    def _selection(self, fleet: LabFleet, names: Sequence[str]) -> list[LabHost]:
+    def _selection(self, fleet: LabFleet, names: Sequence[str], bare: Sequence[str]) -> list[LabHost]:
         by_name = {host.name: host for host in fleet.hosts}
-        for name in names:
+        for name in [*names, *bare]:
             if name not in by_name:
-                raise LabError(f"{fleet.directory}/fleet.yaml declares no host {name!r}; it has {', '.join(by_name)}")
-        return [by_name[name] for name in dict.fromkeys(names)] if names else list(fleet.hosts)
+                known = ", ".join(by_name)
+                raise LabError(f"{fleet.directory}/fleet.yaml declares no host {name!r}; it has {known}")
+        return [by_name[name] for name in dict.fromkeys([*names, *bare])] if names else list(fleet.hosts)
 
     def _describe_with(self, fleet: LabFleet, wanted: Sequence[LabHost]) -> _Description:
         """What the lab is to be: the hosts it has, as now declared, and the wanted ones."""
@@ -255,7 +257,8 @@ class Lab:
         target = [str(machine.host.addresses[0]), str(machine.host.ssh_port)]
         probe = [*self._enter("operator"), "nc", "-z", "-w", "1", *target]
         if not process.wait_until(lambda: not process.run(probe, check=False).returncode, 15):
-            raise LabError(f"sshd of host {machine.name} does not answer the operator at {' port '.join(target)}")
+            where = " port ".join(target)
+            raise LabError(f"sshd of host {machine.name} does not answer the operator at {where}")
 
     def down(self) -> None:
         """Remove hosts, disks, namespaces, mounts and files of this lab; also what a crash of `up` left."""
@@ -333,7 +336,7 @@ class Lab:
         return execute(self.argv(host, command), check=check, timeout=timeout, input=input)
 
     def argv(self, host: str, command: Sequence[str] | str) -> list[str]:
-        """The program of this machine that `exec` runs: for a Popen of one's own (a ping in the background)."""
+        """The program that `exec` runs: for a Popen of one's own, such as a ping in the background."""
         words = ["sh", "-c", command] if isinstance(command, str) else list(command)
         if host in RESERVED:
             self._described()
@@ -358,7 +361,7 @@ class Lab:
         return command if self.name == "lab" else f"PRIVNET_LAB={self.name} {command}"
 
     def report(self) -> str:
-        """State, failed units, journal's end, mesh, links, neighbours and guard of each host: for a failed test."""
+        """State, journal's end, mesh, links, tables and guard of each host: for a failed test."""
         return "\n".join(self._report(status) for status in self.status())
 
     def _report(self, status: HostStatus) -> str:
@@ -427,8 +430,6 @@ def _tail(file: Path, lines: int = 20) -> str:
 
 
 def _beside_python(program: str) -> str:
-    import sys
-
     beside = Path(sys.executable).with_name(program)
     return str(_relative(beside)) if beside.exists() else program
 

@@ -245,15 +245,19 @@ class Machine:
         if nspawn is not None:
             nspawn.signal(signal.SIGTERM)
         if not wait_until(lambda: self.keeper is None, timeout):
-            raise LabError(f"host {self.name} has not shut down within {timeout:.0f} s", help="privnet lab kill")
+            raise self._still_up(timeout)
 
     def reboot(self, timeout: float = SHUTDOWN_SECONDS) -> Process:
         """Ask the host to reboot and wait until it is down. The PID 1 that it had is returned."""
         before = self._running_init()
         self.exec(["systemctl", "reboot"], check=False, timeout=30)
         if not before.wait(timeout):
-            raise LabError(f"host {self.name} has not gone down within {timeout:.0f} s", help="privnet lab kill")
+            raise self._still_up(timeout)
         return before
+
+    def _still_up(self, timeout: float) -> LabError:
+        what = f"host {self.name} has not shut down within {timeout:.0f} s"
+        return LabError(what, help=f"privnet lab kill {self.name}")
 
     def kill(self) -> None:
         """A power cut: nothing in the host gets a chance to tidy up. Its uplink is dead when this returns.
@@ -281,6 +285,9 @@ class Machine:
                     os.kill(pid, signal.SIGKILL)
             wait_until(lambda group=group: not _members(group), 10)  # type: ignore[misc]
             _remove_groups(group)
+            for parent in (group.parent, group.parent.parent):
+                with suppress(OSError):  # other hosts or labs are in it
+                    parent.rmdir()
 
     def discard(self) -> None:
         """Power cut, and the disk is thrown away."""

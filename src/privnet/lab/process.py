@@ -73,7 +73,7 @@ class Process:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, interval: float = 0.02) -> bool:
-    """Ask `condition()` every `interval` seconds until it holds (True) or `timeout` seconds passed (False)."""
+    """Whether `condition()`, asked every `interval` seconds, holds within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

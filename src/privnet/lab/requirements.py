@@ -36,11 +36,12 @@ _KERNEL: Final = {
 def check() -> None:
     """Raise LabError that names everything the lab is missing here."""
     if os.geteuid() != 0:
-        raise LabError("the lab makes network namespaces and mounts, which only root may", help="run it with sudo")
+        raise LabError("a lab makes namespaces and mounts, which only root may", help="run it with sudo")
     missing = [f"{problem}\n      {remedy}" for problem, remedy in _missing()]
     if missing:
         listed = "".join(f"\n  - {problem}" for problem in missing)
-        raise LabError(f"this machine cannot run a lab:{listed}", help="`make setup` installs missing packages")
+        help = "`make setup` installs missing packages"
+        raise LabError(f"this machine cannot run a lab:{listed}", help=help)
 
 
 def _missing() -> list[tuple[str, str]]:
@@ -51,7 +52,7 @@ def _missing() -> list[tuple[str, str]]:
     ]
     if not Path("/dev/net/tun").is_char_device():
         found.append(
-            ("/dev/net/tun is missing (wireguard-go needs it)", "modprobe tun; in a container, pass it through")
+            ("/dev/net/tun is missing (wireguard-go needs it)", "modprobe tun; pass it into a container")
         )
     if not _has_overlay():
         found.append(("the kernel has no overlayfs (disks of hosts)", "modprobe overlay"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -115,6 +116,36 @@ def check_host_name(host: str) -> None:
             f"host {host!r}: the lab makes paths and namespaces of host names and cannot use this one",
             help="use lower-case letters, digits and hyphens, at most 63, in fleet.yaml",
         )
+
+
+def lab_of(directory: Path) -> Settings:
+    """The lab that a `lab: true` inventory directory is deployed to.
+
+    A rehearsal copy lies in its lab's own directory; others go to the lab that PRIVNET_LAB names, or `lab`.
+    """
+    resolved = directory.resolve()
+    if resolved.is_relative_to(STATE_ROOT):
+        return Settings(resolved.relative_to(STATE_ROOT).parts[0])
+    return Settings.chosen()
+
+
+def ssh_config_of(directory: Path) -> Path:
+    """The SSH configuration that reaches the hosts of a `lab: true` inventory directory.
+
+    Raises LabError when that lab is not up or runs another inventory: without this file names would be
+    looked up elsewhere, and with another lab's they would mean other hosts.
+    """
+    lab = lab_of(directory)
+    up = f"privnet lab up {directory}" + ("" if lab.name == DEFAULT_NAME else f" --name {lab.name}")
+    if not lab.ssh_config.is_file():
+        raise LabError(f"{directory} lives in lab {lab.name!r}, which is not up", help=up)
+    runs = Path(json.loads(lab.description.read_text())["inventory"])
+    if runs != directory.resolve():
+        raise LabError(
+            f"{directory} is not what lab {lab.name!r} runs: that is {runs}",
+            help=f"privnet lab down --name {lab.name}, then {up}; or name another lab in {ENVIRONMENT}",
+        )
+    return lab.ssh_config
 
 
 def running_labs() -> list[str]:

@@ -107,10 +107,8 @@ def build(settings: Settings, underlay: Underlay) -> None:
     if not namespace_path(settings, FABRIC).exists():
         _make_fabric(settings)
     fabric = settings.namespace(FABRIC)
-    lines = [
-        f"address replace {address}/{address.max_prefixlen} dev {BRIDGE}{_nodad(address)}"
-        for address in underlay.gateway
-    ]
+    gateways = underlay.gateway
+    lines = [f"address replace {_alone(address)} dev {BRIDGE}{_nodad(address)}" for address in gateways]
     lines += [f"route replace {subnet} dev {BRIDGE}" for subnet in underlay.subnets]
     run(["ip", "-n", fabric, "-batch", "-"], input="\n".join(lines) + "\n")
     for who, addresses in ((OPERATOR, underlay.operator), (OUTSIDER, underlay.outsider)):
@@ -134,9 +132,11 @@ def _join(settings: Settings, who: str, batch: str) -> None:
     if not namespace_path(settings, who).exists():
         run(["ip", "netns", "add", namespace])
         run(
-            ["ip", "link", "add", port_name(who), "netns", settings.namespace(FABRIC), "type", "veth"]
-            + ["peer", "name", UPLINK, "address", mac_address(who), "netns", namespace]
-        )
+            [
+                "ip", "link", "add", port_name(who), "netns", settings.namespace(FABRIC), "type", "veth",
+                "peer", "name", UPLINK, "address", mac_address(who), "netns", namespace,
+            ]
+        )  # fmt: skip
         run(["ip", "-n", settings.namespace(FABRIC), "-batch", "-"], input=port_batch(who))
     run(["ip", "-n", namespace, "-batch", "-"], input=batch)
 
@@ -150,7 +150,7 @@ def uplink_batch(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> 
     """`ip -batch` lines that configure an uplink; they may be run again on one that is in use."""
     lines = ["link set lo up", f"link set {UPLINK} mtu {mtu} up"]
     own = list(addresses)
-    lines += [f"address replace {address}/{address.max_prefixlen} dev {UPLINK}{_nodad(address)}" for address in own]
+    lines += [f"address replace {_alone(address)} dev {UPLINK}{_nodad(address)}" for address in own]
     versions = {address.version for address in own}
     source = {address.version: address for address in reversed(own)}
     for subnet in underlay.subnets:
@@ -194,6 +194,10 @@ def links(settings: Settings, who: str) -> list[dict[str, object]]:
     out = run(["ip", "-json", "-n", settings.namespace(who), "link"]).stdout
     found: list[dict[str, object]] = json.loads(out or "[]")
     return found
+
+
+def _alone(address: Address) -> str:
+    return f"{address}/{address.max_prefixlen}"
 
 
 def _nodad(address: Address) -> str:
