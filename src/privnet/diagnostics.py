@@ -89,8 +89,8 @@ class Related:
 class Problem:
     """One thing that is wrong with the input.
 
-    ``message`` stands alone and names the value as seen; ``label`` is the text behind the caret; ``note`` says why
-    it matters; ``help`` is the corrected line or the command that remedies it.
+    ``message`` stands alone and names the value as seen; ``label`` is the text behind the caret; ``note`` says
+    why it matters; ``help`` is the corrected line or the command that remedies it.
     """
 
     code: str
@@ -148,10 +148,17 @@ def quoted(text: str) -> str:
     return f'"{visible(text)}"'
 
 
+def close(text: str, choices: Iterable[str]) -> list[str]:
+    """The one choice that looks most like ``text``, or none."""
+    known = list(choices)
+    return difflib.get_close_matches(text[:100], known, n=1, cutoff=0.7) or difflib.get_close_matches(
+        text[:100].lower(), known, n=1, cutoff=0.7
+    )
+
+
 def nearest(text: str, choices: Iterable[str]) -> str:
-    """``did you mean X? `` for the one choice that looks like ``text``, or an empty string."""
-    found = difflib.get_close_matches(text[:100], list(choices), n=1, cutoff=0.7)
-    return f"did you mean `{found[0]}`?" if found else ""
+    """``did you mean X?`` for the choice that looks like ``text``, or an empty string."""
+    return "".join(f"did you mean `{found}`?" for found in close(text, choices))
 
 
 def plural(count: int, noun: str) -> str:
@@ -165,7 +172,10 @@ def sentences(*parts: str) -> str:
 
 
 def render_text(problems: Iterable[Problem], *, color: bool, sources: Mapping[str, str]) -> str:
-    """The problems for a person, at most 20, with the lines they are about; it ends with "No host was contacted."."""
+    """The problems for a person, at most 20, with the lines they are about.
+
+    The last line says that no host was contacted: every problem is found before that.
+    """
     every = ordered(problems)
     paint = _paint if color else _plain
     blocks = [_block(problem, sources, paint) for problem in every[:SHOWN_AT_MOST]]
@@ -264,7 +274,9 @@ def _snippet(
     cut = max(0, start - LINE_SHOWN_AT_MOST // 2)
     before = ("…" if cut else "") + visible(line[cut:start])
     marked = visible(line[start : min(end, start + LINE_SHOWN_AT_MOST // 2)])
-    after = visible(line[end : end + LINE_SHOWN_AT_MOST // 2])
+    shown_to = min(end, start + LINE_SHOWN_AT_MOST // 2)
+    after = visible(line[shown_to : shown_to + LINE_SHOWN_AT_MOST // 2])
+    after += "…" if len(line) > shown_to + LINE_SHOWN_AT_MOST // 2 else ""
     carets = paint("error", "^" * max(1, _width(marked)) + (f" {visible(label)}" if label else ""))
     return [
         frame.margin(),

@@ -1,8 +1,8 @@
 """The only reader of YAML: bytes → nodes with positions → the declaration.
 
-Text is judged first (limits, encoding, characters), then libyaml's events are turned into nodes of our own, then pydantic
-validates the nodes as they are, all projects in one call. What libyaml would resolve by itself (numbers, booleans, dates,
-aliases, tags) never happens: a scalar stays the text that stands in the file.
+Text is judged first (limits, encoding, characters), then libyaml's events are turned into nodes of our own, then
+pydantic validates the nodes as they are, all projects in one call. What YAML would resolve by itself (numbers,
+booleans, dates, aliases, tags) never happens: a scalar stays the text that stands in the file.
 
 Every problem of a file's text and every problem of its shape is reported, for all files together.
 """
@@ -50,7 +50,8 @@ PROJECTS_DIRECTORY = "projects"
 
 T = TypeVar("T")
 
-# C0 and C1 controls, line breaks other than LF and CRLF, byte order marks inside, and characters that reorder or hide text.
+# C0 and C1 controls, line breaks other than LF and CRLF, byte order marks inside, and characters that reorder or
+# hide text.
 _FORBIDDEN = re.compile(
     "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069"
     "\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
@@ -71,11 +72,15 @@ class Declaration:
     project_nodes: Mapping[str, tuple[str, nodes.Mapping]] = field(repr=False)
 
     def place(self, *keys: str | int) -> Place:
-        """Where a part of ``fleet.yaml`` stands: the value, or for a mapping or list the key that names it.
+        """Where a part of ``fleet.yaml`` stands: the value; for a mapping or list, the key that names it.
 
         A part that was left out is found at the nearest part around it.
         """
         return place_of(shown_path(self.directory / FLEET_FILE), self.fleet_node, keys)
+
+    def declares(self, *keys: str | int) -> bool:
+        """Whether a part of ``fleet.yaml`` stands in the file, or has its default."""
+        return shape.find(self.fleet_node, keys) is not None
 
     def project_place(self, project: str, *keys: str | int) -> Place:
         """The same for a part of the project called ``project``. Raises KeyError for an unknown project."""
@@ -192,10 +197,14 @@ def validate(model: type[T], documents: list[Document], problems: list[Problem])
         return adapter.validate_python([document.node for document in good])
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
+    by_document: dict[int, list[Any]] = {}
     for details in found:
-        document = good[int(details["loc"][0])]
+        number, *loc = details["loc"]
+        by_document.setdefault(int(number), []).append({**details, "loc": tuple(loc)})
+    for number, details_of_one in by_document.items():
+        document = good[number]
         if document.node is not None:
-            problems.append(shape.explain(model, document.path, document.node, details["loc"][1:], details))
+            problems.extend(shape.explain_all(model, document.path, document.node, details_of_one))
     return []
 
 
@@ -258,7 +267,7 @@ def _read(path: Path, document: Document, bytes_at_most: int) -> bytes | None:
     except OSError as error:
         document.problems.append(_cannot_open(path, document.path, error))
         return None
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
@@ -348,11 +357,17 @@ def _compose(document: Document, nodes_at_most: int) -> None:
         # Events only: neither libyaml's nor PyYAML's idea of types is asked for.
         composer.run(iter(CParser(document.text).get_event, None))
     except yaml.MarkedYAMLError as error:
+        # What had no value before the text broke off is no second mistake.
+        document.problems = [problem for problem in document.problems if problem.code != "PN204"]
         document.problems.append(_syntax(document, error))
         return
     except yaml.YAMLError as error:
         document.problems.append(Problem("PN105", f"{document.path} is not YAML: {error}".splitlines()[0]))
         return
+    if composer.complex_keys:
+        # `{{ name }}` is one mistake: what lies inside such a key is not looked at.
+        document.problems = [problem for problem in document.problems if problem.code != "PN204"]
+        document.problems.extend(composer.complex_keys)
     root = composer.root
     if root is None:
         if not document.problems:
@@ -392,6 +407,7 @@ class _Composer:
         self.key: Scalar | None = None
         self.documents = 0
         self.count = 0
+        self.complex_keys: list[Problem] = []
 
     def run(self, events: Iterator[Any]) -> None:
         for event in events:
@@ -501,15 +517,7 @@ class _Composer:
 
     def _new_key(self, parent: nodes.Mapping, node: Node) -> None:
         if not isinstance(node, Scalar):
-            kind = "list" if isinstance(node, nodes.Sequence) else "mapping"
-            message = f"a {kind} is used as a key; keys are names"
-            self.problems.append(
-                Problem(
-                    "PN111", message, self._place(node), help="is this a template that was not filled in?"
-                )
-            )
-            # A stand-in that no name can be, so that the value has a key and names nothing.
-            self.key = _like(Scalar(f"\0{self.count}"), node)
+            self._not_a_name(node)
             return
         self.key = node
         if node == "<<" and not node.quoted:
@@ -529,6 +537,14 @@ class _Composer:
                     related=(Related(self._place(first), "it was first given here"),),
                 )
             )
+
+    def _not_a_name(self, node: nodes.Mapping | nodes.Sequence) -> None:
+        kind = "list" if isinstance(node, nodes.Sequence) else "mapping"
+        help = "is this a template that was not filled in? A text with `{` or `[` stands in quotes"
+        message = f"a {kind} is used as a key; keys are names"
+        self.complex_keys.append(Problem("PN111", message, self._place(node), help=help))
+        # A stand-in that no name can be, so that the value has a key and names nothing.
+        self.key = _like(Scalar(f"\0{self.count}"), node)
 
     def _refuse(self, code: str, message: str, event: Any, help: str) -> None:
         self.problems.append(Problem(code, message, _event_place(self.path, event), help=help))
@@ -566,6 +582,7 @@ _MEANT = (
     ("mapping values are not allowed", "a value with `: ` in it stands in quotes"),
     ("cannot start any token", "a value that begins with this character stands in quotes"),
     ("could not find expected ':'", "a key is followed by `: ` and its value"),
+    ("escape c", "write the character itself instead of an escape"),
     ("unexpected end of stream", "close the quote that was opened"),
     ("expected ',' or ']'", "close the `[` with `]`, and write `,` between its items"),
     ("expected ',' or '}'", "close the `{` with `}`, and write `,` between its fields"),

@@ -1,19 +1,19 @@
 """Says in our own words what pydantic found wrong with the shape of a document, and where.
 
-pydantic's own texts speak of inputs and types; a person who edits YAML is told the place in the file, the value as written,
-the nearest field name, and where a misplaced field belongs.
+pydantic's own texts speak of inputs and types; a person who edits YAML is told the place in the file, the value as
+written, the nearest field name, and where a misplaced field belongs.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from privnet.diagnostics import Place, Problem, nearest, quoted, sentences
+from privnet.diagnostics import Place, Problem, close, nearest, quoted, sentences
 from privnet.model import nodes
 from privnet.model.application import Spread
 from privnet.model.fleet import Fleet
@@ -21,14 +21,30 @@ from privnet.model.identifiers import Invalid, kind_of
 from privnet.model.nodes import Node, Scalar
 from privnet.model.project import Project
 
-_TAGS = frozenset(("hosts", "spread"))
+_BRANCHES = frozenset(("hosts", "spread"))
+
+
+def explain_all(model: Any, path: str, node: Node, found: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+    """What pydantic found in one document, each thing once: a misspelt field is not also a missing one."""
+    every = list(found)
+    unknown = {tuple(error["loc"]) for error in every if error["type"] == "extra_forbidden"}
+    misspelt: set[tuple[str | int, ...]] = set()
+    for loc in unknown:
+        keys, _ = _walkable(loc)
+        owner = _fields_at(model, node, keys[:-1])
+        misspelt.update(
+            (*keys[:-1], name) for name in close(str(keys[-1]), owner.model_fields if owner else ())
+        )
+    for error in every:
+        if error["type"] != "missing" or _walkable(error["loc"])[0] not in misspelt:
+            yield explain(model, path, node, error["loc"], error)
 
 
 def explain(
     model: Any, path: str, node: Node, loc: tuple[str | int, ...], details: Mapping[str, Any]
 ) -> Problem:
-    """One entry of ``ValidationError.errors()`` as a problem. ``loc`` is relative to the document ``node``."""
-    keys, is_key = _walkable(node, loc)
+    """One entry of ``ValidationError.errors()`` as a problem. ``loc`` begins at the document ``node``."""
+    keys, is_key = _walkable(loc)
     kind = details["type"]
     if kind == "extra_forbidden":
         return _unknown_field(model, path, node, keys)
@@ -37,27 +53,39 @@ def explain(
     place = key_place(path, node, keys) if is_key else place_of(path, node, keys)
     said = (details.get("ctx") or {}).get("error")
     if isinstance(said, Invalid):
-        return Problem(said.code, said.message, place, said.label, said.note, said.help)
-    return _wrong_kind(kind, details, place, keys, find(node, keys))
+        help = said.help if said.help or said.note else _example_of(model, node, keys)
+        return Problem(said.code, said.message, place, said.label, said.note, help)
+    return _wrong_kind(kind, details, place, keys, find(node, keys), _example_of(model, node, keys))
 
 
-def _walkable(node: Node, loc: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], bool]:
-    # pydantic's loc also names the branch of a union ("hosts", "spread") and "[key]".
+def _example_of(model: Any, node: Node, keys: tuple[str | int, ...]) -> str:
+    """The field that ``keys`` lead to with a value that it may have, as a help."""
+    while keys and isinstance(keys[-1], int):
+        keys = keys[:-1]
+    owner = _fields_at(model, node, keys[:-1]) if keys else None
+    name = str(keys[-1]) if keys else ""
+    if owner is not None and name in owner.model_fields:
+        examples = owner.model_fields[name].examples
+        return f"for example `{name}: {_flow(examples[0])}`" if examples else ""
+    inside = _fields_at(model, node, keys)
+    if inside is None:
+        return ""
+    required = {
+        key: f.examples[0] for key, f in inside.model_fields.items() if f.is_required() and f.examples
+    }
+    return f"for example `{name}: {_flow(required)}`"
+
+
+def _walkable(loc: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], bool]:
+    """``loc`` without what only pydantic sees in it, and whether it is about a key.
+
+    That is "[key]" at the end, and the branch of a union: ("applications", id, "formation", type, branch, …).
+    """
     is_key = bool(loc) and loc[-1] == "[key]"
-    keys: list[str | int] = []
-    here: Node | None = node
-    for position, part in enumerate(loc[: -1 if is_key else None]):
-        if not _has(here, part) and part in _TAGS and position < len(loc) - 1 and "formation" in loc:
-            continue
-        keys.append(part)
-        here = _step(here, part)
-    return tuple(keys), is_key
-
-
-def _has(node: Node | None, part: str | int) -> bool:
-    if isinstance(node, nodes.Mapping):
-        return part in node
-    return isinstance(node, nodes.Sequence) and isinstance(part, int) and part < len(node)
+    keys = loc[:-1] if is_key else loc
+    if len(keys) > 4 and keys[0] == "applications" and keys[2] == "formation" and keys[4] in _BRANCHES:
+        keys = keys[:4] + keys[5:]
+    return keys, is_key
 
 
 def _step(node: Node | None, part: str | int) -> Node | None:
@@ -80,7 +108,7 @@ def find(node: Node, keys: Iterable[str | int]) -> Node | None:
 
 
 def place_of(path: str, node: Node, keys: tuple[str | int, ...]) -> Place:
-    """Where the part ``keys`` of ``node`` stands: a single value itself, a mapping or list by the key that names it."""
+    """Where the part ``keys`` of ``node`` stands: a value itself, a mapping or list by the key that names it."""
     for length in range(len(keys), -1, -1):
         found = find(node, keys[:length])
         if found is None:
@@ -231,7 +259,12 @@ _WANTED = {
 
 
 def _wrong_kind(
-    kind: str, details: Mapping[str, Any], place: Place, keys: tuple[str | int, ...], node: Node | None
+    kind: str,
+    details: Mapping[str, Any],
+    place: Place,
+    keys: tuple[str | int, ...],
+    node: Node | None,
+    example: str,
 ) -> Problem:
     where = _where(keys)
     if kind == "literal_error":
@@ -243,19 +276,11 @@ def _wrong_kind(
     wanted = _WANTED.get(kind)
     found = f"{quoted(node)}, a single value" if isinstance(node, Scalar) else f"a {kind_of(node)}"
     if wanted is None:
-        return Problem("PN201", f"{where} cannot be read: {details['msg']}", place)
-    return Problem(
-        "PN201", f"{where} must be {wanted}, not {found}", place, help=_shape_example(wanted, keys, node)
-    )
-
-
-def _shape_example(wanted: str, keys: tuple[str | int, ...], node: Node | None) -> str:
-    name = str(keys[-1]) if keys else "name"
-    if wanted == "a list":
-        return f"write `{name}: [{node}]`" if isinstance(node, Scalar) else f"write `{name}: [one, two]`"
-    if wanted == "a mapping":
-        return f"write the fields of `{name}` below it, indented, as `field: value`"
-    return f"write `{name}: value`" if not name.isdigit() else "write a name"
+        return Problem("PN201", f"{where} cannot be read: {details['msg']}", place, help=example)
+    if wanted == "a list" and isinstance(node, Scalar):
+        example = f"write `{keys[-1]}: [{node}]`"
+    message = f"{where} must be {wanted}, not {found}"
+    return Problem("PN201", message, place, help=example or f"write {wanted} there")
 
 
 def _not_a_choice(expected: str, where: str, place: Place, value: str) -> Problem:

@@ -50,8 +50,13 @@ def _mesh_and_underlay(declaration: Declaration) -> Iterator[Problem]:
                 declaration.place("hosts", name, field),
                 note="packets to the host would be sent into the tunnel that they are to build",
                 help="take a mesh prefix that nothing on the underlay uses",
-                related=(Related(declaration.place("wireguard", "mesh"), f"the mesh is {mesh}"),),
+                related=tuple(_the_mesh(declaration)),
             )
+
+
+def _the_mesh(declaration: Declaration) -> Iterator[Related]:
+    if declaration.declares("wireguard", "mesh"):
+        yield Related(declaration.place("wireguard", "mesh"), "the mesh prefix is given here")
 
 
 def _network_size(declaration: Declaration, project: Project) -> Iterator[Problem]:
@@ -83,8 +88,7 @@ def usable(cidr: Prefix) -> int:
 def _containers(project: Project) -> dict[str, int]:
     return {
         application: sum(
-            placed.count if isinstance(placed, Spread) else len(placed)
-            for placed in details.formation.values()
+            placed.count if isinstance(placed, Spread) else len(placed) for placed in details.formation.values()
         )
         for application, details in project.applications.items()
     }

@@ -67,11 +67,16 @@ def _vnis(declaration: Declaration) -> Iterator[Problem]:
                 f"VNI {network.vni} is outside the fleet's range {allowed}",
                 place,
                 help="delete the `vni:` line to let privnet choose, or take a number of the range",
-                related=(Related(declaration.place("vxlan", "vni"), f"the range is {allowed}"),),
+                related=tuple(_the_range(declaration)),
             )
         other = first.setdefault(network.vni, project)
         if other is not project:
             yield _vni_twice(declaration, network.vni, other, project)
+
+
+def _the_range(declaration: Declaration) -> Iterator[Related]:
+    if declaration.declares("vxlan", "vni"):
+        yield Related(declaration.place("vxlan", "vni"), "the fleet's range is given here")
 
 
 def _vni_twice(declaration: Declaration, vni: int, other: Project, project: Project) -> Problem:
@@ -81,8 +86,7 @@ def _vni_twice(declaration: Declaration, vni: int, other: Project, project: Proj
         f"VNI {vni} is used by two networks",
         declaration.project_place(project.project, "private_network", "vni"),
         f"private network {_short(project)} ({project.project})",
-        help="delete the `vni:` line to let privnet choose, or pick a number not listed by "
-        "`privnet names --vni`",
+        help="delete the `vni:` line to let privnet choose, or pick a number not listed by `privnet names --vni`",
         related=(Related(place, f"it was given to private network {_short(other)} ({other.project}) here"),),
     )
 

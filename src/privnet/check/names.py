@@ -31,7 +31,11 @@ def check(declaration: Declaration) -> Iterator[Problem]:
                         declaration.project_place(project.project, *where),
                         note=f"it would be {name[:80]}…",
                         help="shorten the process type or the fleet's `domain:`",
-                        related=(
-                            Related(declaration.place("domain"), f"the domain has {len(domain)} characters"),
-                        ),
+                        related=tuple(_the_domain(declaration)),
                     )
+
+
+def _the_domain(declaration: Declaration) -> Iterator[Related]:
+    if declaration.declares("domain"):
+        length = len(declaration.fleet.domain)
+        yield Related(declaration.place("domain"), f"the domain has {length} characters")

@@ -27,8 +27,7 @@ def _hds(declaration: Declaration, project: Project) -> Iterator[Problem]:
             network = declaration.project_place(project.project, "private_network")
             yield Problem(
                 "PN401",
-                f"HDS application {application} is in project `{project.project}`, "
-                "which has a private network",
+                f"HDS application {application} is in project `{project.project}`, which has a private network",
                 declaration.project_place(project.project, "applications", application, "hds"),
                 note="HDS applications do not have access to private networks (M8)",
                 help="move its block to a project without a private network; "
@@ -44,8 +43,7 @@ def _not_empty(declaration: Declaration, project: Project, lock: Lock) -> Iterat
     if project.project in lock.projects_with_applications:
         yield Problem(
             "PN403",
-            f"private network {network.id} is new on project `{project.project}`, "
-            "which has applications already",
+            f"private network {network.id} is new on project `{project.project}`, which has applications already",
             declaration.project_place(project.project, "private_network", "id"),
             note="a network is enabled on an empty project, then applications are created in it or migrated "
             "into it (M7); here all of the project's applications would change at once how they are reached",

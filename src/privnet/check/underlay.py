@@ -58,12 +58,14 @@ def _shown(endpoint: tuple[str, int]) -> str:
 
 
 def _ports(declaration: Declaration) -> Iterator[Problem]:
-    fleet = declaration.fleet
-    if fleet.wireguard.port == fleet.vxlan.port:
-        yield Problem(
-            "PN313",
-            f"WireGuard and VXLAN would both use UDP port {fleet.vxlan.port}",
-            declaration.place("vxlan", "port"),
-            help="delete one of the two `port:` lines: the defaults are 51820 and 4789",
-            related=(Related(declaration.place("wireguard", "port"), "WireGuard's port is given here"),),
-        )
+    port = declaration.fleet.vxlan.port
+    if declaration.fleet.wireguard.port != port:
+        return
+    given = [part for part in ("vxlan", "wireguard") if declaration.declares(part, "port")]
+    yield Problem(
+        "PN313",
+        f"WireGuard and VXLAN would both use UDP port {port}",
+        declaration.place(given[0], "port"),
+        help="leave one of them out: the defaults are 51820 for WireGuard and 4789 for VXLAN",
+        related=tuple(Related(declaration.place(part, "port"), "the other is given here") for part in given[1:]),
+    )

@@ -1,4 +1,7 @@
-"""The declaration as frozen, checked objects. Each knows its own rules; rules across documents are in ``privnet.check``."""
+"""The declaration as frozen, checked objects.
+
+Each knows its own rules; rules across documents are in ``privnet.check``.
+"""
 
 from privnet.model.application import Application, Spread
 from privnet.model.fleet import (

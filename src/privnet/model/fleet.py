@@ -36,7 +36,8 @@ class WireGuard(Part):
 
     mesh: Annotated[Prefix, Lengths("mesh prefix", 8, 30)] = Field(
         default=Prefix.parse("100.64.0.0/16"),
-        description="Prefix from which each host gets its mesh address. It must not contain an address of the underlay.",
+        description="Prefix from which each host gets its mesh address. It must not contain an "
+        "address of the underlay.",
         examples=["100.64.0.0/16"],
     )
     port: Annotated[int, Integer(1, 65535, "WireGuard port")] = Field(

@@ -1,9 +1,9 @@
-"""Checked names, identifiers and small values. Each parses the raw text of its field and knows what to say about it.
+"""Checked names, identifiers and small values. Each parses the raw text of its field.
 
-Nothing is converted silently: a text is accepted in its one canonical form or refused with that form. The functions raise
-:class:`Invalid`, a ``ValueError`` that carries a whole message; pydantic passes it on untouched.
+Nothing is converted silently: a text is accepted in its one canonical form or refused with that form. The functions
+raise :class:`Invalid`, a ``ValueError`` that carries a whole message; pydantic passes it on untouched.
 
-Addresses and prefixes are integers inside (``ipaddress`` objects cost microseconds and kilobytes in a fleet of thousands).
+Addresses and prefixes are integers inside: ``ipaddress`` objects cost microseconds each, and there are thousands.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def parse_integer(value: object, what: str = "the value") -> int:
         return value
     text = _scalar(value, what, "a plain integer", "PN206")
     if isinstance(value, Scalar) and value.quoted:
-        plain = f"write {text} without quotes" if _INTEGER.fullmatch(text) else ""
+        plain = f"write {text if _INTEGER.fullmatch(text) else 'a whole number'} without quotes"
         raise Invalid("PN206", f"{what} {quoted(text)} is text in quotes; an integer is wanted", help=plain)
     if len(text) > 20:
         raise Invalid("PN206", f"{what} {quoted(text)} is too long for a number ({len(text):,} characters)")
@@ -96,7 +96,7 @@ def parse_boolean(value: object, what: str = "the value") -> bool:
         return value
     text = _scalar(value, what, "`true` or `false`", "PN205")
     if isinstance(value, Scalar) and value.quoted:
-        plain = f"write {text} without quotes" if text in ("true", "false") else ""
+        plain = f"write {text if text in ('true', 'false') else 'it'} without quotes"
         raise Invalid(
             "PN205", f"{what} {quoted(text)} is text in quotes; `true` or `false` is wanted", help=plain
         )
@@ -189,7 +189,7 @@ _NAME_RULE = (
 
 
 def _label_meant(text: str) -> str:
-    meant = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-")
+    meant = re.sub("[^a-z0-9]+", "-", text.lower()).lstrip("-0123456789")[:63].rstrip("-")
     return f"for example `{meant}`" if _LABEL.fullmatch(meant) else ""
 
 
@@ -240,7 +240,11 @@ def _identifier(text: str, prefix: str, what: str) -> str:
             "PN211", f"{what} {quoted(text)} is not a canonical id", note=shape, help=_id_meant(text, prefix)
         )
     if len(set(text[3:].replace("-", ""))) == 1:
-        raise Invalid("PN211", f"{what} {quoted(text)} is not an identity: every digit is the same")
+        raise Invalid(
+            "PN211",
+            f"{what} {quoted(text)} is not an identity: every digit is the same",
+            help=f"take a new id: python3 -c 'import uuid; print(f\"{prefix}{{uuid.uuid4()}}\")'",
+        )
     return text
 
 
@@ -377,11 +381,11 @@ def _literal(text: str, what: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
             note="a literal address is wanted; DNS names are not looked up",
             help="for example 192.0.2.11 or 2001:db8::11",
         )
-    if str(address) != text:
-        raise Invalid("PN212", f"{what} {quoted(text)} is not in canonical form", help=f"write {address}")
     why = _unusable(address)
     if why:
         raise Invalid("PN212", f"{what} {text} cannot be used: it is {why}")
+    if str(address) != text:
+        raise Invalid("PN212", f"{what} {quoted(text)} is not in canonical form", help=f"write {address}")
     return address
 
 
@@ -422,7 +426,9 @@ def parse_endpoint(text: str) -> tuple[str, int]:
         raise Invalid("PN212", f"endpoint {quoted(text)} has no {missing}", help=_ENDPOINTS)
     address = _literal(host, "endpoint address")
     if (address.version == 6) != (bracketed is not None):
-        raise Invalid("PN212", f"endpoint {quoted(text)} has brackets around an IPv4 address", help=_ENDPOINTS)
+        raise Invalid(
+            "PN212", f"endpoint {quoted(text)} has brackets around an IPv4 address", help=_ENDPOINTS
+        )
     return str(address), Integer(1, 65535, "endpoint port").parse(port)
 
 

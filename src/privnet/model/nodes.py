@@ -1,8 +1,8 @@
 """What a YAML file holds, as plain text, mappings and lists that know where they stand.
 
-The three kinds are a ``str``, a ``dict`` and a ``list``, so that pydantic validates them as they are, in one call and without
-a copy in between. A scalar is the raw text of the file: nothing is a number, a boolean or a date until its field says so.
-Lines and columns count from 1, columns in characters; the end is exclusive.
+The three kinds are a ``str``, a ``dict`` and a ``list``, so that pydantic validates them as they are, in one call and
+without a copy in between. A scalar is the raw text of the file: nothing is a number, a boolean or a date until its
+field says so. Lines and columns count from 1, columns in characters; the end is exclusive.
 """
 
 from __future__ import annotations

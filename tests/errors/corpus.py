@@ -1,0 +1,92 @@
+"""The corpus of wrong declarations: where its cases are, and what is said about each.
+
+A case is one wrong thing and the exact text that answers it:
+
+* ``fleet/<case>.yaml`` takes the place of ``fleet.yaml`` in the fleet of ``base/``,
+* ``project/<case>.yaml`` takes the place of its ``projects/shop.yaml``,
+* ``tree/<case>/`` is a whole fleet; a ``lock.json`` in it says what the lock file remembers.
+
+The answer stands beside it in ``<case>.txt``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from privnet.check import check
+from privnet.diagnostics import DeclarationError, render_text
+from privnet.load import read_declaration
+from privnet.model.identifiers import Prefix
+from privnet.model.lock import Lock, NetworkLock
+
+HERE = Path(__file__).parent
+PLACES = {"fleet": "fleet.yaml", "project": "projects/shop.yaml"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wrong declaration."""
+
+    kind: str
+    input: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}/{self.input.stem}"
+
+    @property
+    def answer(self) -> Path:
+        return self.input.with_name(f"{self.input.stem}.txt")
+
+    def lay(self, directory: Path) -> None:
+        """Puts the fleet of this case into ``directory``."""
+        if self.kind == "tree":
+            shutil.copytree(self.input, directory, dirs_exist_ok=True, symlinks=True)
+            return
+        shutil.copytree(HERE / "base", directory, dirs_exist_ok=True)
+        shutil.copyfile(self.input, directory / PLACES[self.kind])
+
+
+def cases() -> Iterator[Case]:
+    """All cases, in order."""
+    for kind in PLACES:
+        yield from (Case(kind, path) for path in sorted((HERE / kind).glob("*.yaml")))
+    yield from (Case("tree", path) for path in sorted((HERE / "tree").iterdir()) if path.is_dir())
+
+
+def refuse(directory: Path) -> DeclarationError | None:
+    """What is wrong with the fleet in ``directory``, or None. Paths are those seen from inside it."""
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        declaration = read_declaration(Path("."))
+        problems = list(check(declaration, _lock(directory / "lock.json")))
+        return DeclarationError(problems, declaration.sources) if problems else None
+    except DeclarationError as error:
+        return error
+    finally:
+        os.chdir(before)
+
+
+def _lock(path: Path) -> Lock | None:
+    if not path.exists():
+        return None
+    said = json.loads(path.read_text())
+    networks = {
+        network: NetworkLock(project, 4096, Prefix.parse("10.240.0.0/22"))
+        for network, project in said["networks"].items()
+    }
+    return Lock("small", networks=networks, applications=said["applications"])
+
+
+def answer(case: Case, directory: Path) -> str:
+    """The text that a person is shown. Raises AssertionError when the declaration is accepted."""
+    case.lay(directory)
+    error = refuse(directory)
+    assert error is not None, f"{case.name} was accepted"
+    return render_text(error.problems, color=False, sources=error.sources)

@@ -1,0 +1,60 @@
+"""Every wrong declaration of the corpus is refused with the exact text beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from privnet.diagnostics import CODES, render_json
+from .corpus import HERE, Case, answer, cases, refuse
+
+ALL = list(cases())
+REGENERATE = "python -m tests.errors.regenerate"
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+def test_a_wrong_declaration_is_refused_with_this_text(case: Case, tmp_path: Path) -> None:
+    assert case.answer.exists(), f"{case.name} has no answer: {REGENERATE}"
+    assert answer(case, tmp_path) == case.answer.read_text(), REGENERATE
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+def test_text_and_json_say_the_same_and_point_into_the_file(case: Case, tmp_path: Path) -> None:
+    case.lay(tmp_path)
+    error = refuse(tmp_path)
+    assert error is not None
+    data = json.loads(render_json(error.problems))
+    assert [(p["code"], p["message"]) for p in data["problems"]] == [(p.code, p.message) for p in error.problems]
+    for problem in error.problems:
+        assert problem.help or problem.note, "says neither why it matters nor what to do"
+        if problem.place is not None:
+            lines = error.sources[problem.place.path].split("\n")
+            assert 1 <= problem.place.line <= len(lines)
+            assert 1 <= problem.place.column <= len(lines[problem.place.line - 1]) + 1
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+def test_an_answer_is_plain_text_without_the_library_s_words(case: Case) -> None:
+    text = case.answer.read_text()
+    assert text.endswith("\nNo host was contacted.\n")
+    assert all(character == "\n" or character.isprintable() for character in text)
+    assert not re.search("pydantic|Traceback|input_value|Value error|\\bNone\\b", text)
+
+
+def test_every_answer_belongs_to_a_case() -> None:
+    answers = {path for kind in ("fleet", "project", "tree") for path in (HERE / kind).glob("*.txt")}
+    assert answers == {case.answer for case in ALL}
+
+
+def test_the_fleet_that_the_cases_spoil_is_right(tmp_path: Path) -> None:
+    Case("tree", HERE / "base").lay(tmp_path)
+    assert refuse(tmp_path) is None
+
+
+def test_every_code_of_the_declaration_has_a_case() -> None:
+    shown = {code for case in ALL for code in re.findall(r"^error\[(PN\d+)\]", case.answer.read_text(), re.M)}
+    assert {code for code in CODES if code < "PN5"} - shown == set()
+    assert shown - CODES.keys() == set()
