@@ -1,0 +1,96 @@
+"""Booted fleets for tests, and what is to be seen of them when a test fails.
+
+    def test_something(fleet, inventory_copy):
+        lab = fleet(inventory_copy("lab"))
+        lab.exec("lab-1", "ip link")
+
+A module's lab is booted once, by the first test that asks for it, and removed after the last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from privnet.lab import Lab, LabError
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
+LABS: pytest.StashKey[dict[str, Lab]] = pytest.StashKey()
+
+Fleet = Callable[..., Lab]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and item.get_closest_marker("lab"):
+        for name, lab in item.session.stash.get(LABS, {}).items():
+            report.sections.append((f"lab {name}", _state_of(lab)))
+    return report
+
+
+def _state_of(lab: Lab) -> str:
+    try:
+        return lab.report()
+    except LabError as error:  # the test may be about a lab that is gone
+        return str(error)
+
+
+def lab_name(module: str, suffix: str = "") -> str:
+    """`test-<module>`, short enough to be the name of a lab."""
+    name = re.sub("[^a-z0-9]+", "-", f"{module.removeprefix('test_')} {suffix}".lower()).strip("-")
+    if len(name) > 27:
+        name = f"{name[:20]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"test-{name}"
+
+
+@pytest.fixture(scope="module")
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """`fleet(inventory_dir, *hosts, bare=[…], name="…")` boots the lab of this module and gives it back.
+
+    Asked again, it starts what the inventory has gained. Another `name` is another lab beside it.
+    """
+    labs = request.session.stash.setdefault(LABS, {})
+    own: list[str] = []
+
+    def boot(inventory: Path, *hosts: str, bare: tuple[str, ...] = (), name: str = "") -> Lab:
+        full_name = lab_name(request.module.__name__.rpartition(".")[2], name)
+        if full_name not in own:
+            Lab(name=full_name).down()  # what an interrupted run has left
+            own.append(full_name)
+        lab = labs[full_name] = Lab(inventory, name=full_name)
+        lab.up(*hosts, bare=bare)
+        return lab
+
+    yield boot
+    for name in own:
+        Lab(name=name).down()
+        labs.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def inventory_copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`inventory_copy("lab")`: a copy of the repository's inventory/lab and its shim, to change at will."""
+
+    def copy(name: str) -> Path:
+        directory = tmp_path_factory.mktemp("inventory")
+        original = REPOSITORY / "inventory" / name
+        shutil.copytree(original, directory / name, ignore=shutil.ignore_patterns("privnet.lock.yaml"))
+        shutil.copy(original.with_suffix(".py"), directory)
+        return directory / name
+
+    return copy
