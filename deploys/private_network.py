@@ -1,0 +1,3 @@
+from privnet.deploy.stages import private_network
+
+private_network()

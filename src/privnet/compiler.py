@@ -1,0 +1,68 @@
+"""Read this first: everything between the YAML and the files on a host, in order, one line a pass.
+
+Pure from ``allocate`` on. Nothing here depends on which hosts answer, so it works off line and for hosts that do not exist
+yet. A phase reports all of its problems and then stops, so no later phase sees what an earlier one refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from privnet.check import check
+from privnet.diagnostics import DeclarationError, Problem
+from privnet.load import Declaration, collector_off, read_declaration
+from privnet.model.lock import Lock
+from privnet.plan.allocate import allocate
+from privnet.plan.host import Plan, plan_fleet
+from privnet.render import ManagedFile, render_host
+from privnet.store import load_lock
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A declaration that holds, and what follows from it.
+
+    :param known: the lock file as it stands on disk
+    :param lock: the same with numbers for everything that is new; not saved yet
+    """
+
+    declaration: Declaration
+    known: Lock
+    lock: Lock
+    plan: Plan
+
+    @property
+    def lock_changed(self) -> bool:
+        return not self.lock.same_numbers(self.known)
+
+
+def compile_fleet(directory: Path, now: int | None = None) -> Compiled:
+    """Everything that a fleet's directory says, ready to be rendered.
+
+    :param now: seconds since the epoch, for quarantines; the clock's time if left out
+    Raises DeclarationError with all problems of the first phase that has any.
+    """
+    with collector_off():
+        declaration = read_declaration(directory)  # YAML with positions → frozen models; PN1xx, PN2xx
+        known = load_lock(directory, declaration.fleet.fleet)  # numbers given before; PN5xx
+        refuse(check(declaration, known), declaration)  # rules across documents; PN3xx, PN4xx
+        allocation = allocate(declaration, known, int(time.time()) if now is None else now)  # numbers for what is new
+        refuse(allocation.problems, declaration)
+        plan = plan_fleet(declaration, allocation.lock)  # what every host is to be
+    return Compiled(declaration, known, allocation.lock, plan)
+
+
+def refuse(problems: Iterable[Problem], declaration: Declaration) -> None:
+    """Raise DeclarationError if there are any problems."""
+    found = list(problems)
+    if found:
+        raise DeclarationError(found, declaration.sources)
+
+
+def render_fleet(plan: Plan) -> dict[str, tuple[ManagedFile, ...]]:
+    """The managed files of every host."""
+    with collector_off():
+        return {name: render_host(host) for name, host in plan.hosts.items()}

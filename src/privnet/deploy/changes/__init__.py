@@ -1,0 +1,56 @@
+"""What it takes to bring a host from its state to its plan, in three waves over the fleet.
+
+* ``add``: everything that is new, beside everything that is old: guard elements, peers, devices, containers, resolvers
+* ``switch``: what has two states and no middle: where a moved container's frames go, what names say
+* ``retire``: everything that is old and not in the plan
+
+pyinfra ends a stage on all hosts before it begins the next, so a container that is in the old and in the new plan is reachable
+by its name at every moment. All three are computed from one snapshot: each looks only at what it changes itself.
+"""
+
+from __future__ import annotations
+
+from privnet.deploy.changes import containers, files, guard, host, mesh, names, overlay
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState
+from privnet.plan.host import HostPlan
+from privnet.render import render_host
+
+
+def prepare(state: HostState) -> Script:
+    """Packages, the host's key, programs and units: what the other waves stand on."""
+    script = Script()
+    host.prepare(state, script)
+    return script
+
+
+def add(plan: HostPlan, state: HostState) -> Script:
+    """Everything new, beside everything old."""
+    script = Script()
+    files.add(render_host(plan), state, script)
+    guard.add(plan, state, script)
+    mesh.add(plan, state, script)
+    overlay.add(plan, state, script)
+    containers.add(plan, state, script)
+    names.add(plan, state, script)
+    return script
+
+
+def switch(plan: HostPlan, state: HostState) -> Script:
+    """Forwarding of moved containers, and names."""
+    script = Script()
+    overlay.switch(plan, state, script)
+    names.switch(plan, state, script)
+    return script
+
+
+def retire(plan: HostPlan, state: HostState) -> Script:
+    """Everything that the plan no longer has, in the reverse order of building it."""
+    script = Script()
+    names.retire(plan, state, script)
+    containers.retire(plan, state, script)
+    overlay.retire(plan, state, script)
+    mesh.retire(plan, state, script)
+    guard.retire(plan, state, script)
+    files.retire(render_host(plan), state, script)
+    return script

@@ -1,0 +1,60 @@
+"""The guard: its rules as a whole in one transaction, its elements one by one."""
+
+from __future__ import annotations
+
+from privnet.deploy.changes.files import differs
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState
+from privnet.plan.guard import Binding, Speaker
+from privnet.plan.host import HostPlan
+from privnet.render import binding_element, guard_file, guard_structure, speaker_element
+
+UNIT = "privnet-guard.service"
+
+
+def add(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Load what is missing: new elements live, or all of it when the rules are not the plan's."""
+    guard, loaded = plan.guard, state.guard
+    union = guard_file(guard, _leaving(plan, state))
+    if differs(union, state):
+        script.place(union)
+    unit = state.units.get(UNIT)
+    sound = loaded is not None and loaded.intact and loaded.structure == guard_structure(guard.vxlan_port)
+    if state.enabled.get(UNIT) != "enabled":
+        script.run("systemctl", "enable", "--quiet", UNIT)
+    if unit is None or unit.active != "active":
+        script.run("systemctl", "start", UNIT)
+    elif not sound or f"unreachable {plan.mesh.prefix} metric 4294967295" not in state.unreachable:
+        script.run("systemctl", "reload", UNIT)
+    elif loaded is not None:
+        lines = [*_lines("add", set(guard.speakers) - loaded.speakers, set(guard.bindings) - loaded.bindings)]
+        if lines:
+            script.feed("guard.add", lines, "nft", "-f")
+
+
+def retire(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Take away elements that no longer hold, and write the file that a boot loads."""
+    leaving = _leaving(plan, state)
+    if leaving:
+        speakers = {element for element in leaving if isinstance(element, Speaker)}
+        script.feed("guard.delete", _lines("delete", speakers, set(leaving) - speakers), "nft", "-f")
+        script.place(guard_file(plan.guard))
+
+
+def _leaving(plan: HostPlan, state: HostState) -> list[Speaker | Binding]:
+    """Elements that are loaded but not in the plan."""
+    if state.guard is None:
+        return []
+    speakers = sorted(state.guard.speakers - set(plan.guard.speakers))
+    return [*speakers, *sorted(state.guard.bindings - set(plan.guard.bindings))]
+
+
+def _lines(verb: str, speakers: set[Speaker], bindings: set[Speaker | Binding] | set[Binding]) -> list[str]:
+    lines = []
+    if speakers:
+        elements = ", ".join(sorted(map(speaker_element, speakers)))
+        lines.append(f"{verb} element inet privnet speakers {{ {elements} }}")
+    if bindings:
+        elements = ", ".join(sorted(binding_element(b) for b in bindings if isinstance(b, Binding)))
+        lines.append(f"{verb} element bridge privnet ports {{ {elements} }}")
+    return lines

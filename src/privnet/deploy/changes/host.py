@@ -1,0 +1,46 @@
+"""What every other wave stands on: packages, the host's own key, a networkd that leaves other programs' settings alone."""
+
+from __future__ import annotations
+
+from privnet.deploy.changes.files import differs
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState
+from privnet.render import static_files
+
+PACKAGES = ("dnsmasq-base", "iproute2", "nftables", "wireguard-tools")
+USERSPACE = "wireguard-go"
+NETWORKD = "systemd-networkd.service"
+WAIT_ONLINE = "systemd-networkd-wait-online.service"
+
+
+def missing_packages(state: HostState) -> list[str]:
+    """Debian packages that the host lacks; a kernel without WireGuard needs the one in user space."""
+    wanted = [*PACKAGES] if state.kernel_wireguard else [*PACKAGES, USERSPACE]
+    return [name for name in wanted if name not in state.packages]
+
+
+def prepare(state: HostState, script: Script) -> None:
+    """Install, make the key, start networkd."""
+    missing = missing_packages(state)
+    if missing:
+        install = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=60 --no-install-recommends install"
+        packages = " ".join(missing)
+        script.before.append(f"{install} {packages} < /dev/null || {{ apt-get -qq update < /dev/null && {install} {packages} < /dev/null; }}")
+    key = state.files.get("/etc/privnet/wireguard.key")
+    needs_key = state.public_key is None or key is None or key.mode != 0o600 or key.owner != "0:0"
+    networkd = state.units.get(NETWORKD)
+    needs_networkd = networkd is None or networkd.active != "active" or state.enabled.get(NETWORKD) != "enabled"
+    if missing or needs_key or needs_networkd:
+        for file in static_files():
+            if differs(file, state):
+                script.place(file)
+    if needs_key:
+        script.run("sh", "/etc/privnet/lib/mesh.sh", "key")
+    if needs_networkd:
+        # The drop-in that keeps foreign routes and rules is in place before networkd starts for the first time.
+        script.run("systemctl", "daemon-reload")
+        script.run("systemctl", "enable", "--quiet", NETWORKD)
+        if state.enabled.get(WAIT_ONLINE) != "enabled":
+            # It comes along with networkd (Also=) and would wait 120 s at boot for an uplink that another tool owns.
+            script.run("systemctl", "disable", "--quiet", WAIT_ONLINE)
+        script.run("systemctl", "restart", NETWORKD)

@@ -1,0 +1,102 @@
+"""The mesh: only peers that differ are touched, since a sync of the whole list would stop all of them for a moment."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from privnet.deploy.changes.files import differs
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState
+from privnet.plan.host import HostPlan
+from privnet.plan.mesh import Mesh, Peer
+from privnet.render import ETC, ManagedFile, mesh_text, peer_block
+
+INTERFACE = "privnet"
+UNIT = "wg-quick@privnet.service"
+KEY = f"{ETC}/wireguard.key"
+
+
+def add(plan: HostPlan, state: HostState, script: Script) -> None:
+    """The file a boot reads, and in the running mesh: new and changed peers, key, port, address, MTU."""
+    mesh = plan.mesh
+    _write(_with_leaving(mesh, state), state, script)
+    if state.enabled.get(UNIT) != "enabled":
+        script.run("systemctl", "enable", "--quiet", UNIT)
+    unit, running = state.units.get(UNIT), state.mesh
+    if running is None or INTERFACE not in state.links:
+        # Active without its interface: wireguard-go was killed, and only a restart brings a new one.
+        script.run("systemctl", "restart" if unit and unit.active == "active" else "start", UNIT)
+        return
+    if state.public_key is not None and running.public_key != state.public_key:
+        script.run("wg", "set", INTERFACE, "private-key", KEY)
+    if running.port != mesh.port:
+        script.run("wg", "set", INTERFACE, "listen-port", mesh.port)
+    changed = [peer for peer in mesh.peers if not _is_running(peer, state)]
+    if changed:
+        # addconf, not syncconf: it touches the peers it is given and nothing else of the interface.
+        script.feed("peers.conf", "".join(map(peer_block, changed)).splitlines(), "wg", "addconf", INTERFACE)
+    _interface(mesh, state, script)
+
+
+def retire(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Peers that share no network any more."""
+    leaving = _leaving(plan.mesh, state)
+    for peer in leaving:
+        script.run("wg", "set", INTERFACE, "peer", peer.public_key, "remove")
+    if leaving:
+        _write(plan.mesh, state, script, force=True)
+
+
+def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
+    wanted = f"{mesh.address}/{mesh.length}"
+    present = state.addresses.get(INTERFACE, frozenset())
+    if wanted not in present:
+        script.run("ip", "address", "replace", wanted, "dev", INTERFACE)
+    for stray in sorted(address for address in present if "." in address and address != wanted):
+        script.run("ip", "address", "delete", stray, "dev", INTERFACE)
+    link = state.links[INTERFACE]
+    if link.mtu != mesh.mtu or not link.up:
+        script.run("ip", "link", "set", "dev", INTERFACE, "mtu", mesh.mtu, "up")
+
+
+def _write(mesh: Mesh, state: HostState, script: Script, force: bool = False) -> None:
+    file = ManagedFile(f"{ETC}/mesh.conf", mesh_text(mesh))
+    digest = hashlib.sha256(file.text.encode()).hexdigest()
+    if force or differs(file, state):
+        script.place(file)
+    whole = state.config_digest == digest and state.config_mode == 0o600 and state.config_key == state.public_key
+    if force or not whole or state.public_key is None:
+        script.run("sh", f"{ETC}/lib/mesh.sh", "assemble")
+
+
+def _is_running(peer: Peer, state: HostState) -> bool:
+    found = state.mesh.peers.get(peer.public_key) if state.mesh else None
+    return (
+        found is not None
+        and found.endpoint == peer.endpoint
+        and found.allowed == f"{peer.address}/32"
+        and found.keepalive == "off"
+    )
+
+
+def _leaving(mesh: Mesh, state: HostState) -> list[Peer]:
+    """Peers that run but are not in the plan, as far as they can be written down again."""
+    wanted = {peer.public_key for peer in mesh.peers}
+    running = state.mesh.peers if state.mesh else {}
+    return [
+        Peer("leaving", key, peer.endpoint, peer.allowed.removesuffix("/32"))
+        for key, peer in sorted(running.items())
+        if key not in wanted
+    ]
+
+
+def _with_leaving(mesh: Mesh, state: HostState) -> Mesh:
+    """The mesh while a run goes on: what is about to leave still works after a reboot in the middle."""
+    given = {peer.address for peer in mesh.peers}
+    stay = [
+        peer
+        for peer in _leaving(mesh, state)
+        if peer.endpoint != "(none)" and peer.address not in given and "/" not in peer.address and "," not in peer.address
+    ]
+    return replace(mesh, peers=(*stay, *mesh.peers)) if stay else mesh

@@ -1,0 +1,71 @@
+"""Names: hosts files change under a running resolver, which reads them again without missing a query."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from privnet.deploy.changes.files import differs
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState
+from privnet.model.identifiers import NETWORK_ID
+from privnet.plan.host import HostPlan
+from privnet.plan.overlay import Network
+from privnet.render import ManagedFile, render_names
+
+FORWARDER = "privnet-forwarder.service"
+_UNIT = re.compile(rf"privnet-dns@({NETWORK_ID})[.]service")
+
+
+def unit_of(network: Network) -> str:
+    """The unit of a private network's resolver."""
+    return f"privnet-dns@{network.id}.service"
+
+
+def add(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Resolvers of networks that are new on this host; nobody asks them yet."""
+    for network, config, hosts in _files(plan):
+        unit = state.units.get(unit_of(network))
+        if unit is None or unit.active != "active":
+            script.place(config)
+            script.place(hosts)
+            script.run("systemctl", "start", unit_of(network))
+
+
+def switch(plan: HostPlan, state: HostState, script: Script) -> None:
+    """New and removed names of running resolvers; a new configuration, which only a start reads."""
+    for network, config, hosts in _files(plan):
+        unit = state.units.get(unit_of(network))
+        if unit is None or unit.active != "active":
+            continue
+        for file in (config, hosts):
+            if differs(file, state):
+                script.place(file)
+        read = state.names.get(network.id)
+        if read is None or not read.in_namespace or read.config != _digest(config):
+            script.run("systemctl", "restart", unit_of(network))
+        elif read.hosts != _digest(hosts):
+            script.run("systemctl", "reload", unit_of(network))
+        elif hosts.path in script.files:
+            script.run("systemctl", "reload", unit_of(network))
+
+
+def retire(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Resolvers of networks that have no container here any more."""
+    kept = {overlay.network.id for overlay in plan.overlays}
+    for unit in sorted(state.units):
+        found = _UNIT.fullmatch(unit)
+        if found and found[1] not in kept and state.units[unit].active != "inactive":
+            script.run("systemctl", "stop", unit, early=True)
+            script.run("rm", "-f", f"/run/privnet/names.{found[1]}", early=True)
+
+
+def _files(plan: HostPlan) -> list[tuple[Network, ManagedFile, ManagedFile]]:
+    return [
+        (overlay.network, *render_names(overlay.network, plan.ttl, plan.domain, bool(plan.upstream)))
+        for overlay in plan.overlays
+    ]
+
+
+def _digest(file: ManagedFile) -> str:
+    return hashlib.sha256(file.text.encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""Overlays: devices from networkd, forwarding tables from us. Both are compared in the kernel, not in files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from privnet.deploy.changes.files import differs
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState, Link
+from privnet.plan.host import HostPlan
+from privnet.plan.overlay import Overlay
+from privnet.render import ETC, ManagedFile, fdb_text, neighbours_text
+
+_OWN = re.compile(r"pn[bx]([0-9]+)")
+
+
+def unit_of(overlay: Overlay) -> str:
+    """The unit that brings up an overlay's VXLAN device."""
+    return f"privnet-overlay@{overlay.network.vni}.service"
+
+
+def add(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Devices that are missing or wrong, and entries that are new; where an entry exists it stays for now."""
+    wrong = [name for overlay in plan.overlays for name in _wrong_devices(overlay, plan.guard.vxlan_port, state)]
+    for name in wrong:
+        script.run("ip", "link", "delete", "dev", name)
+    missing = [name for overlay in plan.overlays for name in _devices(overlay) if name not in state.links]
+    if wrong or missing:
+        script.run("networkctl", "reload")
+    for overlay in plan.overlays:
+        entries, neighbours = _superset(overlay, state)
+        changed = _write(overlay, entries, neighbours, state, script)
+        unit = state.units.get(unit_of(overlay))
+        rebuilt = any(name in wrong or name in missing for name in _devices(overlay))
+        if unit is None or unit.active != "active":
+            script.run("systemctl", "start", unit_of(overlay))
+        elif rebuilt or changed or not _runs(overlay, entries, neighbours, state):
+            script.run("systemctl", "reload", unit_of(overlay))
+        if overlay.network.bridge in wrong or overlay.network.bridge in missing:
+            # A bridge that was made anew has lost its ports.
+            for port in overlay.ports:
+                script.run("systemctl", "try-reload-or-restart", f"privnet-container@{port.name}.service")
+
+
+def switch(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Frames for containers that have moved go to their new host from here on."""
+    for overlay in plan.overlays:
+        present = state.fdb.get(overlay.network.vxlan, {})
+        moved = [
+            remote for remote in overlay.remotes if present.get(remote.container.mac, remote.vtep) != remote.vtep
+        ]
+        if moved:
+            entries = dict(_superset(overlay, state)[0]) | {r.container.mac: r.vtep for r in moved}
+            script.place(_fdb_file(overlay, entries))
+            lines = [f"fdb replace {r.container.mac} dev {overlay.network.vxlan} dst {r.vtep} self static" for r in moved]
+            script.feed(f"fdb.{overlay.network.vni}", lines, "bridge", "-batch")
+
+
+def retire(plan: HostPlan, state: HostState, script: Script) -> None:
+    """Entries of containers that are gone or have come here, and networks without a container here."""
+    for overlay in plan.overlays:
+        _retire_entries(overlay, state, script)
+    kept = {overlay.network.vni for overlay in plan.overlays}
+    for unit in sorted(state.units):
+        found = re.fullmatch(r"privnet-overlay@([0-9]+)[.]service", unit)
+        if found and int(found[1]) not in kept and state.units[unit].active != "inactive":
+            script.run("systemctl", "stop", unit, early=True)
+    gone = {name for name in state.links if (found := _OWN.fullmatch(name)) and int(found[1]) not in kept}
+    for name in sorted(gone, reverse=True):  # pnx before pnb
+        script.run("ip", "link", "delete", "dev", name)
+
+
+def _retire_entries(overlay: Overlay, state: HostState, script: Script) -> None:
+    network = overlay.network
+    present, neighbours = state.fdb.get(network.vxlan, {}), state.neighbours.get(network.vxlan, {})
+    wanted, known = _wanted(overlay)
+    stray = [mac for mac in sorted(present) if mac not in wanted]
+    unknown = [address for address in sorted(neighbours) if address not in known]
+    if stray:
+        lines = [f"fdb delete {mac} dev {network.vxlan} dst {present[mac]} self" for mac in stray]
+        script.feed(f"fdb.{network.vni}", lines, "bridge", "-batch")
+    if unknown:
+        lines = [f"neighbour delete {address} dev {network.vxlan}" for address in unknown]
+        script.feed(f"neighbours.{network.vni}", lines, "ip", "-batch")
+    if stray or unknown:
+        script.place(_fdb_file(overlay, wanted))
+        script.place(_neighbours_file(overlay, known))
+
+
+def _devices(overlay: Overlay) -> tuple[str, str]:
+    return overlay.network.bridge, overlay.network.vxlan
+
+
+def _wrong_devices(overlay: Overlay, vxlan_port: int, state: HostState) -> list[str]:
+    """Devices whose fixed properties are not the plan's: networkd 252 ignores such a change (systemd #9627)."""
+    network = overlay.network
+    bridge, vxlan = state.links.get(network.bridge), state.links.get(network.vxlan)
+    wrong = []
+    if bridge is not None and (bridge.kind != "bridge" or bridge.data.get("stp_state") != 0):
+        wrong.append(network.bridge)
+    if vxlan is not None:
+        wanted = {"id": network.vni, "local": overlay.vtep, "port": vxlan_port, "learning": False, "proxy": True}
+        # iproute2 leaves false flags out of its JSON, or prints them.
+        found = {key: vxlan.data.get(key, False) for key in wanted}
+        if vxlan.kind != "vxlan" or found != wanted or vxlan.mac != overlay.mac:
+            wrong.append(network.vxlan)
+    return wrong
+
+
+def _wanted(overlay: Overlay) -> tuple[dict[str, str], dict[str, str]]:
+    """MAC to VTEP, and address to MAC, of the plan."""
+    entries = {remote.container.mac: remote.vtep for remote in overlay.remotes}
+    return entries, {remote.container.address: remote.container.mac for remote in overlay.remotes}
+
+
+def _superset(overlay: Overlay, state: HostState) -> tuple[dict[str, str], dict[str, str]]:
+    """The plan's entries and the running ones; where both have one, the running one."""
+    entries, neighbours = _wanted(overlay)
+    vxlan = overlay.network.vxlan
+    return entries | dict(state.fdb.get(vxlan, {})), neighbours | dict(state.neighbours.get(vxlan, {}))
+
+
+def _write(
+    overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str, str], state: HostState, script: Script
+) -> bool:
+    files = [_fdb_file(overlay, entries), _neighbours_file(overlay, neighbours)]
+    changed = [file for file in files if differs(file, state)]
+    for file in changed:
+        script.place(file)
+    return bool(changed)
+
+
+def _fdb_file(overlay: Overlay, entries: Mapping[str, str]) -> ManagedFile:
+    return ManagedFile(f"{ETC}/overlay/{overlay.network.vni}.fdb", fdb_text(overlay.network.vxlan, entries))
+
+
+def _neighbours_file(overlay: Overlay, neighbours: Mapping[str, str]) -> ManagedFile:
+    network = overlay.network
+    return ManagedFile(f"{ETC}/overlay/{network.vni}.neighbours", neighbours_text(network.vxlan, neighbours))
+
+
+def _runs(
+    overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str, str], state: HostState
+) -> bool:
+    """Whether the kernel has the devices as they are to be, and every entry that this wave wants."""
+    network = overlay.network
+    bridge, vxlan = state.links[network.bridge], state.links[network.vxlan]
+    return (
+        _is_up(bridge, network.mtu)
+        and _is_up(vxlan, network.mtu)
+        and vxlan.master == network.bridge
+        and vxlan.port.get("learning") is False
+        and vxlan.port.get("flood") is True
+        and dict(state.fdb.get(network.vxlan, {})) == entries
+        and dict(state.neighbours.get(network.vxlan, {})) == neighbours
+    )
+
+
+def _is_up(link: Link, mtu: int) -> bool:
+    return link.up and link.mtu == mtu

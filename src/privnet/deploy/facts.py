@@ -1,0 +1,25 @@
+"""The one question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+from privnet.deploy.state import HostState, Unknown, parse_snapshot
+
+
+class Snapshot(FactBase[HostState | Unknown]):
+    """Everything of privnet on a host, on disk and in the kernel, in one answer."""
+
+    def command(self) -> StringCommand:
+        program = (resources.files("privnet.deploy") / "snapshot.sh").read_text()
+        return StringCommand("sh", "-c", QuoteString(program))
+
+    def process(self, output: Iterable[str]) -> HostState | Unknown:
+        return parse_snapshot(output)
+
+    @staticmethod
+    def default() -> HostState | Unknown:
+        return Unknown("it gave no answer")

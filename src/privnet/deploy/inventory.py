@@ -1,0 +1,68 @@
+"""pyinfra's inventory from a fleet's directory.
+
+``inventory/prod.py`` calls :func:`groups`; what it finds wrong is printed in full, and pyinfra ends before it contacts a host.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api.exceptions import InventoryError
+
+from privnet.deploy.known_hosts import write_known_hosts
+from privnet.deploy.run import Run, begin
+from privnet.diagnostics import DeclarationError, render_text
+from privnet.lab.errors import LabError
+from privnet.lab.settings import ssh_config_of
+from privnet.model.fleet import Host
+
+Groups = dict[str, list[tuple[str, dict[str, Any]]]]
+
+
+def groups() -> Groups:
+    """The hosts of the fleet whose directory lies beside the calling inventory file and has its name.
+
+    Raises InventoryError, after printing every problem, when the declaration is refused.
+    """
+    caller = Path(inspect.stack()[1].filename).resolve()
+    return fleet_groups(caller.with_suffix(""))
+
+
+def fleet_groups(directory: Path) -> Groups:
+    """pyinfra's groups for a fleet's directory: all hosts, and one group a zone."""
+    try:
+        run = begin(directory)
+        hosts = {name: _host_data(run, name, host) for name, host in run.compiled.declaration.fleet.hosts.items()}
+    except DeclarationError as error:
+        sys.stderr.write(render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources))
+        count = len(error.problems)
+        raise InventoryError(f"{directory}: the declaration has {count} problem{'s' if count > 1 else ''}") from None
+    except LabError as error:
+        raise InventoryError(str(error)) from None
+    found: Groups = {"fleet": list(hosts.items())}
+    for name, host in run.compiled.declaration.fleet.hosts.items():
+        if host.zone:
+            found.setdefault(f"zone_{host.zone.replace('-', '_')}", []).append((name, hosts[name]))
+    return found
+
+
+def _host_data(run: Run, name: str, host: Host) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "ssh_hostname": host.address,
+        "ssh_user": host.ssh.user,
+        "ssh_port": host.ssh.port,
+        "privnet_directory": str(run.directory),
+    }
+    if host.ssh.user != "root":
+        data["_sudo"] = True
+    if run.compiled.declaration.fleet.lab:
+        # A lab fleet lives in the lab only: whatever its addresses are, they are reached through the lab or not at all.
+        return data | {"ssh_hostname": name, "ssh_config_file": str(ssh_config_of(run.directory))}
+    if run.saved.hosts.get(name) and run.saved.hosts[name].ssh:
+        # A host seen before is known by its key, and nobody else is let in under its name.
+        data["ssh_known_hosts_file"] = str(write_known_hosts(run.directory, run.compiled.declaration.fleet, run.saved))
+        data["ssh_strict_host_key_checking"] = "yes"
+    return data

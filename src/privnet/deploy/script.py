@@ -1,0 +1,131 @@
+"""One upload and one program: everything that a stage does to a host, in a single execution.
+
+The upload is a tar on standard input with the files to place, batch files and the program; its manifest is checked before
+anything is moved into place. No text of a user's reaches a shell: what is printed here is quoted, and everything that could
+be long stands in a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import shlex
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from privnet.render import ManagedFile
+
+STAGING = "/etc/privnet/.stage"
+"""On the file system of the managed files, so that moving a file into place is a rename."""
+
+RUN = (
+    "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; install -d -m 0755 /etc/privnet"
+    f" && rm -rf {STAGING}.* && stage=$(mktemp -d {STAGING}.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT"
+    ' && base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
+    " && sha256sum --quiet --strict -c manifest && sync -f . && sh -eu ./program"
+)
+"""The same for every host and stage. A cut upload fails the unpacking or the manifest, and nothing has happened."""
+
+_PLACE = """\
+umask 022
+place() {
+	while IFS= read -r path; do
+		mkdir -p "${path%/*}"
+		mv -T "files$path" "$path"
+	done < "$1"
+}
+discard() {
+	while IFS= read -r path; do rm -f "$path"; done < "$1"
+	# Directories that only one file was in go with it.
+	sed -n 's|/[^/]*$||p' "$1" | sort -u | while IFS= read -r folder; do
+		case $folder in
+		/etc/netns/* | *.service.d) rmdir --ignore-fail-on-non-empty "$folder" 2> /dev/null || true ;;
+		esac
+	done
+}
+"""
+
+
+@dataclass(slots=True)
+class Script:
+    """What one stage does to one host, in order: ``before``, files placed and removed, ``after``.
+
+    :param inputs: further files of the upload, for programs that read batches
+    """
+
+    before: list[str] = field(default_factory=list)
+    files: dict[str, ManagedFile] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    after: list[str] = field(default_factory=list)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.files or self.removed or self.after)
+
+    def place(self, file: ManagedFile) -> None:
+        """Write a file; it replaces the present one in one step."""
+        self.files[file.path] = file
+
+    def remove(self, path: str) -> None:
+        """Delete a file after the stage's programs that still need it have run."""
+        self.removed.add(path)
+
+    def run(self, *words: str | int, early: bool = False) -> None:
+        """Run a command after the files are in place, or before (``early``)."""
+        line = command(*words)
+        steps = self.before if early else self.after
+        if line not in steps:
+            steps.append(line)
+
+    def feed(self, name: str, lines: Iterable[str], *words: str | int, early: bool = False) -> None:
+        """Run a command that reads ``lines`` from the file ``name``, which is its last argument."""
+        self.inputs[name] = "".join(f"{line}\n" for line in lines)
+        self.run(*words, name, early=early)
+
+    def program(self) -> str:
+        """The shell program of this stage."""
+        lines = list(self.before)
+        if self.files:
+            lines.append("place place")
+        if self.removed:
+            lines.append("discard discard")
+        return _PLACE + "\n".join([*lines, *self.after]) + "\n"
+
+    def upload(self) -> str:
+        """The tar for standard input, in base64; equal scripts give equal text."""
+        members = {"program": self.program(), **self.inputs}
+        if self.files:
+            members["place"] = "".join(f"{path}\n" for path in sorted(self.files))
+        if self.removed:
+            members["discard"] = "".join(f"{path}\n" for path in sorted(self.removed))
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            manifest = []
+            for path, file in sorted(self.files.items()):
+                _add(tar, f"files{path}", file)
+                if not file.is_link:
+                    manifest.append(f"{hashlib.sha256(file.text.encode()).hexdigest()}  files{path}\n")
+            for name, text in sorted(members.items()):
+                _add(tar, name, ManagedFile(name, text, 0o600))
+                manifest.append(f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n")
+            _add(tar, "manifest", ManagedFile("manifest", "".join(manifest), 0o600))
+        return base64.encodebytes(gzip.compress(buffer.getvalue(), mtime=0)).decode()
+
+
+def command(*words: str | int) -> str:
+    """A command line with every word quoted."""
+    return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def _add(tar: tarfile.TarFile, name: str, file: ManagedFile) -> None:
+    member = tarfile.TarInfo(name)
+    if file.is_link:
+        member.type, member.linkname = tarfile.SYMTYPE, file.text
+        tar.addfile(member)
+        return
+    data = file.text.encode()
+    member.size, member.mode = len(data), file.mode
+    tar.addfile(member, io.BytesIO(data))

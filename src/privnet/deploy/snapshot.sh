@@ -1,0 +1,95 @@
+# The one question a run asks a host: what is there of privnet, on disk and in the kernel. Changes nothing, prints no secret.
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+section() { printf '##privnet %s\n' "$1"; }
+etc=/etc/privnet
+
+section system
+printf 'user %s\n' "$(id -u)"
+printf 'machine %s\n' "$(cat /etc/machine-id)"
+if [ -e /sys/module/wireguard ] || modprobe -nq wireguard 2> /dev/null; then echo 'wireguard kernel'; fi
+[ -d /run/systemd/system ] && echo 'systemd yes'
+for unit in systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-networks.target \
+	wg-quick@privnet.service; do
+	printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"
+done
+[ -r /etc/ssh/ssh_host_ed25519_key.pub ] && cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/ssh /'
+
+section packages
+dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' wireguard-tools wireguard-go nftables dnsmasq-base iproute2 2> /dev/null
+
+section files
+{
+	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -type d -print0
+	find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 1 -name '*privnet*' -print0
+	find /etc/systemd/system -path '*/privnet-*' ! -type d -print0
+	find /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf -print0
+} 2> /dev/null | {
+	list=$(mktemp) && cat > "$list"
+	find -files0-from "$list" -maxdepth 0 -printf '%y %m %U:%G %p\t%l\n' 2> /dev/null
+	section digests
+	grep -zv "^$etc/wireguard.key" "$list" | xargs -0r -n 500 sh -c 'for f; do [ -L "$f" ] || printf "%s\0" "$f"; done' - |
+		xargs -0r sha256sum 2> /dev/null
+	rm -f "$list"
+}
+
+section key
+if [ -s $etc/wireguard.key ]; then printf 'key %s\n' "$(wg pubkey < $etc/wireguard.key 2> /dev/null)"; fi
+if [ -e /etc/wireguard/privnet.conf ]; then
+	printf 'config %s %s\n' "$(stat -c %a /etc/wireguard/privnet.conf)" \
+		"$(sed '/^PrivateKey = /d' /etc/wireguard/privnet.conf | sha256sum | cut -d ' ' -f 1)"
+	printf 'configkey %s\n' "$(sed -n 's/^PrivateKey = //p' /etc/wireguard/privnet.conf | wg pubkey 2> /dev/null)"
+fi
+
+section mesh
+# The first line of a dump begins with the private key, the second field of the others is a preshared key.
+wg show privnet dump 2> /dev/null | awk -F '\t' 'NR == 1 { print "interface", $2, $3; next } { print "peer", $1, $3, $4, $8 }'
+
+section links
+for kind in bridge vxlan veth; do ip -d -j link show type $kind; echo; done
+if [ -e /sys/class/net/privnet ]; then ip -d -j link show dev privnet; echo; fi
+
+section addresses
+ip -o addr show | awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+)$/ { print $2, $4 }'
+
+section routes
+ip -4 route show type unreachable
+
+section fdb
+bridge fdb show | awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^pn[cx]/) { print; break } }'
+
+section neighbours
+ip -4 neigh show nud permanent | grep ' dev pnx'
+
+section guard
+if [ -r /run/privnet/guard.sum ] && nft list table inet privnet > /dev/null 2>&1; then
+	printf 'sum %s\n' "$(cat /run/privnet/guard.sum)"
+	printf 'listing %s\n' "$(sh $etc/lib/guard.sh listing 2> /dev/null)"
+	printf 'structure %s\n' "$(cat /run/privnet/guard.structure)"
+	nft -j list set inet privnet speakers 2> /dev/null && echo
+	nft -j list set bridge privnet ports 2> /dev/null && echo
+fi
+
+section namespaces
+for path in /run/netns/*; do
+	[ -e "$path" ] || continue
+	name=${path##*/}
+	case $name in
+	*.ap-* | pn-*) printf '%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show dev pn0 2> /dev/null)" ;;
+	esac
+done
+
+section units
+systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload \
+	'privnet-*' wg-quick@privnet.service systemd-networkd.service
+
+section names
+for mark in /run/privnet/names.*; do
+	[ -e "$mark" ] || continue
+	name=${mark##*/names.}
+	pid=$(systemctl show --property=MainPID --value "privnet-dns@$name.service")
+	same=no
+	[ "$(stat -L -c %i "/proc/$pid/ns/net" 2> /dev/null)" = "$(stat -L -c %i "/run/netns/$name" 2> /dev/null)" ] && same=yes
+	printf '%s %s %s\n' "$name" "$same" "$(cat "$mark")"
+done
+
+section end

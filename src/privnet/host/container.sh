@@ -1,0 +1,59 @@
+# Managed by privnet. container.sh up|down PORT: one network namespace and its interface in its private network.
+set -eu
+port=$2
+. "/etc/privnet/containers/$port.conf"
+
+inside() {
+	ip -n "$NETNS" "$@"
+}
+
+# Both ends by their indexes: the only proof that the namespace's interface is this port's.
+attached() {
+	[ -e "/sys/class/net/$port" ] && [ "$(cat "/sys/class/net/$port/address")" = "$HOST_MAC" ] &&
+		inside -o link show dev pn0 2> /dev/null | grep -q " pn0@if$(cat "/sys/class/net/$port/ifindex"): "
+}
+
+case $1 in
+up)
+	tries=0
+	until [ -e "/sys/class/net/$BRIDGE" ]; do
+		tries=$((tries + 1))
+		if [ "$tries" -gt 300 ]; then
+			echo "$BRIDGE: networkd has not made this bridge within 30 s; see: networkctl status $BRIDGE" >&2
+			exit 1
+		fi
+		sleep 0.1
+	done
+	[ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
+	inside link set dev lo up
+	if ! attached; then
+		# The namespace of an application that has changed its network keeps everything but its interface.
+		inside link del dev pn0 2> /dev/null || true
+		ip link del dev "$port" 2> /dev/null || true
+		ip link add name "$port" address "$HOST_MAC" mtu "$MTU" type veth \
+			peer name pn0 address "$MAC" mtu "$MTU" netns "$NETNS"
+	fi
+	if [ -d /proc/sys/net/ipv6 ]; then
+		echo 1 > "/proc/sys/net/ipv6/conf/$port/disable_ipv6"
+		ip netns exec "$NETNS" sh -c 'echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
+	fi
+	ip link set dev "$port" mtu "$MTU" master "$BRIDGE"
+	# The one MAC of this port is known; frames for any other are not its business.
+	bridge link set dev "$port" learning off flood off guard on
+	bridge fdb replace "$MAC" dev "$port" master static
+	inside link set dev pn0 address "$MAC" mtu "$MTU"
+	inside -o -4 addr show dev pn0 | awk '{ print $4 }' | while read -r old; do
+		[ "$old" = "$ADDRESS" ] || inside addr del "$old" dev pn0
+	done
+	inside addr replace "$ADDRESS" dev pn0
+	inside link set dev pn0 up
+	ip link set dev "$port" up
+	;;
+down)
+	ip link del dev "$port" 2> /dev/null || true
+	# The namespace goes with its last port: a container whose application changed its network has a new one already.
+	if [ "$(grep -lsx "NETNS=$NETNS" /etc/privnet/containers/*.conf | grep -cv "/$port.conf$")" -eq 0 ]; then
+		[ ! -e "/run/netns/$NETNS" ] || ip netns del "$NETNS"
+	fi
+	;;
+esac

@@ -1,0 +1,27 @@
+# Managed by privnet. mesh.sh key|assemble: this host's WireGuard key, and wg-quick's file with the key in it.
+set -eu
+umask 077
+key=/etc/privnet/wireguard.key
+
+case $1 in
+key)
+	if [ ! -s "$key" ]; then
+		wg genkey > "$key.new"
+		sync "$key.new"
+		mv -T "$key.new" "$key"
+	fi
+	chmod 0600 "$key"
+	wg pubkey < "$key" > /dev/null
+	;;
+assemble)
+	# The key is a shell builtin's argument here, never a program's.
+	mkdir -p /etc/wireguard
+	private=$(cat "$key")
+	while IFS= read -r line; do
+		printf '%s\n' "$line"
+		[ "$line" != "[Interface]" ] || printf 'PrivateKey = %s\n' "$private"
+	done < /etc/privnet/mesh.conf > /etc/wireguard/.privnet.conf.new
+	sync /etc/wireguard/.privnet.conf.new
+	mv -T /etc/wireguard/.privnet.conf.new /etc/wireguard/privnet.conf
+	;;
+esac

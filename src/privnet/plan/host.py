@@ -1,0 +1,135 @@
+"""The plan of a fleet, and of each host pruned to the networks that have a container on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from privnet.load import Declaration
+from privnet.model.fleet import Fleet
+from privnet.model.identifiers import format_address
+from privnet.model.lock import Lock, NetworkLock
+from privnet.model.project import Project
+from privnet.plan.allocate import RESOLVER_OFFSET
+from privnet.plan.containers import HOST_END_MAC_PREFIX, Container, Port, mac_of, place_container, port_name
+from privnet.plan.guard import Guard, plan_guard
+from privnet.plan.mesh import Mesh, mesh_mtu, plan_mesh, plan_peers
+from privnet.plan.names import plan_names
+from privnet.plan.overlay import VXLAN_OVERHEAD, Network, Overlay, Remote
+
+VXLAN_MAC_PREFIX = "02:73"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """Everything that one host is to be.
+
+    :param overlays: by VNI, only of networks that have a container here
+    :param upstream: resolvers outside for other names, empty when such names are refused
+    """
+
+    name: str
+    mesh: Mesh
+    overlays: tuple[Overlay, ...]
+    guard: Guard
+    ttl: int
+    domain: str
+    upstream: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a whole fleet is to be."""
+
+    fleet: Fleet
+    networks: Mapping[str, Network]
+    hosts: Mapping[str, HostPlan]
+
+
+def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
+    """Plan every host from the declaration and its numbers (``lock`` covers the declaration)."""
+    fleet = declaration.fleet
+    projects = {project.private_network.id: project for project in declaration.projects if project.private_network}
+    networks = {
+        network_id: _plan_network(network_id, projects[network_id], known, fleet)
+        for network_id, known in lock.networks.items()
+    }
+    overlays = _plan_overlays(fleet, lock, networks)
+    peers = plan_peers(fleet, lock.hosts)
+    hosts = {}
+    for name in fleet.hosts:
+        own = tuple(overlays[name])
+        others = {other for overlay in own for other in overlay.network.hosts} - {name}
+        hosts[name] = HostPlan(
+            name=name,
+            mesh=plan_mesh(name, fleet, lock.hosts, peers, others),
+            overlays=own,
+            guard=plan_guard(fleet.vxlan.port, own),
+            ttl=fleet.dns.ttl,
+            domain=fleet.domain,
+            upstream=fleet.dns.upstream,
+        )
+    return Plan(fleet, networks, hosts)
+
+
+def _plan_network(network_id: str, project: Project, known: NetworkLock, fleet: Fleet) -> Network:
+    first = known.cidr.network
+    containers = tuple(
+        place_container(slot, place.host, place.address, known.vni, first) for slot, place in known.slots.items()
+    )
+    hosts = tuple(sorted({container.host for container in containers}))
+    underlay = [mesh_mtu(fleet.hosts[host], fleet.wireguard.port) for host in hosts]
+    return Network(
+        id=network_id,
+        project=project.project,
+        vni=known.vni,
+        cidr=known.cidr,
+        mtu=min(underlay, default=1500) - VXLAN_OVERHEAD,
+        resolver=format_address(first + RESOLVER_OFFSET),
+        containers=containers,
+        hosts=hosts,
+        names=plan_names(network_id, fleet.domain, containers, {key: tuple(application.formation) for key, application in project.applications.items()}),
+    )
+
+
+def _plan_overlays(fleet: Fleet, lock: Lock, networks: Mapping[str, Network]) -> dict[str, list[Overlay]]:
+    vteps = {name: format_address(host.mesh) for name, host in lock.hosts.items()}
+    overlays: dict[str, list[Overlay]] = {name: [] for name in fleet.hosts}
+    for network in sorted(networks.values(), key=lambda network: network.vni):
+        remotes = [Remote(container, vteps[container.host]) for container in network.containers]
+        local: dict[str, list[Container]] = defaultdict(list)
+        for container in network.containers:
+            local[container.host].append(container)
+        for host in network.hosts:
+            overlays[host].append(
+                Overlay(
+                    network=network,
+                    vtep=vteps[host],
+                    mac=mac_of(lock.hosts[host].mesh, VXLAN_MAC_PREFIX),
+                    ports=tuple(_plan_ports(network, local[host])),
+                    remotes=tuple(remote for remote in remotes if remote.container.host != host),
+                )
+            )
+    return overlays
+
+
+def _plan_ports(network: Network, containers: list[Container]) -> Iterator[Port]:
+    resolver = network.cidr.network + RESOLVER_OFFSET
+    yield _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, resolver, network.resolver)
+    for container in containers:
+        yield _port(network, container.port, container.slot, container.number, container.address)
+
+
+def _port(network: Network, name: str, netns: str, number: int, address: str) -> Port:
+    return Port(
+        name=name,
+        netns=netns,
+        vni=network.vni,
+        bridge=network.bridge,
+        address=address,
+        length=network.cidr.length,
+        mac=mac_of(number),
+        host_mac=mac_of(number, HOST_END_MAC_PREFIX),
+        mtu=network.mtu,
+    )

@@ -1,0 +1,287 @@
+"""Host plan → managed files. Templates print; every decision was made in ``privnet.plan``.
+
+What is the same on all hosts of a network is rendered once and shared. Nothing here reads a clock, an environment or a
+host, so equal plans give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from privnet.model.identifiers import Prefix
+from privnet.plan.guard import Binding, Guard, Speaker
+from privnet.plan.host import HostPlan
+from privnet.plan.mesh import Mesh, Peer
+from privnet.plan.overlay import Network, Overlay
+
+ETC = "/etc/privnet"
+NETWORKD = "/etc/systemd/network"
+UNITS = "/etc/systemd/system"
+TARGET = "privnet-networks.target"
+
+HOST_PROGRAMS = ("container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
+UNIT_FILES = (
+    "privnet-guard.service",
+    "privnet-overlay@.service",
+    "privnet-container@.service",
+    "privnet-dns@.service",
+    TARGET,
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ManagedFile:
+    """One file, or symbolic link, that privnet owns on a host; it belongs to root.
+
+    :param text: the file's whole content, or the link's target
+    :param mode: permission bits; 0 for a link
+    """
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+    @property
+    def is_link(self) -> bool:
+        return self.mode == 0
+
+
+def render_host(plan: HostPlan) -> tuple[ManagedFile, ...]:
+    """All managed files of a host, sorted by path."""
+    files = [*static_files(), *render_guard(plan), *render_mesh(plan)]
+    for overlay in plan.overlays:
+        files += _network_files(overlay.network, plan.ttl, plan.domain, bool(plan.upstream))
+        files += render_overlay(overlay, plan.guard.vxlan_port)
+        files += render_containers(overlay)
+    if plan.upstream:
+        files += _forwarder_files(plan.domain, plan.upstream)
+    return tuple(sorted(files, key=lambda file: file.path))
+
+
+# --- what every host has --------------------------------------------------------------------------
+
+
+@cache
+def static_files() -> tuple[ManagedFile, ...]:
+    """Programs, units and networkd's settings."""
+    host = resources.files("privnet") / "host"
+    return (
+        *(ManagedFile(f"{ETC}/lib/{name}", (host / name).read_text()) for name in HOST_PROGRAMS),
+        *(ManagedFile(f"{UNITS}/{name}", _print(f"systemd/{name}")) for name in UNIT_FILES),
+        ManagedFile("/etc/systemd/networkd.conf.d/privnet.conf", _print("networkd/networkd.conf")),
+        ManagedFile(f"{NETWORKD}/05-privnet-unmanaged.network", _print("networkd/unmanaged.network")),
+    )
+
+
+# --- guard ----------------------------------------------------------------------------------------
+
+
+def render_guard(plan: HostPlan) -> Iterator[ManagedFile]:
+    """The guard's rules and elements, and what its program needs to know."""
+    yield ManagedFile(f"{ETC}/guard.conf", _print("privnet/guard.conf", mesh=plan.mesh))
+    yield guard_file(plan.guard)
+
+
+def guard_file(guard: Guard, more: Iterable[Speaker | Binding] = ()) -> ManagedFile:
+    """The guard as nft reads it; ``more`` are elements that still hold while a run goes on."""
+    extra = list(more)
+    speakers = {speaker_element(s) for s in (*guard.speakers, *(e for e in extra if isinstance(e, Speaker)))}
+    bindings = {binding_element(b) for b in (*guard.bindings, *(e for e in extra if isinstance(e, Binding)))}
+    text = _print(
+        "nftables/guard.nft",
+        vxlan_port=guard.vxlan_port,
+        speakers=_elements(speakers),
+        bindings=_elements(bindings),
+    )
+    return ManagedFile(f"{ETC}/guard.nft", text)
+
+
+_ELEMENTS = re.compile(r"^\t\telements = \{\n.*?^\t\t\}\n|^\n", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def guard_structure(vxlan_port: int) -> str:
+    """Digest of the guard's rules without the members of its sets, as ``guard.sh`` computes it on the host."""
+    text = guard_file(Guard(vxlan_port, (), ())).text
+    return hashlib.sha256(_ELEMENTS.sub("", text).encode()).hexdigest()
+
+
+def _elements(elements: set[str]) -> str:
+    # nft refuses an empty list of elements.
+    return "\t\telements = {\n\t\t\t" + ",\n\t\t\t".join(sorted(elements)) + "\n\t\t}" if elements else ""
+
+
+def speaker_element(speaker: Speaker) -> str:
+    """A member of the set ``speakers``, as nft reads it; a MAC ends in its container's address."""
+    mac = speaker.mac.replace(":", "")
+    return f"{speaker.vtep} . 0x{speaker.vni:06x} . 0x{mac} . 0x{mac[4:]}"
+
+
+def binding_element(binding: Binding) -> str:
+    """A member of the set ``ports``, as nft reads it."""
+    return f'"{binding.port}" . {binding.mac} . {binding.address}'
+
+
+# --- mesh -----------------------------------------------------------------------------------------
+
+
+def render_mesh(plan: HostPlan) -> Iterator[ManagedFile]:
+    """wg-quick's file without the private key, which only the host knows."""
+    yield ManagedFile(f"{ETC}/mesh.conf", mesh_text(plan.mesh))
+
+
+def mesh_text(mesh: Mesh) -> str:
+    """The mesh of a host, without its key."""
+    return _print("wireguard/mesh.conf", mesh=mesh, peers="".join(map(peer_block, mesh.peers)))
+
+
+@lru_cache(maxsize=100_000)
+def peer_block(peer: Peer) -> str:
+    """One peer's section of wg-quick's file."""
+    return _print("wireguard/peer.conf", peer=peer)
+
+
+# --- overlay --------------------------------------------------------------------------------------
+
+
+def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
+    """The files of one private network that differ from host to host."""
+    network = overlay.network
+    vni = network.vni
+    vxlan = _print("networkd/vxlan.netdev", network=network, mac=overlay.mac, vtep=overlay.vtep, vxlan_port=vxlan_port)
+    yield ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.netdev", vxlan)
+    entries = {remote.container.mac: remote.vtep for remote in overlay.remotes}
+    yield ManagedFile(f"{ETC}/overlay/{vni}.fdb", fdb_text(network.vxlan, entries))
+    neighbours = {remote.container.address: remote.container.mac for remote in overlay.remotes}
+    yield ManagedFile(f"{ETC}/overlay/{vni}.neighbours", neighbours_text(network.vxlan, neighbours))
+
+
+def fdb_text(vxlan: str, entries: Mapping[str, str]) -> str:
+    """A batch for ``bridge``: where frames for each MAC go."""
+    return _print("iproute2/fdb", vxlan=vxlan, entries=sorted(entries.items()))
+
+
+def neighbours_text(vxlan: str, neighbours: Mapping[str, str]) -> str:
+    """A batch for ``ip``: the answers of the VXLAN device to ARP. MACs end in addresses, so both sort alike."""
+    return _print("iproute2/neighbours", vxlan=vxlan, neighbours=sorted(neighbours.items(), key=lambda item: item[1]))
+
+
+@lru_cache(maxsize=20_000)
+def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ...]:
+    """The files of one private network that are the same on all of its hosts."""
+    vni = network.vni
+    return (
+        ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.netdev", _print("networkd/bridge.netdev", network=network)),
+        ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.network", _print("networkd/bridge.network", network=network)),
+        ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.network", _print("networkd/vxlan.network", network=network)),
+        ManagedFile(f"{ETC}/overlay/{vni}.conf", _print("privnet/overlay.conf", network=network)),
+        *render_names(network, ttl, domain, upstream),
+        _wanted(f"privnet-overlay@{vni}.service"),
+        _wanted(f"privnet-dns@{network.id}.service"),
+    )
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=20_000)
+def render_names(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ManagedFile]:
+    """Configuration and hosts file of a private network's resolver; the same on all of its hosts."""
+    config = _print(
+        "dnsmasq/resolver.conf",
+        network=network,
+        domain=domain,
+        reverse_zones=reverse_zones(network.cidr),
+        ttl=ttl,
+        upstream=upstream,
+    )
+    hosts = _print("dnsmasq/resolver.hosts", records=network.names.records, empty=network.names.empty)
+    path = f"{ETC}/names/{network.id}"
+    return ManagedFile(f"{path}.conf", config), ManagedFile(f"{path}.hosts", hosts)
+
+
+def reverse_zones(cidr: Prefix) -> tuple[str, ...]:
+    """The in-addr.arpa zones, cut at octets, that together cover a prefix."""
+    octets = max(1, min(3, -(-cidr.length // 8)))
+    step = 1 << (32 - 8 * octets)
+    zones = range(cidr.first & ~(step - 1), cidr.last + 1, step)
+    return tuple(".".join(str(zone >> 24 - 8 * i & 255) for i in reversed(range(octets))) + ".in-addr.arpa" for zone in zones)
+
+
+# --- containers -----------------------------------------------------------------------------------
+
+
+def render_containers(overlay: Overlay) -> Iterator[ManagedFile]:
+    """Ports of one private network on one host, the resolver's among them."""
+    network = overlay.network
+    resolver = overlay.ports[0].name
+    drop_in = f"{UNITS}/privnet-dns@{network.id}.service.d/port.conf"
+    yield ManagedFile(drop_in, _print("systemd/privnet-dns-port.conf", port=resolver))
+    resolv_conf = _resolv_conf(network)
+    for port in overlay.ports:
+        yield ManagedFile(f"{ETC}/containers/{port.name}.conf", _print("privnet/port.conf", port=port))
+        yield _wanted(f"privnet-container@{port.name}.service")
+        if port.name != resolver:
+            yield ManagedFile(f"/etc/netns/{port.netns}/resolv.conf", resolv_conf)
+
+
+@lru_cache(maxsize=20_000)
+def _resolv_conf(network: Network) -> str:
+    return _print("dnsmasq/resolv.conf", network=network)
+
+
+# --- names asked outside --------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _forwarder_files(domain: str, upstream: tuple[str, ...]) -> tuple[ManagedFile, ...]:
+    return (
+        ManagedFile(f"{ETC}/forwarder.conf", _print("dnsmasq/forwarder.conf", domain=domain, upstream=upstream)),
+        ManagedFile(f"{UNITS}/privnet-forwarder.service", _print("systemd/privnet-forwarder.service")),
+        _wanted("privnet-forwarder.service"),
+    )
+
+
+# --- printing -------------------------------------------------------------------------------------
+
+
+def _wanted(unit: str) -> ManagedFile:
+    """The link by which a boot starts a unit; an instance's link points to its template."""
+    name, _, suffix = unit.partition("@")
+    target = f"{name}@.{suffix.rpartition('.')[2]}" if suffix else unit
+    return ManagedFile(f"{UNITS}/{TARGET}.wants/{unit}", f"../{target}", 0)
+
+
+def template_root() -> Path:
+    """The templates of the installed package, or of the checkout that an editable install points to."""
+    installed = Path(str(resources.files("privnet"))) / "templates"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "templates"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(template_root()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - configuration files, not HTML; every value is a checked identifier or a number
+    )
+
+
+@cache
+def _template(name: str) -> Template:
+    return _environment().get_template(f"{name}.j2")
+
+
+def _print(name: str, **values: object) -> str:
+    return _template(name).render(**values)

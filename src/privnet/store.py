@@ -1,0 +1,260 @@
+"""The lock file: read, and saved if nobody else saved in between.
+
+``load_lock`` and ``save_lock`` are the whole interface, so that a shared store can take the file's place. A damaged file is
+refused with the place and the remedy; nothing ever starts afresh from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from privnet.diagnostics import DeclarationError, Place, Problem, quoted
+from privnet.load import LOCK_FILE, Document, open_document, shown_path, validate
+from privnet.model.base import Part
+from privnet.model.identifiers import (
+    APPLICATION_ID,
+    LABEL,
+    VNI_LAST,
+    ApplicationId,
+    FleetName,
+    HostName,
+    Integer,
+    Invalid,
+    NetworkId,
+    Prefix,
+    ProjectName,
+    format_address,
+    parse_address,
+)
+from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+
+VERSION = 1
+BYTES_AT_MOST = 256 * 2**20
+NODES_AT_MOST = 10_000_000
+
+_HEADER = """\
+# Written by privnet before it changes a host: numbers once given stay given.
+# Commit it and review its diffs; do not edit it.
+"""
+_SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
+_KEY = re.compile("[A-Za-z0-9+/]{43}=")
+_SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,2000}={0,2}")
+_REST = re.compile(rf"(address pn-[0-9a-f-]{{36}}|mesh|vni) ([0-9.]+) until ([0-9]{{1,12}})")
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> BeforeValidator:
+    def check(text: object) -> object:
+        if isinstance(text, str) and not pattern.fullmatch(text):
+            raise Invalid("PN502", f"{quoted(text)} is not {what}")
+        return text
+
+    return BeforeValidator(check)
+
+
+def _number(text: object) -> object:
+    return parse_address(text) if isinstance(text, str) else text
+
+
+def _slot(text: object) -> object:
+    address, _, host = str(text).partition(" ")
+    if not re.fullmatch(LABEL, host):
+        raise Invalid("PN502", f"{quoted(str(text))} is not an address and a host")
+    return Slot(parse_address(address), host)
+
+
+def _rest(text: object) -> object:
+    found = _REST.fullmatch(str(text))
+    if found is None:
+        raise Invalid("PN502", f"{quoted(str(text))} is not a number in quarantine")
+    kind, _, network = found[1].partition(" ")
+    number = int(found[2]) if kind == "vni" else parse_address(found[2])
+    return Rest(kind, network, number, int(found[3]))
+
+
+class HostEntry(Part):
+    """A host in the lock file."""
+
+    mesh: Annotated[int, BeforeValidator(_number)]
+    wireguard: Annotated[str, _matching(_KEY, "a WireGuard public key")] | None = None
+    ssh: Annotated[str, _matching(_SSH_KEY, "an SSH host key")] | None = None
+
+
+class NetworkEntry(Part):
+    """A private network in the lock file."""
+
+    project: ProjectName
+    vni: Annotated[int, Integer(1, VNI_LAST, "VNI")]
+    cidr: Prefix
+    slots: dict[Annotated[str, _matching(_SLOT, "a container slot")], Annotated[Slot, BeforeValidator(_slot)]] = {}
+
+
+class LockFile(Part):
+    """The lock file as it stands on disk."""
+
+    version: Annotated[int, Integer(VERSION, VERSION, "lock file version")]
+    fleet: FleetName
+    serial: Annotated[int, Integer(0, 2**53, "serial")]
+    checksum: str
+    hosts: dict[HostName, HostEntry] = {}
+    networks: dict[NetworkId, NetworkEntry] = {}
+    applications: dict[ApplicationId, ProjectName] = {}
+    quarantine: tuple[Annotated[Rest, BeforeValidator(_rest)], ...] = Field(default=())
+
+
+def lock_path(directory: Path) -> Path:
+    """Where a fleet's lock file is."""
+    return directory / LOCK_FILE
+
+
+def load_lock(directory: Path, fleet: str) -> Lock:
+    """The fleet's lock file, or an empty one when there is none yet.
+
+    Raises DeclarationError when it is damaged, of another fleet, or written by a newer privnet.
+    """
+    path = lock_path(directory)
+    if not os.path.lexists(path):
+        return Lock(fleet=fleet)
+    document = open_document(path, bytes_at_most=BYTES_AT_MOST, nodes_at_most=NODES_AT_MOST)
+    problems = list(document.problems)
+    entries = [] if problems else [*_damaged(document)]
+    if problems or entries:
+        raise DeclarationError([*map(_with_remedy, problems), *entries], {document.path: document.text})
+    files = validate(LockFile, [document], problems)
+    if not problems and files[0].fleet != fleet:
+        problems.append(_of_another_fleet(document.path, files[0].fleet, fleet))
+    if problems:
+        raise DeclarationError(map(_with_remedy, problems), {document.path: document.text})
+    return _lock(files[0])
+
+
+def _lock(file: LockFile) -> Lock:
+    return Lock(
+        fleet=file.fleet,
+        serial=file.serial,
+        hosts={name: HostLock(entry.mesh, entry.wireguard, entry.ssh) for name, entry in file.hosts.items()},
+        networks={
+            name: NetworkLock(entry.project, entry.vni, entry.cidr, entry.slots)
+            for name, entry in file.networks.items()
+        },
+        applications=file.applications,
+        quarantine=file.quarantine,
+    )
+
+
+def save_lock(directory: Path, lock: Lock) -> Lock:
+    """Write ``lock`` if the file still has the serial it was loaded with, and give back what was written.
+
+    Atomic: a temporary file, fsync, rename, fsync of the directory; a power cut leaves the old file or the new one.
+    Raises DeclarationError (PN507) when another run has written the file in the meantime.
+    """
+    path = lock_path(directory)
+    saved = replace(lock, serial=lock.serial + 1)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        present = load_lock(directory, lock.fleet).serial
+        if present != lock.serial:
+            raise DeclarationError([_moved_on(path, lock.serial, present)], {})
+        temporary = directory / f".{LOCK_FILE}.{os.getpid()}"
+        with open(temporary, "w", encoding="ascii") as file:
+            file.write(lock_text(saved))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return saved
+
+
+def lock_text(lock: Lock) -> str:
+    """The lock file's content: the same for equal locks."""
+    body = "".join(f"{line}\n" for line in _body(lock))
+    checksum = hashlib.sha256(body.encode()).hexdigest()
+    return f"{_HEADER}version: {VERSION}\nchecksum: {checksum}\n{body}"
+
+
+def _body(lock: Lock) -> Iterator[str]:
+    yield f"fleet: {lock.fleet}"
+    yield f"serial: {lock.serial}"
+    if lock.hosts:
+        yield "hosts:"
+    for name, host in sorted(lock.hosts.items()):
+        yield f"  {name}:"
+        yield f"    mesh: {format_address(host.mesh)}"
+        if host.wireguard:
+            yield f"    wireguard: {host.wireguard}"
+        if host.ssh:
+            yield f"    ssh: {host.ssh}"
+    if lock.networks:
+        yield "networks:"
+    for network_id, network in sorted(lock.networks.items()):
+        yield f"  {network_id}:"
+        yield f"    project: {network.project}"
+        yield f"    vni: {network.vni}"
+        yield f"    cidr: {network.cidr}"
+        if network.slots:
+            yield "    slots:"
+        for slot, place in network.slots.items():
+            yield f"      {slot}: {format_address(place.address)} {place.host}"
+    if lock.applications:
+        yield "applications:"
+    for application, project in lock.applications.items():
+        yield f"  {application}: {project}"
+    if lock.quarantine:
+        yield "quarantine:"
+    for rest in lock.quarantine:
+        number = rest.number if rest.kind == "vni" else format_address(rest.number)
+        yield f"  - {rest.kind}{' ' + rest.network if rest.network else ''} {number} until {rest.until}"
+
+
+def _damaged(document: Document) -> Iterator[Problem]:
+    head, mark, rest = document.text.partition("checksum: ")
+    stated, _, body = rest.partition("\n")
+    if not mark:
+        place = Place(document.path, 1, 1, 1, 2)
+        yield Problem("PN501", f"{document.path} has no checksum", place, help=_REMEDY)
+    elif hashlib.sha256(body.encode()).hexdigest() != stated:
+        line = head.count("\n") + 1
+        place = Place(document.path, line, 11, line, 11 + len(stated))
+        yield Problem(
+            "PN501",
+            f"{document.path} does not match its checksum: it was damaged, merged or edited",
+            place,
+            note="the numbers in it are what running hosts use; a wrong one would cut containers off",
+            help=_REMEDY,
+        )
+
+
+_REMEDY = "take the last good version: `git log -- privnet.lock.yaml`, then `git checkout <commit> -- privnet.lock.yaml`"
+
+
+def _with_remedy(problem: Problem) -> Problem:
+    return problem if problem.help else replace(problem, help=_REMEDY)
+
+
+def _of_another_fleet(path: str, found: str, wanted: str) -> Problem:
+    return Problem(
+        "PN503",
+        f"{path} belongs to fleet {quoted(found)}, not to {quoted(wanted)}",
+        note="numbers of one fleet must not be given to another's hosts",
+        help=f"write `fleet: {found}` in fleet.yaml again, or take the lock file of {wanted}",
+    )
+
+
+def _moved_on(path: Path, mine: int, present: int) -> Problem:
+    return Problem(
+        "PN507",
+        f"{shown_path(path)} was written by another run: it has serial {present}, this run began with {mine}",
+        note="no host was changed by this run",
+        help="run the same command again: it will begin from the new file",
+    )
