@@ -39,6 +39,7 @@ class WireGuard(Part):
         description="Prefix from which each host gets its mesh address. It must not contain an "
         "address of the underlay.",
         examples=["100.64.0.0/16"],
+        json_schema_extra={"default": "100.64.0.0/16"},
     )
     port: Annotated[int, Integer(1, 65535, "WireGuard port")] = Field(
         default=51820, description="UDP port on which every host of the fleet listens.", examples=[51820]
@@ -55,6 +56,7 @@ class Vxlan(Part):
         default=VniRange(4096, 1048575),
         description=f"VNIs that private networks are given, first-last, within 1-{VNI_LAST}.",
         examples=["4096-1048575"],
+        json_schema_extra={"default": "4096-1048575"},
     )
 
 
@@ -65,6 +67,7 @@ class NetworkDefaults(Part):
         default=Prefix.parse("10.240.0.0/22"),
         description="Addresses of a private network, /16 to /29. Networks are separate: all may use the same.",
         examples=["10.240.0.0/22"],
+        json_schema_extra={"default": "10.240.0.0/22"},
     )
 
 
@@ -94,11 +97,13 @@ class Policy(Part):
         default=3600,
         description="How long an address rests before it is given to another container: a number and s, m, h or d.",
         examples=["1h"],
+        json_schema_extra={"default": "1h"},
     )
     removal_guard: Annotated[int, Percent("removal guard")] = Field(
         default=10,
         description="The share of the fleet's containers that one run may remove without being told the number.",
         examples=["10%"],
+        json_schema_extra={"default": "10%"},
     )
 
 
@@ -167,9 +172,7 @@ class Fleet(Part):
         description="What a private network is unless its project says otherwise.",
         examples=[{"cidr": "10.240.0.0/22"}],
     )
-    dns: Dns = Field(
-        default=Dns(), description="The resolvers of the private networks.", examples=[{"ttl": 5}]
-    )
+    dns: Dns = Field(default=Dns(), description="The resolvers of the private networks.", examples=[{"ttl": 5}])
     policy: Policy = Field(
         default=Policy(),
         description="What the operator of the fleet has decided.",

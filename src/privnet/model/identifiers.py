@@ -31,7 +31,8 @@ DURATION = "(0|[1-9][0-9]*)[smhd]"
 PERCENT = "(0|[1-9][0-9]?|100)%"
 VNI_RANGE = "[1-9][0-9]*-[1-9][0-9]*"
 DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-PREFIX = "[0-9]{1,3}([.][0-9]{1,3}){3}/[0-9]{1,2}"
+OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+PREFIX = f"{OCTET}([.]{OCTET}){{3}}/([0-9]|[12][0-9]|3[012])"
 
 VNI_LAST = 2**24 - 1
 QUARANTINE_LAST = 365 * 86400
@@ -71,9 +72,7 @@ def parse_integer(value: object, what: str = "the value") -> int:
     if len(text) > 20:
         raise Invalid("PN206", f"{what} {quoted(text)} is too long for a number ({len(text):,} characters)")
     if not _INTEGER.fullmatch(text):
-        raise Invalid(
-            "PN206", f"{what} {quoted(text)} is not a plain decimal integer", help=_integer_meant(text)
-        )
+        raise Invalid("PN206", f"{what} {quoted(text)} is not a plain decimal integer", help=_integer_meant(text))
     return int(text)
 
 
@@ -97,9 +96,7 @@ def parse_boolean(value: object, what: str = "the value") -> bool:
     text = _scalar(value, what, "`true` or `false`", "PN205")
     if isinstance(value, Scalar) and value.quoted:
         plain = f"write {text if text in ('true', 'false') else 'it'} without quotes"
-        raise Invalid(
-            "PN205", f"{what} {quoted(text)} is text in quotes; `true` or `false` is wanted", help=plain
-        )
+        raise Invalid("PN205", f"{what} {quoted(text)} is text in quotes; `true` or `false` is wanted", help=plain)
     if text in ("true", "false"):
         return text == "true"
     meant = {"no": "false", "off": "false", "n": "false", "yes": "true", "on": "true", "y": "true"}
@@ -119,13 +116,7 @@ def _scalar(value: object, what: str, wanted: str, code: str) -> str:
 
 def kind_of(value: object) -> str:
     """What a node is called in a message: mapping, list or single value."""
-    return (
-        "mapping"
-        if isinstance(value, dict)
-        else "list"
-        if isinstance(value, list | tuple)
-        else "single value"
-    )
+    return "mapping" if isinstance(value, dict) else "list" if isinstance(value, list | tuple) else "single value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +152,12 @@ class Boolean:
 
 
 def _plain(parse: Callable[[Any], Any], schema: dict[str, Any]) -> CoreSchema:
+    """A field that ``parse`` reads; ``schema`` describes it to other tools."""
+
     def json_schema(_: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
         return dict(schema)
 
-    return core_schema.no_info_plain_validator_function(
-        parse,
-        metadata={"pydantic_js_functions": [json_schema]},
-        serialization=core_schema.to_string_ser_schema(when_used="json"),
-    )
+    return core_schema.no_info_plain_validator_function(parse, metadata={"pydantic_js_functions": [json_schema]})
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -177,9 +166,7 @@ def _plain(parse: Callable[[Any], Any], schema: dict[str, Any]) -> CoreSchema:
 def _label(text: str, what: str) -> str:
     if _LABEL.fullmatch(text):
         return text
-    raise Invalid(
-        "PN210", f"{what} {quoted(text)} breaks the rule for names", note=_NAME_RULE, help=_label_meant(text)
-    )
+    raise Invalid("PN210", f"{what} {quoted(text)} breaks the rule for names", note=_NAME_RULE, help=_label_meant(text))
 
 
 _NAME_RULE = (
@@ -217,9 +204,7 @@ def check_process_type(text: str) -> str:
     """A process type (``web``, ``worker``, …): one DNS label that is not an identifier. Raises Invalid (PN210)."""
     _label(text, "process type")
     if len(text) == 39 and any(pattern.fullmatch(text) for pattern in _IDS.values()):
-        raise Invalid(
-            "PN210", f"process type {quoted(text)} looks like an identifier", help="for example `web`"
-        )
+        raise Invalid("PN210", f"process type {quoted(text)} looks like an identifier", help="for example `web`")
     return text
 
 
@@ -236,9 +221,7 @@ def check_network_id(text: str) -> str:
 def _identifier(text: str, prefix: str, what: str) -> str:
     if not _IDS[prefix].fullmatch(text):
         shape = f"an id is `{prefix}` and a UUID: {prefix}a71da13f-7c70-4c00-a644-eee8558d8053"
-        raise Invalid(
-            "PN211", f"{what} {quoted(text)} is not a canonical id", note=shape, help=_id_meant(text, prefix)
-        )
+        raise Invalid("PN211", f"{what} {quoted(text)} is not a canonical id", note=shape, help=_id_meant(text, prefix))
     if len(set(text[3:].replace("-", ""))) == 1:
         raise Invalid(
             "PN211",
@@ -262,17 +245,13 @@ def _id_meant(text: str, prefix: str) -> str:
 
 def check_domain(text: str) -> str:
     """The domain all names live in: at least two labels, lower case, no final dot. Raises Invalid (PN215)."""
-    rule = (
-        "a domain is two or more labels of lower-case letters, digits and inner hyphens, without a final dot"
-    )
+    rule = "a domain is two or more labels of lower-case letters, digits and inner hyphens, without a final dot"
     meant = text.lower().strip(". ")
     if not _DOMAIN.fullmatch(text):
         help = f"write {meant}" if _DOMAIN.fullmatch(meant) else "for example private-network.internal"
         raise Invalid("PN215", f"domain {quoted(text)} is not a domain name", note=rule, help=help)
     if len(text) > 200:
-        raise Invalid(
-            "PN215", f"domain {quoted(text)} has {len(text)} characters; at most 200 leave room for names"
-        )
+        raise Invalid("PN215", f"domain {quoted(text)} has {len(text)} characters; at most 200 leave room for names")
     top = text.rsplit(".", 1)[1]
     if top.isdigit() or top == "local":
         why = "`.local` belongs to multicast DNS" if top == "local" else "its last label is a number"
@@ -288,9 +267,7 @@ def check_ssh_user(text: str) -> str:
     """A user name of the host's system. Raises Invalid (PN216)."""
     if not _SSH_USER.fullmatch(text):
         rule = "lower-case letters, digits, `_` and `-`, beginning with a letter or `_`, 1 to 32 characters"
-        raise Invalid(
-            "PN216", f"ssh user {quoted(text)} is not a user name", note=rule, help="for example `deploy`"
-        )
+        raise Invalid("PN216", f"ssh user {quoted(text)} is not a user name", note=rule, help="for example `deploy`")
     return text
 
 
@@ -304,22 +281,16 @@ class Line:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.parse, core_schema.str_schema())
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1, "maxLength": self.longest}
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": self.longest, "pattern": r"^\S(.*\S)?$"}
 
     def parse(self, text: str) -> str:
         if not text.strip():
             raise Invalid("PN216", f"{self.what} is empty", help="write it, or delete the line")
         if len(text) > self.longest:
-            raise Invalid(
-                "PN216", f"{self.what} has {len(text):,} characters; at most {self.longest} are allowed"
-            )
+            raise Invalid("PN216", f"{self.what} has {len(text):,} characters; at most {self.longest} are allowed")
         if text != text.strip() or not text.isprintable():
-            raise Invalid(
-                "PN216", f"{self.what} {quoted(text)} has space at its ends or characters that do not print"
-            )
+            raise Invalid("PN216", f"{self.what} {quoted(text)} has space at its ends or characters that do not print")
         return text
 
 
@@ -426,9 +397,7 @@ def parse_endpoint(text: str) -> tuple[str, int]:
         raise Invalid("PN212", f"endpoint {quoted(text)} has no {missing}", help=_ENDPOINTS)
     address = _literal(host, "endpoint address")
     if (address.version == 6) != (bracketed is not None):
-        raise Invalid(
-            "PN212", f"endpoint {quoted(text)} has brackets around an IPv4 address", help=_ENDPOINTS
-        )
+        raise Invalid("PN212", f"endpoint {quoted(text)} has brackets around an IPv4 address", help=_ENDPOINTS)
     return str(address), Integer(1, 65535, "endpoint port").parse(port)
 
 
@@ -462,9 +431,7 @@ def check_upstream(text: str) -> str:
     if address is None or str(address) != address_text:
         help = f"write {address}" if address else "for example 9.9.9.9, 2620:fe::fe or 127.0.0.53#53"
         note = "a resolver's own name would have to be looked up first"
-        raise Invalid(
-            "PN212", f"upstream {quoted(text)} is not an IP address in canonical form", note=note, help=help
-        )
+        raise Invalid("PN212", f"upstream {quoted(text)} is not an IP address in canonical form", note=note, help=help)
     if address.is_unspecified or address.is_multicast:
         raise Invalid("PN212", f"upstream {quoted(text)} is not the address of a resolver")
     if mark:
@@ -570,11 +537,13 @@ class Lengths:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        lengths = "|".join(str(length) for length in range(self.shortest, self.longest + 1))
+        return {"type": "string", "pattern": f"^{OCTET}([.]{OCTET}){{3}}/({lengths})$"}
+
     def check(self, prefix: Prefix) -> Prefix:
         if not self.shortest <= prefix.length <= self.longest:
-            message = (
-                f"{self.what} {prefix} has a length that is not between /{self.shortest} and /{self.longest}"
-            )
+            message = f"{self.what} {prefix} has a length that is not between /{self.shortest} and /{self.longest}"
             raise Invalid(
                 "PN214", message, help=f"/{self.longest} has {1 << 32 - self.longest} addresses, /22 has 1024"
             )
@@ -640,9 +609,7 @@ class Seconds:
         text = _scalar(value, self.what, "a duration like 1h", "PN209")
         if not _DURATION.fullmatch(text) or len(text) > 12:
             help = (
-                f"write {text}s for seconds"
-                if re.fullmatch("[1-9][0-9]{0,8}", text)
-                else "for example 0s, 30m or 1h"
+                f"write {text}s for seconds" if re.fullmatch("[1-9][0-9]{0,8}", text) else "for example 0s, 30m or 1h"
             )
             raise Invalid("PN209", f"{self.what} {quoted(text)} is not a duration", help=help)
         seconds = int(text[:-1]) * _SECONDS[text[-1]]
@@ -665,9 +632,7 @@ class Percent:
             return value
         text = _scalar(value, self.what, "a percentage like 10%", "PN209")
         if not re.fullmatch(PERCENT, text):
-            help = (
-                f"write {text}%" if re.fullmatch(PERCENT, text + "%") else "from 0% to 100%, for example 10%"
-            )
+            help = f"write {text}%" if re.fullmatch(PERCENT, text + "%") else "from 0% to 100%, for example 10%"
             raise Invalid("PN209", f"{self.what} {quoted(text)} is not a percentage", help=help)
         return int(text[:-1])
 
@@ -676,7 +641,7 @@ class Percent:
 
 
 def _text(check: Callable[[str], str], pattern: str | None = None, **schema: Any) -> tuple[Any, Any]:
-    shape: dict[str, Any] = {"type": "string"} | ({"pattern": f"^{pattern}$"} if pattern else {}) | schema
+    shape: dict[str, Any] = {"type": "string"} | ({"pattern": f"^({pattern})$"} if pattern else {}) | schema
     return AfterValidator(check), WithJsonSchema(shape)
 
 
@@ -692,6 +657,6 @@ NetworkId = Annotated[str, *_text(check_network_id, NETWORK_ID)]
 Domain = Annotated[str, *_text(check_domain, DOMAIN, maxLength=200)]
 SshUser = Annotated[str, *_text(check_ssh_user, SSH_USER)]
 Date = Annotated[str, *_text(check_date, DATE, format="date")]
-Address = Annotated[str, *_text(check_address, anyOf=[{"format": "ipv4"}, {"format": "ipv6"}])]
+Address = Annotated[str, *_text(check_address, "[0-9]+([.][0-9]+){3}|[0-9a-f]*:[0-9a-f:]+")]
 Endpoint = Annotated[str, *_text(check_endpoint, r"([0-9.]+|\[[0-9a-f:.]+\]):[1-9][0-9]{0,4}")]
 Upstream = Annotated[str, *_text(check_upstream, r"[0-9a-f:.]+(#[1-9][0-9]{0,4})?")]
