@@ -31,7 +31,7 @@ def write_configuration(settings: Settings, machines: Iterable[Machine]) -> None
     # A name that is not in this lab ends in a namespace that has no way out, never at a real machine.
     common = (
         "Host *\n"
-        f"  ProxyCommand ip netns exec {settings.namespace(OPERATOR)} nc %h %p\n"
+        f"  ProxyCommand ip netns exec {settings.namespace(OPERATOR)} nc -n %h %p\n"
         f"  IdentityFile {settings.identity}\n"
         "  IdentitiesOnly yes\n"
         "  IdentityAgent none\n"

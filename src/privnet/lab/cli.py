@@ -25,9 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Name = Annotated[
-    str, typer.Option("--name", envvar=ENVIRONMENT, help="Which lab; several can be up at once.")
-]
+Name = Annotated[str, typer.Option("--name", envvar=ENVIRONMENT, help="Which lab; several can be up at once.")]
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="A host that the inventory declares.")]
 DEFAULT_INVENTORY = Path("inventory/lab")
 

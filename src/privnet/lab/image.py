@@ -205,8 +205,7 @@ def _index(directory: Path) -> str:
         control = run(["dpkg-deb", "--field", str(file)]).stdout.rstrip("\n")
         content = file.read_bytes()
         stanzas.append(
-            f"{control}\nFilename: ./{file.name}\nSize: {len(content)}\n"
-            f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
+            f"{control}\nFilename: ./{file.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
         )
     return "\n".join(stanzas)
 

@@ -166,8 +166,7 @@ class Lab:
             description = self._describe_with(fleet, wanted)
             self._prepare_inventory(fleet, description)
             started = self._start_missing(description, wanted, frozenset(bare))
-            if started:
-                self._wait(started, description.underlay)
+            self._wait(wanted, started)
 
     def _wanted_source(self) -> Path:
         if self.exists:
@@ -209,9 +208,7 @@ class Lab:
         elif fresh and forget_lock(fleet.directory):
             self.say("all disks are new: forgot the lock file, which was about hosts that are gone")
 
-    def _start_missing(
-        self, description: _Description, wanted: Sequence[LabHost], bare: frozenset[str]
-    ) -> list[Machine]:
+    def _start_missing(self, description: _Description, wanted: Sequence[LabHost], bare: frozenset[str]) -> list[str]:
         before = {host.name: host for host in self._described().hosts} if self.exists else {}
         full = image.ready(image.FULL, self.say)
         images = {name: image.ready(image.BARE, self.say) for name in bare}
@@ -223,15 +220,14 @@ class Lab:
         started = []
         for host in description.hosts:
             machine = Machine(self.settings, host)
-            if machine.init is not None:
-                renumbered = before[host.name] != host
-                underlay.configure(self.settings, host, description.underlay, renumber=renumbered)
+            if machine.keeper is not None:
+                machine.reconfigure(description.underlay, renumber=before.get(host.name) != host)
             elif host in wanted:
                 if not machine.has_disk:
                     alone = images.get(host.name)
                     machine.make_disk(alone or full, public_key, archive if alone else None)
                 machine.start(description.underlay)
-                started.append(machine)
+                started.append(machine.name)
         access.write_configuration(self.settings, self._with_disk(description))
         return started
 
@@ -242,16 +238,20 @@ class Lab:
                 machine.mount()
         return [machine for machine in machines if machine.has_disk]
 
-    def _wait(self, machines: Sequence[Machine], network: Underlay) -> None:
-        self.say(f"booting {', '.join(machine.name for machine in machines)}")
+    def _wait(self, hosts: Sequence[LabHost], started: Sequence[str]) -> None:
+        """Wait for all of them: one that was not started here may still be booting."""
+        if started:
+            self.say(f"booting {', '.join(started)}")
         with ThreadPoolExecutor(_PARALLEL_BOOTS) as pool:
-            for _ in pool.map(self._wait_for, machines):
-                pass
+            for machine in pool.map(self._wait_for, hosts):
+                if machine.name in started:
+                    self.say(f"{machine.name} is up at {machine.host.addresses[0]}")
 
-    def _wait_for(self, machine: Machine) -> None:
+    def _wait_for(self, host: LabHost) -> Machine:
+        machine = Machine(self.settings, host)
         machine.wait_booted()
         self._wait_for_ssh(machine)
-        self.say(f"{machine.name} is up at {machine.host.addresses[0]}")
+        return machine
 
     def _wait_for_ssh(self, machine: Machine) -> None:
         target = [str(machine.host.addresses[0]), str(machine.host.ssh_port)]
@@ -315,7 +315,7 @@ class Lab:
             machine = self.machine(host)
             if machine.init is None:
                 machine.start(self.underlay)
-                self._wait_for(machine)
+                self._wait([machine.host], [host])
 
     def exec(
         self,

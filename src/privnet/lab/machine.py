@@ -149,15 +149,13 @@ class Machine:
 
     def start(self, network: Underlay) -> None:
         """Begin to boot; `wait_booted` waits for the end of it."""
+        self.kill()  # what a crash of its keeper has left would be in the way
         self.mount()
         directory = self.directory
-        (directory / "port.batch").write_text(underlay.port_batch(self.name))
-        uplink = underlay.uplink_batch(self.host.addresses, self.host.mtu, network)
-        (directory / "uplink.batch").write_text(uplink)
+        self._write_batches(network)
         (directory / "nspawn").write_text("".join(f"{argument}\n" for argument in self._nspawn_arguments()))
         (directory / "settings").write_text(self._shell_settings())
-        for record in ("keeper.process", "nspawn.process"):
-            (directory / record).unlink(missing_ok=True)
+        before = self._keeper_record()
         with self.console.open("ab") as console:
             # In a session of its own: Ctrl-C in the terminal that started it must not reach the host.
             subprocess.run(
@@ -168,6 +166,25 @@ class Machine:
                 cwd="/",
                 check=True,
             )
+        wait_until(lambda: self._keeper_record() != before, 10)
+
+    def _write_batches(self, network: Underlay) -> None:
+        uplink = underlay.uplink_batch(self.host.addresses, self.host.mtu, network)
+        (self.directory / "port.batch").write_text(underlay.port_batch(self.name))
+        (self.directory / "uplink.batch").write_text(uplink)
+
+    def reconfigure(self, network: Underlay, *, renumber: bool) -> None:
+        """Tell a running host's uplink what the inventory says now, also for its next boot.
+
+        `renumber`: the host's own addresses or MTU are not what they were.
+        """
+        self._write_batches(network)
+        if self.init is not None:
+            underlay.configure(self.settings, self.host, network, renumber=renumber)
+
+    def _keeper_record(self) -> str:
+        record = self.directory / "keeper.process"
+        return record.read_text() if record.is_file() else ""
 
     def _nspawn_arguments(self) -> list[str]:
         arguments = [

@@ -51,9 +51,7 @@ def _missing() -> list[tuple[str, str]]:
         if shutil.which(program) is None
     ]
     if not Path("/dev/net/tun").is_char_device():
-        found.append(
-            ("/dev/net/tun is missing (wireguard-go needs it)", "modprobe tun; pass it into a container")
-        )
+        found.append(("/dev/net/tun is missing (wireguard-go needs it)", "modprobe tun; pass it into a container"))
     if not _has_overlay():
         found.append(("the kernel has no overlayfs (disks of hosts)", "modprobe overlay"))
     if found:

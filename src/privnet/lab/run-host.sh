@@ -9,6 +9,10 @@ directory=$1
 # shellcheck source=/dev/null
 . "$directory/settings"
 
+# One keeper a host, also when a second is started while this one is still at the beginning.
+exec 9>"$directory/keeper.lock"
+flock --nonblock 9 || exit 0
+
 # A process id is given again; with its start time it is an identity.
 record() {
     set -- "$1" "$(cat "/proc/$2/stat")"
@@ -48,7 +52,7 @@ host() {
     while IFS= read -r argument; do
         set -- "$@" "$argument"
     done <"$directory/nspawn"
-    SYSTEMD_NSPAWN_API_VFS_WRITABLE=network exec systemd-nspawn "$@"
+    SYSTEMD_NSPAWN_API_VFS_WRITABLE=network exec systemd-nspawn "$@" 9>&-
 }
 
 if [ -z "$control_groups" ]; then # started in a systemd scope of its own

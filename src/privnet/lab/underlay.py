@@ -104,8 +104,7 @@ def mac_address(who: str) -> str:
 
 def build(settings: Settings, underlay: Underlay) -> None:
     """Make the fabric, the operator and the outsider, as far as they are missing."""
-    if not namespace_path(settings, FABRIC).exists():
-        _make_fabric(settings)
+    _make_fabric(settings)
     fabric = settings.namespace(FABRIC)
     gateways = underlay.gateway
     lines = [f"address replace {_alone(address)} dev {BRIDGE}{_nodad(address)}" for address in gateways]
@@ -116,28 +115,28 @@ def build(settings: Settings, underlay: Underlay) -> None:
 
 
 def _make_fabric(settings: Settings) -> None:
-    fabric = settings.namespace(FABRIC)
-    run(["ip", "netns", "add", fabric])
+    fabric = _made_namespace(settings, FABRIC)
     # br_netfilter would look into, and drop, what is none of its business.
     quiet = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >$file; done"
     run(["ip", "netns", "exec", fabric, "sh", "-c", quiet])
     run(["ip", "-n", fabric, "link", "set", "lo", "up"])
-    run(["ip", "-n", fabric, "link", "add", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"])
+    if BRIDGE not in links(settings, FABRIC):
+        run(["ip", "-n", fabric, "link", "add", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"])
     run(["ip", "-n", fabric, "link", "set", BRIDGE, "mtu", str(_PORT_MTU), "up"])
 
 
 def _join(settings: Settings, who: str, batch: str) -> None:
     """Give the operator or the outsider its namespace and uplink. Hosts do this themselves, at each boot."""
-    namespace = settings.namespace(who)
-    if not namespace_path(settings, who).exists():
-        run(["ip", "netns", "add", namespace])
+    namespace = _made_namespace(settings, who)
+    if UPLINK not in links(settings, who):
+        remove_port(settings, who)
         run(
             [
                 "ip", "link", "add", port_name(who), "netns", settings.namespace(FABRIC), "type", "veth",
                 "peer", "name", UPLINK, "address", mac_address(who), "netns", namespace,
             ]
         )  # fmt: skip
-        run(["ip", "-n", settings.namespace(FABRIC), "-batch", "-"], input=port_batch(who))
+    run(["ip", "-n", settings.namespace(FABRIC), "-batch", "-"], input=port_batch(who))
     run(["ip", "-n", namespace, "-batch", "-"], input=batch)
 
 
@@ -189,11 +188,17 @@ def remove_namespace(name: str) -> None:
         run(["ip", "netns", "delete", name])
 
 
-def links(settings: Settings, who: str) -> list[dict[str, object]]:
-    """`ip -json link` of a namespace."""
+def links(settings: Settings, who: str) -> set[str]:
+    """Names of the links in a namespace."""
     out = run(["ip", "-json", "-n", settings.namespace(who), "link"]).stdout
-    found: list[dict[str, object]] = json.loads(out or "[]")
-    return found
+    return {link["ifname"] for link in json.loads(out)}
+
+
+def _made_namespace(settings: Settings, who: str) -> str:
+    namespace = settings.namespace(who)
+    if not namespace_path(settings, who).exists():
+        run(["ip", "netns", "add", namespace])
+    return namespace
 
 
 def _alone(address: Address) -> str:
