@@ -1,7 +1,7 @@
 """Read this first: everything between the YAML and the files on a host, in order, one line a pass.
 
-Pure from ``allocate`` on. Nothing here depends on which hosts answer, so it works off line and for hosts that do not exist
-yet. A phase reports all of its problems and then stops, so no later phase sees what an earlier one refused.
+Pure from ``allocate`` on. Nothing here depends on which hosts answer, so it works off line and for hosts that do not
+exist yet. A phase reports all of its problems and then stops, so no later phase sees what an earlier one refused.
 """
 
 from __future__ import annotations

@@ -213,7 +213,11 @@ def reverse_zones(cidr: Prefix) -> tuple[str, ...]:
     octets = max(1, min(3, -(-cidr.length // 8)))
     step = 1 << (32 - 8 * octets)
     zones = range(cidr.first & ~(step - 1), cidr.last + 1, step)
-    return tuple(".".join(str(zone >> 24 - 8 * i & 255) for i in reversed(range(octets))) + ".in-addr.arpa" for zone in zones)
+    return tuple(f"{_reversed(zone, octets)}.in-addr.arpa" for zone in zones)
+
+
+def _reversed(zone: int, octets: int) -> str:
+    return ".".join(str(zone >> 24 - 8 * place & 255) for place in reversed(range(octets)))
 
 
 # --- containers -----------------------------------------------------------------------------------
@@ -274,7 +278,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - configuration files, not HTML; every value is a checked identifier or a number
+        autoescape=False,  # configuration files, not HTML; every value is a checked identifier or a number
     )
 
 

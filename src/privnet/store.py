@@ -1,7 +1,7 @@
 """The lock file: read, and saved if nobody else saved in between.
 
-``load_lock`` and ``save_lock`` are the whole interface, so that a shared store can take the file's place. A damaged file is
-refused with the place and the remedy; nothing ever starts afresh from it.
+``load_lock`` and ``save_lock`` are the whole interface, so that a shared store can take the file's place. A damaged
+file is refused with the place and the remedy; nothing ever starts afresh from it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _HEADER = """\
 _SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
 _KEY = re.compile("[A-Za-z0-9+/]{43}=")
 _SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,2000}={0,2}")
-_REST = re.compile(rf"(address pn-[0-9a-f-]{{36}}|mesh|vni) ([0-9.]+) until ([0-9]{{1,12}})")
+_REST = re.compile("(address pn-[0-9a-f-]{36}|mesh|vni) ([0-9.]+) until ([0-9]{1,12})")
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> BeforeValidator:
@@ -80,6 +80,9 @@ def _rest(text: object) -> object:
     return Rest(kind, network, number, int(found[3]))
 
 
+SlotName = Annotated[str, _matching(_SLOT, "a container slot")]
+
+
 class HostEntry(Part):
     """A host in the lock file."""
 
@@ -94,7 +97,7 @@ class NetworkEntry(Part):
     project: ProjectName
     vni: Annotated[int, Integer(1, VNI_LAST, "VNI")]
     cidr: Prefix
-    slots: dict[Annotated[str, _matching(_SLOT, "a container slot")], Annotated[Slot, BeforeValidator(_slot)]] = {}
+    slots: dict[SlotName, Annotated[Slot, BeforeValidator(_slot)]] = Field(default={})
 
 
 class LockFile(Part):
@@ -104,9 +107,9 @@ class LockFile(Part):
     fleet: FleetName
     serial: Annotated[int, Integer(0, 2**53, "serial")]
     checksum: str
-    hosts: dict[HostName, HostEntry] = {}
-    networks: dict[NetworkId, NetworkEntry] = {}
-    applications: dict[ApplicationId, ProjectName] = {}
+    hosts: dict[HostName, HostEntry] = Field(default={})
+    networks: dict[NetworkId, NetworkEntry] = Field(default={})
+    applications: dict[ApplicationId, ProjectName] = Field(default={})
     quarantine: tuple[Annotated[Rest, BeforeValidator(_rest)], ...] = Field(default=())
 
 
@@ -165,7 +168,7 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
         if present != lock.serial:
             raise DeclarationError([_moved_on(path, lock.serial, present)], {})
         temporary = directory / f".{LOCK_FILE}.{os.getpid()}"
-        with open(temporary, "w", encoding="ascii") as file:
+        with temporary.open("w", encoding="ascii") as file:
             file.write(lock_text(saved))
             file.flush()
             os.fsync(file.fileno())
@@ -235,7 +238,9 @@ def _damaged(document: Document) -> Iterator[Problem]:
         )
 
 
-_REMEDY = "take the last good version: `git log -- privnet.lock.yaml`, then `git checkout <commit> -- privnet.lock.yaml`"
+_REMEDY = (
+    "take the last good version: `git log -- privnet.lock.yaml`, then `git checkout <commit> -- privnet.lock.yaml`"
+)
 
 
 def _with_remedy(problem: Problem) -> Problem:

@@ -1,6 +1,7 @@
 """pyinfra's inventory from a fleet's directory.
 
-``inventory/prod.py`` calls :func:`groups`; what it finds wrong is printed in full, and pyinfra ends before it contacts a host.
+``inventory/prod.py`` calls :func:`groups`; what it finds wrong is printed in full, and pyinfra ends before it contacts
+a host.
 """
 
 from __future__ import annotations

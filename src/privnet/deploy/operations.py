@@ -1,7 +1,7 @@
 """The operations of a run. Each compares a host with its plan and yields nothing, or one execution.
 
-Trouble of one host is a failing command, never an exception: pyinfra ends the whole run on an exception (style of pyinfra
-3.10: an operation that raises aborts every host).
+Trouble of one host is a failing command, never an exception: an operation that raises aborts the run for every host
+(pyinfra 3.10).
 """
 
 from __future__ import annotations

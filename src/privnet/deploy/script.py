@@ -1,8 +1,8 @@
 """One upload and one program: everything that a stage does to a host, in a single execution.
 
-The upload is a tar on standard input with the files to place, batch files and the program; its manifest is checked before
-anything is moved into place. No text of a user's reaches a shell: what is printed here is quoted, and everything that could
-be long stands in a file.
+The upload is a tar on standard input with the files to place, batch files and the program; its manifest is checked
+before anything is moved into place. No text of a user's reaches a shell: what is printed here is quoted, and
+everything that could be long stands in a file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a host answered: the snapshot, parsed strictly into frozen values.
 
-Pure. A host is not trusted: whatever it prints is bounded, and matched against a shape before it means anything. What cannot
-be read is :class:`Unknown`, and a stage changes nothing on a host of which it knows nothing.
+Pure. A host is not trusted: whatever it prints is bounded, and matched against a shape before it means anything. What
+cannot be read is :class:`Unknown`, and a stage changes nothing on a host of which it knows nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from privnet.plan.guard import Binding, Speaker
 
 MARK = "##privnet "
 SECTIONS = (
-    "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours", "guard",
-    "namespaces", "units", "names", "end",
+    "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours",
+    "guard", "namespaces", "units", "names", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
-LINE_AT_MOST = 16 * 2**20
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t\n]+)\t(.*)")
 _DIGEST = re.compile(r"([0-9a-f]{64})  (/.+)")

@@ -37,6 +37,7 @@ class _Quarantine:
     """Numbers that may not be given now, and those that this allocation sends to rest."""
 
     resting: set[Rest]
+    now: int
     until: int
     by_pool: dict[tuple[str, str], set[int]] = field(default_factory=dict)
 
@@ -48,6 +49,8 @@ class _Quarantine:
         return self.by_pool.get((kind, network), set())
 
     def add(self, kind: str, number: int, network: str = "") -> None:
+        if self.until <= self.now:
+            return
         self.resting.add(Rest(kind, network, number, self.until))
         self.by_pool.setdefault((kind, network), set()).add(number)
 
@@ -64,7 +67,7 @@ def allocate(declaration: Declaration, lock: Lock, now: int) -> Allocation:
     """
     fleet = declaration.fleet
     quarantine = _Quarantine(
-        {rest for rest in lock.quarantine if rest.until > now}, now + fleet.policy.address_quarantine
+        {rest for rest in lock.quarantine if rest.until > now}, now, now + fleet.policy.address_quarantine
     )
     problems: list[Problem] = []
     hosts = _allocate_hosts(declaration, lock, quarantine, problems)
@@ -124,7 +127,7 @@ def _allocate_networks(
         project = projects[network_id]
         known = lock.networks.get(network_id)
         cidr = network_cidr(declaration.fleet, project)
-        hosts = dict(_placed_slots(project, known, placement))
+        hosts = dict(_placed_slots(project, placement))
         slots = _allocate_addresses(network_id, cidr, hosts, known, quarantine)
         if slots is None:
             problems.append(_full_network(declaration, project, cidr, len(hosts)))
@@ -188,7 +191,7 @@ def _vni_conflicts(
             f"VNI {vni} of private network {declared} belongs to private network {sticky} already",
             declaration.project_place(project.project, "private_network", "vni"),
             label=f"given to {sticky} ({projects[sticky].project}) by the lock file",
-            help="delete the `vni:` line to let privnet choose, or pick a number that `privnet names --vni` does not list",
+            help="delete the `vni:` line to let privnet choose, or pick one that `privnet names --vni` does not list",
         )
 
 
@@ -224,14 +227,13 @@ def _free_numbers(pool: range, used: set[int], resting: set[int]) -> Iterator[in
     return (number for number in pool if number not in used and number not in resting)
 
 
-def _placed_slots(project: Project, known: NetworkLock | None, placement: _Placement) -> Iterator[tuple[str, str]]:
+def _placed_slots(project: Project, placement: _Placement) -> Iterator[tuple[str, str]]:
     """(slot name, host) of every container of a project, in the order of application, type and index."""
     for application_id, application in sorted(project.applications.items()):
         for process_type, formation in sorted(application.formation.items()):
             names = _slot_names(application_id, process_type, formation)
             if isinstance(formation, Spread):
-                old = [known.slots[name].host if known and name in known.slots else None for name in names]
-                yield from zip(names, placement.spread(formation, old), strict=True)
+                yield from zip(names, placement.spread(formation, names), strict=True)
             else:
                 yield from zip(names, formation, strict=True)
 
@@ -245,25 +247,30 @@ class _Placement:
     """Chooses hosts for `{count, spread}`: sticky, and new containers where the fewest are.
 
     A container stays where it is as long as its host exists; so a host that comes moves nothing, and a host that goes
-    moves only its own containers.
+    moves only its own containers. That holds for an application that changes its project, too.
     """
 
     def __init__(self, fleet: Fleet, projects: Iterable[Project], lock: Lock) -> None:
         self.zone_of = {name: host.zone or "" for name, host in fleet.hosts.items()}
         self.load: Counter[str] = Counter()
+        self.known = {
+            name: slot.host
+            for network in lock.networks.values()
+            for name, slot in network.slots.items()
+            if slot.host in self.zone_of
+        }
         for project in projects:
-            known = lock.networks[project.private_network.id].slots if _is_known(project, lock) else {}
             for application_id, application in project.applications.items():
-                self.load.update(host for host in _settled(application_id, application, known) if host in self.zone_of)
+                self.load.update(self._settled(application_id, application))
         self.heaps: dict[str, list[tuple[int, str]]] = {}
         for name, zone in self.zone_of.items():
             self.heaps.setdefault(zone, []).append((self.load[name], name))
         for heap in self.heaps.values():
             heapq.heapify(heap)
 
-    def spread(self, formation: Spread, old: list[str | None]) -> list[str]:
-        """A host for each index of a formation; ``old`` holds where each one is now."""
-        hosts = [host if host in self.zone_of else None for host in old]
+    def spread(self, formation: Spread, names: list[str]) -> list[str]:
+        """A host for each container slot of a formation."""
+        hosts = [self.known.get(name) for name in names]
         used = Counter(host for host in hosts if host is not None)
         zones = Counter(self.zone_of[host] for host in used.elements())
         placed: list[str] = []
@@ -276,6 +283,15 @@ class _Placement:
                 heapq.heappush(self.heaps[self.zone_of[host]], (self.load[host], host))
             placed.append(host)
         return placed
+
+    def _settled(self, application_id: str, application: Application) -> Iterator[str]:
+        """Hosts of the containers whose place is not a question: listed in the YAML, or placed before."""
+        for process_type, formation in application.formation.items():
+            if isinstance(formation, Spread):
+                names = _slot_names(application_id, process_type, formation)
+                yield from (self.known[name] for name in names if name in self.known)
+            else:
+                yield from (host for host in formation if host in self.zone_of)
 
     def _choose(self, used: Counter[str], zones: Counter[str] | None) -> str:
         candidates = [self._lightest(zone, used) for zone in self.heaps]
@@ -301,21 +317,6 @@ class _Placement:
         if best is None:
             raise LookupError(f"zone {zone!r} has no hosts")
         return best
-
-
-def _is_known(project: Project, lock: Lock) -> bool:
-    return project.private_network is not None and project.private_network.id in lock.networks
-
-
-def _settled(application_id: str, application: Application, known: Mapping[str, Slot]) -> Iterator[str]:
-    """Hosts of the containers whose place is not a question: listed in the YAML, or placed before."""
-    for process_type, formation in application.formation.items():
-        if not isinstance(formation, Spread):
-            yield from formation
-            continue
-        for name in _slot_names(application_id, process_type, formation):
-            if name in known:
-                yield known[name].host
 
 
 def _exhausted(declaration: Declaration, what: str, who: str, keys: tuple[str, ...]) -> Problem:

@@ -56,7 +56,7 @@ def mac_of(number: int, prefix: str = MAC_PREFIX) -> str:
 
 
 def port_name(vni: int, offset: int) -> str:
-    """Host end of a veth pair, from the VNI (24 bits) and the address's place in its prefix (16 bits): 13 characters."""
+    """Host end of a veth pair: the VNI (24 bits) and the address's place in its prefix (16 bits), 13 characters."""
     return f"pnc{vni:06x}{offset:04x}"
 
 

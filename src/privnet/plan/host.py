@@ -79,6 +79,7 @@ def _plan_network(network_id: str, project: Project, known: NetworkLock, fleet: 
         place_container(slot, place.host, place.address, known.vni, first) for slot, place in known.slots.items()
     )
     hosts = tuple(sorted({container.host for container in containers}))
+    types = {key: tuple(application.formation) for key, application in project.applications.items()}
     underlay = [mesh_mtu(fleet.hosts[host], fleet.wireguard.port) for host in hosts]
     return Network(
         id=network_id,
@@ -89,7 +90,7 @@ def _plan_network(network_id: str, project: Project, known: NetworkLock, fleet: 
         resolver=format_address(first + RESOLVER_OFFSET),
         containers=containers,
         hosts=hosts,
-        names=plan_names(network_id, fleet.domain, containers, {key: tuple(application.formation) for key, application in project.applications.items()}),
+        names=plan_names(network_id, fleet.domain, containers, types),
     )
 
 

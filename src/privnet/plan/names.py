@@ -23,8 +23,8 @@ class Record:
 class Names:
     """All names of one private network; the same on each of its hosts.
 
-    :param empty: names that exist without an address and without a name below them: those of an application or a process
-        type that is scaled to none. They are answered NODATA, not NXDOMAIN.
+    :param empty: names that exist without an address and without a name below them: those of an application or a
+        process type that is scaled to none. They are answered NODATA, not NXDOMAIN.
     """
 
     suffix: str

@@ -4,8 +4,8 @@
 * ``switch``: what has two states and no middle: where a moved container's frames go, what names say
 * ``retire``: everything that is old and not in the plan
 
-pyinfra ends a stage on all hosts before it begins the next, so a container that is in the old and in the new plan is reachable
-by its name at every moment. All three are computed from one snapshot: each looks only at what it changes itself.
+pyinfra ends a stage on all hosts before it begins the next, so a container that is in the old and in the new plan is
+reachable by its name at every moment. All three are computed from one snapshot: each looks only at what it changes.
 """
 
 from __future__ import annotations

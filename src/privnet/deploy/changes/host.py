@@ -1,4 +1,4 @@
-"""What every other wave stands on: packages, the host's own key, a networkd that leaves other programs' settings alone."""
+"""What the waves stand on: packages, the host's own key, a networkd that leaves other programs' settings alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from privnet.render import static_files
 PACKAGES = ("dnsmasq-base", "iproute2", "nftables", "wireguard-tools")
 USERSPACE = "wireguard-go"
 NETWORKD = "systemd-networkd.service"
+_APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=60"
 WAIT_ONLINE = "systemd-networkd-wait-online.service"
 
 
@@ -23,9 +24,8 @@ def prepare(state: HostState, script: Script) -> None:
     """Install, make the key, start networkd."""
     missing = missing_packages(state)
     if missing:
-        install = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=60 --no-install-recommends install"
-        packages = " ".join(missing)
-        script.before.append(f"{install} {packages} < /dev/null || {{ apt-get -qq update < /dev/null && {install} {packages} < /dev/null; }}")
+        install = f"{_APT} --no-install-recommends install {' '.join(missing)} < /dev/null"
+        script.before.append(f"{install} || {{ {_APT} update < /dev/null && {install}; }}")
     key = state.files.get("/etc/privnet/wireguard.key")
     needs_key = state.public_key is None or key is None or key.mode != 0o600 or key.owner != "0:0"
     networkd = state.units.get(NETWORKD)

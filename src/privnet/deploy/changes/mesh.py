@@ -97,6 +97,6 @@ def _with_leaving(mesh: Mesh, state: HostState) -> Mesh:
     stay = [
         peer
         for peer in _leaving(mesh, state)
-        if peer.endpoint != "(none)" and peer.address not in given and "/" not in peer.address and "," not in peer.address
+        if peer.endpoint != "(none)" and peer.address not in given and not {"/", ","} & set(peer.address)
     ]
     return replace(mesh, peers=(*stay, *mesh.peers)) if stay else mesh

@@ -44,9 +44,7 @@ def switch(plan: HostPlan, state: HostState, script: Script) -> None:
         read = state.names.get(network.id)
         if read is None or not read.in_namespace or read.config != _digest(config):
             script.run("systemctl", "restart", unit_of(network))
-        elif read.hosts != _digest(hosts):
-            script.run("systemctl", "reload", unit_of(network))
-        elif hosts.path in script.files:
+        elif read.hosts != _digest(hosts) or hosts.path in script.files:
             script.run("systemctl", "reload", unit_of(network))
 
 

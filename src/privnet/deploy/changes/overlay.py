@@ -53,8 +53,8 @@ def switch(plan: HostPlan, state: HostState, script: Script) -> None:
         if moved:
             entries = dict(_superset(overlay, state)[0]) | {r.container.mac: r.vtep for r in moved}
             script.place(_fdb_file(overlay, entries))
-            lines = [f"fdb replace {r.container.mac} dev {overlay.network.vxlan} dst {r.vtep} self static" for r in moved]
-            script.feed(f"fdb.{overlay.network.vni}", lines, "bridge", "-batch")
+            batch = fdb_text(overlay.network.vxlan, {r.container.mac: r.vtep for r in moved})
+            script.feed(f"fdb.{overlay.network.vni}", batch.splitlines(), "bridge", "-batch")
 
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
