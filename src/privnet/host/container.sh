@@ -13,6 +13,21 @@ attached() {
 		inside -o link show dev pn0 2> /dev/null | grep -q " pn0@if$(cat "/sys/class/net/$port/ifindex"): "
 }
 
+# The resolver's way to the host's forwarder: link-local addresses, so that the host gets no route and networks do not clash.
+upstream() {
+	if ! [ -e "/sys/class/net/$UPSTREAM" ] || ! inside link show dev pnu0 > /dev/null 2>&1; then
+		ip link del dev "$UPSTREAM" 2> /dev/null || true
+		ip link add name "$UPSTREAM" address "$HOST_MAC" type veth peer name pnu0 address "$MAC" netns "$NETNS"
+	fi
+	echo 0 > "/proc/sys/net/ipv6/conf/$UPSTREAM/accept_ra"
+	echo 1 > "/proc/sys/net/ipv6/conf/$UPSTREAM/addr_gen_mode"
+	ip netns exec "$NETNS" sh -c 'cd /proc/sys/net/ipv6/conf/pnu0 && echo 0 > accept_ra && echo 1 > addr_gen_mode'
+	ip address replace fe80::1/64 dev "$UPSTREAM" nodad
+	ip link set dev "$UPSTREAM" up
+	inside address replace fe80::2/64 dev pnu0 nodad
+	inside link set dev pnu0 up
+}
+
 case $1 in
 up)
 	tries=0
@@ -48,6 +63,11 @@ up)
 	inside addr replace "$ADDRESS" dev pn0
 	inside link set dev pn0 up
 	ip link set dev "$port" up
+	if [ -n "$UPSTREAM" ]; then
+		upstream
+	else
+		inside link del dev pnu0 2> /dev/null || true
+	fi
 	;;
 down)
 	ip link del dev "$port" 2> /dev/null || true

@@ -12,7 +12,15 @@ from privnet.model.identifiers import format_address
 from privnet.model.lock import Lock, NetworkLock
 from privnet.model.project import Project
 from privnet.plan.allocate import RESOLVER_OFFSET
-from privnet.plan.containers import HOST_END_MAC_PREFIX, Container, Port, mac_of, place_container, port_name
+from privnet.plan.containers import (
+    HOST_END_MAC_PREFIX,
+    Container,
+    Port,
+    mac_of,
+    place_container,
+    port_name,
+    upstream_name,
+)
 from privnet.plan.guard import Guard, plan_guard
 from privnet.plan.mesh import Mesh, mesh_mtu, plan_mesh, plan_peers
 from privnet.plan.names import plan_names
@@ -108,21 +116,22 @@ def _plan_overlays(fleet: Fleet, lock: Lock, networks: Mapping[str, Network]) ->
                     network=network,
                     vtep=vteps[host],
                     mac=mac_of(lock.hosts[host].mesh, VXLAN_MAC_PREFIX),
-                    ports=tuple(_plan_ports(network, local[host])),
+                    ports=tuple(_plan_ports(network, local[host], bool(fleet.dns.upstream))),
                     remotes=tuple(remote for remote in remotes if remote.container.host != host),
                 )
             )
     return overlays
 
 
-def _plan_ports(network: Network, containers: list[Container]) -> Iterator[Port]:
+def _plan_ports(network: Network, containers: list[Container], asks_outside: bool) -> Iterator[Port]:
     resolver = network.cidr.network + RESOLVER_OFFSET
-    yield _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, resolver, network.resolver)
+    upstream = upstream_name(network.vni) if asks_outside else ""
+    yield _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, resolver, network.resolver, upstream)
     for container in containers:
         yield _port(network, container.port, container.slot, container.number, container.address)
 
 
-def _port(network: Network, name: str, netns: str, number: int, address: str) -> Port:
+def _port(network: Network, name: str, netns: str, number: int, address: str, upstream: str = "") -> Port:
     return Port(
         name=name,
         netns=netns,
@@ -133,4 +142,5 @@ def _port(network: Network, name: str, netns: str, number: int, address: str) ->
         mac=mac_of(number),
         host_mac=mac_of(number, HOST_END_MAC_PREFIX),
         mtu=network.mtu,
+        upstream=upstream,
     )

@@ -12,6 +12,7 @@ from privnet.plan.host import HostPlan
 from privnet.render import ETC, TARGET
 
 _OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}")
+_OWN_PORT = re.compile("pn[cu][0-9a-f]+")
 _PORT_UNIT = re.compile(r"privnet-container@(pnc[0-9a-f]{10})[.]service")
 
 
@@ -24,6 +25,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     """Start what is missing, repair in place what is not as it should be."""
     if state.enabled.get(TARGET) != "enabled":
         script.run("systemctl", "enable", "--quiet", TARGET)
+    target = state.units.get(TARGET)
     start, repair = [], []
     for port in (port for overlay in plan.overlays for port in overlay.ports):
         unit = state.units.get(unit_of(port.name))
@@ -35,11 +37,13 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "start", *start)
     if repair:
         script.run("systemctl", "reload", *repair)
+    if target is None or target.active != "active":
+        script.run("systemctl", "start", "--no-block", TARGET)
 
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     """Ports that the plan does not have, with their namespaces, and whatever looks like ours and is not."""
-    ports = {port.name for overlay in plan.overlays for port in overlay.ports}
+    ports = {name for overlay in plan.overlays for port in overlay.ports for name in (port.name, port.upstream)}
     namespaces = {port.netns for overlay in plan.overlays for port in overlay.ports}
     stop = [
         unit
@@ -50,11 +54,18 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "stop", *stop, early=True)
     stopped = {found[1] for unit in stop if (found := _PORT_UNIT.fullmatch(unit))}
     for name in sorted(state.links):
-        if name.startswith("pnc") and name not in ports | stopped:
-            script.run("ip", "link", "delete", "dev", name)
+        if _OWN_PORT.fullmatch(name) and name not in ports | stopped:
+            script.after.append(f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}")
     for name in sorted(state.namespaces):
         if _OWN_NETNS.fullmatch(name) and name not in namespaces:
             script.after.append(f"[ ! -e /run/netns/{name} ] || ip netns delete {name}")
+
+
+def _asks_outside(port: Port, state: HostState) -> bool:
+    link = state.links.get(port.upstream)
+    if link is None or not link.up or link.mac != port.host_mac:
+        return False
+    return "fe80::1/64" in state.addresses.get(link.name, ())
 
 
 def _attached(port: Port, state: HostState) -> bool:
@@ -75,4 +86,5 @@ def _attached(port: Port, state: HostState) -> bool:
         and inside.mac == port.mac
         and inside.mtu == port.mtu
         and inside.addresses == {f"{port.address}/{port.length}"}
+        and (not port.upstream or _asks_outside(port, state))
     )

@@ -11,9 +11,10 @@ from privnet.deploy.state import HostState
 from privnet.model.identifiers import NETWORK_ID
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
-from privnet.render import ManagedFile, render_names
+from privnet.render import ETC, ManagedFile, render_names
 
 FORWARDER = "privnet-forwarder.service"
+FORWARDER_FILE = f"{ETC}/forwarder.conf"
 _UNIT = re.compile(rf"privnet-dns@({NETWORK_ID})[.]service")
 
 
@@ -30,6 +31,11 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
             script.place(config)
             script.place(hosts)
             script.run("systemctl", "start", unit_of(network))
+    forwarder = state.units.get(FORWARDER)
+    if plan.upstream and (forwarder is None or forwarder.active != "active"):
+        script.run("systemctl", "start", FORWARDER)
+    elif plan.upstream and FORWARDER_FILE in script.files:
+        script.run("systemctl", "restart", FORWARDER)
 
 
 def switch(plan: HostPlan, state: HostState, script: Script) -> None:
@@ -56,6 +62,8 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
         if found and found[1] not in kept and state.units[unit].active != "inactive":
             script.run("systemctl", "stop", unit, early=True)
             script.run("rm", "-f", f"/run/privnet/names.{found[1]}", early=True)
+    if not plan.upstream and FORWARDER in state.units and state.units[FORWARDER].active != "inactive":
+        script.run("systemctl", "stop", FORWARDER, early=True)
 
 
 def _files(plan: HostPlan) -> list[tuple[Network, ManagedFile, ManagedFile]]:
