@@ -62,6 +62,13 @@ CODES: dict[str, str] = {
     "PN401": "an HDS application in a project with a private network",
     "PN402": "a private network without accepted terms",
     "PN403": "a private network on a project that was not empty",
+    "PN501": "the lock file was damaged, merged or edited",
+    "PN502": "a line of the lock file that privnet did not write",
+    "PN503": "the lock file of another fleet",
+    "PN504": "a VNI that the lock file gave to another network",
+    "PN505": "no number is left to give to a host or network",
+    "PN506": "no address is left to give to a container",
+    "PN507": "the lock file was written by another run in the meantime",
 }
 """Every code that a declaration can be refused with, with its title. Codes are never given a new meaning."""
 
@@ -262,9 +269,7 @@ def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str
     return "\n".join(lines)
 
 
-def _snippet(
-    place: Place, label: str, sources: Mapping[str, str], frame: _Frame, paint: _Painter
-) -> list[str]:
+def _snippet(place: Place, label: str, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
     line = source_line(sources.get(place.path, ""), place.line)
     if line is None:
         return []

@@ -1,0 +1,313 @@
+"""`privnet …`: the command line. Commands import what they need when they run, so that each one starts fast.
+
+Exit codes: 0 fine, 1 failed, 2 the declaration or the command line was refused (no host was contacted).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from privnet.compiler import Compiled
+    from privnet.diagnostics import DeclarationError, Problem
+
+FAILED = 1
+REFUSED = 2
+SCHEMAS = Path("schemas")
+EXIT_CODES = "Exit codes: 0 fine, 1 failed, 2 the declaration or the command line was refused (no host was contacted)."
+
+
+class Format(StrEnum):
+    """How a command answers."""
+
+    text = "text"
+    json = "json"
+
+
+class TableFormat(StrEnum):
+    """How a command answers that prints a table."""
+
+    table = "table"
+    json = "json"
+
+
+def _lab() -> typer.Typer:
+    app: typer.Typer = import_module("privnet.lab.cli").app
+    return app
+
+
+def _audit() -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command("audit")(import_module("privnet.audit.cli").audit_command)
+    return app
+
+
+_PARTS: dict[str, Callable[[], typer.Typer]] = {"lab": _lab, "audit": _audit}
+
+
+class _Commands(TyperGroup):
+    """The commands of this module, and those of other parts, which are imported when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *(name for name in _PARTS if find_spec(f"privnet.{name}"))]
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name in _PARTS:
+            return typer.main.get_command(_PARTS[name]())
+        return super().get_command(ctx, name)
+
+
+app = typer.Typer(
+    name="privnet",
+    cls=_Commands,
+    help=f"Private networks for groups of applications over a fleet of Linux hosts.\n\n{EXIT_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Inventory = Annotated[
+    Path | None, typer.Argument(metavar="INVENTORY", show_default=False, help="Directory of a fleet: inventory/prod.")
+]
+
+
+@app.command()
+def check(
+    inventory: Inventory = None,
+    format: Annotated[Format, typer.Option("--format", help="`json` lists the problems for machines.")] = Format.text,
+) -> None:
+    """Say whether a declaration holds, and everything that is wrong with it."""
+    with _told(format == "json"):
+        from privnet.report.fleet import lock_state, summary, summary_data
+
+        compiled = _compile(inventory)
+        if format is Format.json:
+            _say_json({"problems": [], "hosts_contacted": 0, "summary": summary_data(compiled)})
+        else:
+            _say(f"{inventory}: {summary(compiled)}; {lock_state(compiled)}")
+
+
+@app.command()
+def plan(
+    inventory: Inventory = None,
+    format: Annotated[Format, typer.Option("--format", help="`json` has everything, however large.")] = Format.text,
+) -> None:
+    """Show what each host and network will be, and what differs from the lock file."""
+    with _told(format == "json"):
+        from privnet.report.fleet import plan_data, plan_lines
+
+        compiled = _compile(inventory)
+        if format is Format.json:
+            _say_json(plan_data(compiled))
+        else:
+            _say(*plan_lines(compiled))
+
+
+@app.command()
+def render(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to write: DIR/HOST/etc/….")],
+    inventory: Inventory = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only the files of this host.")] = None,
+) -> None:
+    """Write the managed files of every host, or of one, below a directory.
+
+    The directory must be empty, new, or of an earlier render; files of an earlier render that are no longer wanted are
+    removed from it. No file holds a secret.
+    """
+    with _told():
+        from privnet.compiler import render_fleet
+        from privnet.diagnostics import plural
+        from privnet.render import render_host
+        from privnet.report.tree import NotOurs, write_tree
+
+        compiled = _compile(inventory)
+        if host is None:
+            trees = render_fleet(compiled.plan)
+        else:
+            _known_host(host, compiled)
+            trees = {host: render_host(compiled.plan.hosts[host])}
+        try:
+            done = write_tree(output, trees, whole=host is None)
+        except NotOurs as error:
+            _refuse(str(error))
+        files = f"{plural(done.written, 'file')} written, {done.kept:,} unchanged, {done.removed:,} removed"
+        _say(f"{output}: {plural(len(trees), 'host')}, {files}")
+
+
+@app.command()
+def names(
+    inventory: Inventory = None,
+    format: Annotated[TableFormat, typer.Option("--format", help="A table, or JSON.")] = TableFormat.table,
+    vni: Annotated[bool, typer.Option("--vni", help="The VNIs in use or in quarantine, instead of names.")] = False,
+) -> None:
+    """List every name, its type (A, PTR, or NODATA: it exists without an address), its addresses and hosts."""
+    with _told(format == "json"):
+        from privnet.report.names import name_rows, names_data, vni_data, vni_rows
+
+        compiled = _compile(inventory)
+        if format is TableFormat.json:
+            _say_json(vni_data(compiled) if vni else names_data(compiled.plan))
+        else:
+            _say(*_table(vni_rows(compiled) if vni else name_rows(compiled.plan)))
+
+
+@app.command()
+def schema(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")] = SCHEMAS,
+) -> None:
+    """Write the JSON Schemas of the declaration's documents, for editors."""
+    with _told():
+        from privnet.schema import write
+
+        written = write(directory)
+        _say(*(f"{path} written" for path in written))
+        if not written:
+            _say(f"{directory}: up to date")
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="As in error[PN304].")]) -> None:
+    """Say what a problem's code means."""
+    from privnet.diagnostics import CODES, nearest
+    from privnet.report.codes import explanation
+
+    wanted = code.strip().removeprefix("error[").removesuffix("]").upper()
+    if wanted not in CODES:
+        _refuse(f"there is no code {wanted}: codes are PN and three digits" + _also(nearest(wanted, CODES)))
+    _say(*explanation(wanted))
+
+
+# --- what commands share --------------------------------------------------------------------------
+
+
+def _compile(inventory: Path | None) -> Compiled:
+    from privnet.compiler import compile_fleet
+    from privnet.diagnostics import DeclarationError
+    from privnet.load import FLEET_FILE
+
+    if inventory is None or not (inventory / FLEET_FILE).exists():
+        raise DeclarationError([_no_inventory(inventory)])
+    return compile_fleet(inventory)
+
+
+def _no_inventory(inventory: Path | None) -> Problem:
+    from privnet.diagnostics import Problem, close, visible
+    from privnet.load import FLEET_FILE
+
+    fleets = _fleets_nearby(inventory)
+    there = f"fleets here: {', '.join(fleets)}" if fleets else f"a fleet's directory holds {FLEET_FILE} and projects/"
+    if inventory is None:
+        return Problem("PN101", "no inventory was given", help=there)
+    shown = visible(str(inventory))
+    if inventory.is_dir():
+        return Problem("PN101", f"{shown} is not the directory of a fleet: it has no {FLEET_FILE}", help=there)
+    if inventory.name == FLEET_FILE or inventory.suffix == ".py":
+        meant = str(inventory.parent if inventory.name == FLEET_FILE else inventory.with_suffix(""))
+        found = [meant] if meant in fleets else []
+    else:
+        found = close(str(inventory), fleets)
+    why = "is not a directory" if inventory.exists() else "does not exist"
+    return Problem("PN101", f"{shown} {why}", help=f"did you mean `{found[0]}`?" if found else there)
+
+
+def _fleets_nearby(inventory: Path | None) -> list[str]:
+    """Directories of fleets where one would look: below the working directory, and beside what was given."""
+    from privnet.load import FLEET_FILE
+
+    folders = [Path(), Path("inventory")]
+    if inventory is not None:
+        folders += [inventory, inventory.parent]
+    found = {path.parent for folder in folders if folder.is_dir() for path in folder.glob(f"*/{FLEET_FILE}")}
+    return sorted(str(path) for path in found)
+
+
+def _known_host(host: str, compiled: Compiled) -> None:
+    from privnet.diagnostics import nearest, quoted
+
+    hosts = compiled.plan.hosts
+    if host not in hosts:
+        some = f"its hosts are {', '.join(sorted(hosts))}" if len(hosts) <= 20 else f"it has {len(hosts):,} hosts"
+        _refuse(f"the fleet has no host {quoted(host)}" + _also(nearest(host, hosts) or some))
+
+
+def _also(more: str) -> str:
+    return f"; {more}" if more else ""
+
+
+@contextmanager
+def _told(as_json: bool = False) -> Iterator[None]:
+    """Say what is wrong instead of a traceback, and end with the exit code that fits."""
+    from privnet.diagnostics import DeclarationError
+
+    try:
+        yield
+    except DeclarationError as error:
+        _say_problems(error, as_json)
+        raise typer.Exit(REFUSED) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say_error(f"{where}{error.strerror or error}")
+        raise typer.Exit(FAILED) from None
+
+
+def _refuse(message: str) -> None:
+    _say_error(message)
+    raise typer.Exit(REFUSED)
+
+
+# --- the only place that prints -------------------------------------------------------------------
+
+
+def _say(*lines: str) -> None:
+    if lines:
+        typer.echo("\n".join(lines))
+
+
+def _say_json(data: object) -> None:
+    _say(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _say_error(message: str) -> None:
+    from privnet.diagnostics import visible
+
+    typer.secho("error: ", nl=False, err=True, fg="red", bold=True)
+    typer.echo(visible(message), err=True)
+
+
+def _say_problems(error: DeclarationError, as_json: bool) -> None:
+    from privnet.diagnostics import render_json, render_text
+
+    if as_json:
+        _say(render_json(error.problems))
+    else:
+        text = render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources)
+        typer.echo(text, err=True, nl=False)
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Rows as aligned columns, never wrapped: names are there to be copied."""
+    every = list(rows)
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    for row in every:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def main() -> None:
+    """The command ``privnet``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
