@@ -236,9 +236,7 @@ def read_document(
     return document.node
 
 
-def open_document(
-    path: Path, *, bytes_at_most: int = BYTES_AT_MOST, nodes_at_most: int = NODES_AT_MOST
-) -> Document:
+def open_document(path: Path, *, bytes_at_most: int = BYTES_AT_MOST, nodes_at_most: int = NODES_AT_MOST) -> Document:
     """One YAML file, with its problems instead of an exception."""
     document = Document(shown_path(path))
     data = _read(path, document, bytes_at_most)
@@ -267,15 +265,19 @@ def _read(path: Path, document: Document, bytes_at_most: int) -> bytes | None:
     except OSError as error:
         document.problems.append(_cannot_open(path, document.path, error))
         return None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
-            document.problems.append(
-                _unusable(document.path, f"is {kind}", "a declaration is made of ordinary files")
-            )
+            help = "a declaration is made of ordinary files"
+            document.problems.append(_unusable(document.path, f"is {kind}", help))
             return None
-        data = file.read(bytes_at_most + 1)
+        data = _read_all(descriptor, bytes_at_most + 1)
+    except OSError as error:
+        document.problems.append(_unusable(document.path, f"cannot be read: {error.strerror}"))
+        return None
+    finally:
+        os.close(descriptor)
     if len(data) > bytes_at_most:
         size = max(status.st_size, len(data))
         message = f"{document.path} has {size:,} bytes; at most {bytes_at_most:,} are read"
@@ -284,14 +286,20 @@ def _read(path: Path, document: Document, bytes_at_most: int) -> bytes | None:
     return data
 
 
+def _read_all(descriptor: int, bytes_at_most: int) -> bytes:
+    parts: list[bytes] = []
+    while bytes_at_most > 0 and (part := os.read(descriptor, bytes_at_most)):
+        parts.append(part)
+        bytes_at_most -= len(part)
+    return b"".join(parts)
+
+
 def _cannot_open(path: Path, shown: str, error: OSError) -> Problem:
     if path.is_symlink():
         return _unusable(shown, "is a symbolic link", "put the file itself there: links are not followed")
     if isinstance(error, FileNotFoundError):
         if not path.parent.is_dir():
-            return _unusable(
-                shown, "does not exist: there is no such directory", "give the directory of a fleet"
-            )
+            return _unusable(shown, "does not exist: there is no such directory", "give the directory of a fleet")
         return _unusable(
             shown, "does not exist", f"a fleet's directory holds {FLEET_FILE} and {PROJECTS_DIRECTORY}/*.yaml"
         )
@@ -326,9 +334,7 @@ def _acceptable(document: Document) -> bool:
         line = document.text.count("\n", 0, found.start()) + 1
         place = _place_at(document, found.start(), found.end())
         message = f"unresolved merge conflict at line {line}"
-        document.problems.append(
-            Problem("PN109", message, place, help="resolve it: keep one side, delete the markers")
-        )
+        document.problems.append(Problem("PN109", message, place, help="resolve it: keep one side, delete the markers"))
         break
     return not document.problems
 
@@ -427,9 +433,7 @@ class _Composer:
             elif kind is DocumentStartEvent:
                 self.documents += 1
                 if self.documents > 1:
-                    self._refuse(
-                        "PN108", "a second document begins here", event, "one file holds one document"
-                    )
+                    self._refuse("PN108", "a second document begins here", event, "one file holds one document")
                     return
             if len(self.problems) >= PROBLEMS_PER_FILE or self.count < 0:
                 return
@@ -456,9 +460,7 @@ class _Composer:
         elif "\n" in text or event.start_mark.line != event.end_mark.line:
             place = _event_place(self.path, event)
             help = "write it on one line; is a `:` or a quote missing before?"
-            self.problems.append(
-                Problem("PN112", f"value {quoted(text)} goes over several lines", place, help=help)
-            )
+            self.problems.append(Problem("PN112", f"value {quoted(text)} goes over several lines", place, help=help))
 
     def _decorated(self, event: Any) -> None:
         if event.anchor is not None:
@@ -490,9 +492,7 @@ class _Composer:
         self.count += 1
         if self.count > self.nodes_at_most:
             message = f"{self.path} has more than {self.nodes_at_most:,} values"
-            self.problems.append(
-                Problem("PN102", message, self._place(node), help="divide it into several projects")
-            )
+            self.problems.append(Problem("PN102", message, self._place(node), help="divide it into several projects"))
             self.count = -1
             return
         parent = self.parent
@@ -522,9 +522,7 @@ class _Composer:
         self.key = node
         if node == "<<" and not node.quoted:
             help = "write the fields of both where they are used"
-            self.problems.append(
-                Problem("PN106", "merge keys (`<<`) are not allowed", self._place(node), help=help)
-            )
+            self.problems.append(Problem("PN106", "merge keys (`<<`) are not allowed", self._place(node), help=help))
         elif node in parent:
             first = parent.key(node)
             self.problems.append(
@@ -596,9 +594,7 @@ _MEANT = (
 
 def _syntax(document: Document, error: yaml.MarkedYAMLError) -> Problem:
     said = str(error.problem or "not YAML")
-    help = next(
-        (meant for words, meant in _MEANT if words in said), "quote the value, or correct the indentation"
-    )
+    help = next((meant for words, meant in _MEANT if words in said), "quote the value, or correct the indentation")
     mark = error.problem_mark or error.context_mark
     place = _mark_place(document, mark) if mark else None
     related: tuple[Related, ...] = ()

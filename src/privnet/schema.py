@@ -61,6 +61,10 @@ def document_schema(name: str) -> dict[str, Any]:
     schema = model.model_json_schema()
     for part in _parts(schema):
         _strict(part)
+        for field in part.get("properties", {}).values():
+            # pydantic leaves a description out where that of the part is the same; editors show the field's.
+            if "description" not in field and "$ref" in field:
+                field["description"] = schema["$defs"][field["$ref"].rsplit("/", 1)[1]]["description"]
     head = {"$schema": DRAFT, "$id": f"urn:privnet:schema:{name}", "title": title}
     return {**head, **{key: value for key, value in schema.items() if key != "title"}}
 

@@ -32,17 +32,13 @@ def explain_all(model: Any, path: str, node: Node, found: Iterable[Mapping[str, 
     for loc in unknown:
         keys, _ = _walkable(loc)
         owner = _fields_at(model, node, keys[:-1])
-        misspelt.update(
-            (*keys[:-1], name) for name in close(str(keys[-1]), owner.model_fields if owner else ())
-        )
+        misspelt.update((*keys[:-1], name) for name in close(str(keys[-1]), owner.model_fields if owner else ()))
     for error in every:
         if error["type"] != "missing" or _walkable(error["loc"])[0] not in misspelt:
             yield explain(model, path, node, error["loc"], error)
 
 
-def explain(
-    model: Any, path: str, node: Node, loc: tuple[str | int, ...], details: Mapping[str, Any]
-) -> Problem:
+def explain(model: Any, path: str, node: Node, loc: tuple[str | int, ...], details: Mapping[str, Any]) -> Problem:
     """One entry of ``ValidationError.errors()`` as a problem. ``loc`` begins at the document ``node``."""
     keys, is_key = _walkable(loc)
     kind = details["type"]
@@ -70,9 +66,7 @@ def _example_of(model: Any, node: Node, keys: tuple[str | int, ...]) -> str:
     inside = _fields_at(model, node, keys)
     if inside is None:
         return ""
-    required = {
-        key: f.examples[0] for key, f in inside.model_fields.items() if f.is_required() and f.examples
-    }
+    required = {key: f.examples[0] for key, f in inside.model_fields.items() if f.is_required() and f.examples}
     return f"for example `{name}: {_flow(required)}`"
 
 
@@ -159,9 +153,7 @@ def _inner(kind: Any, part: str | int, node: Node | None) -> Any:
         inner: Any = field.annotation if field else None
     else:
         arguments = get_args(kind)
-        inner = (
-            arguments[-1] if arguments and arguments[-1] is not ... else arguments[0] if arguments else None
-        )
+        inner = arguments[-1] if arguments and arguments[-1] is not ... else arguments[0] if arguments else None
     bare = _bare(inner)
     if get_origin(bare) in (Union, UnionType):
         members = [_bare(member) for member in get_args(bare)]

@@ -64,7 +64,7 @@ def refuse(directory: Path) -> DeclarationError | None:
     before = Path.cwd()
     os.chdir(directory)
     try:
-        declaration = read_declaration(Path("."))
+        declaration = read_declaration(Path())
         problems = list(check(declaration, _lock(directory / "lock.json")))
         return DeclarationError(problems, declaration.sources) if problems else None
     except DeclarationError as error:

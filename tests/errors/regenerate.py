@@ -1,4 +1,4 @@
-"""Writes the answers of all cases anew: ``python -m tests.errors.regenerate``. Read the difference before committing."""
+"""Writes the answers of all cases anew: ``python -m tests.errors.regenerate``. Read the difference before a commit."""
 
 from __future__ import annotations
 

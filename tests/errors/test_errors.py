@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from privnet.diagnostics import CODES, render_json
+
 from .corpus import HERE, Case, answer, cases, refuse
 
 ALL = list(cases())

@@ -18,9 +18,7 @@ class Terms(Part):
         description="Who accepted the terms.", examples=["ops@shop.example"]
     )
     accepted_on: Date = Field(description="The day, as YYYY-MM-DD.", examples=["2025-09-25"])
-    version: Annotated[str, Line("version")] = Field(
-        description="Which version of the terms.", examples=["beta-1"]
-    )
+    version: Annotated[str, Line("version")] = Field(description="Which version of the terms.", examples=["beta-1"])
 
 
 class Override(Part):

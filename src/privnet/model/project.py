@@ -13,9 +13,7 @@ from privnet.model.network import PrivateNetwork
 class Project(Part):
     """A project: a group of applications with one owner; it may have one private network."""
 
-    project: ProjectName = Field(
-        description="The project's name; the file is called after it.", examples=["shop"]
-    )
+    project: ProjectName = Field(description="The project's name; the file is called after it.", examples=["shop"])
     private_network: PrivateNetwork | None = Field(
         default=None,
         description="The project's private network. Without it the applications are not attached to any.",
