@@ -1,6 +1,7 @@
 """Write managed files below a directory of our own, one directory a host; what an earlier render left is removed."""
 
-# ruff: noqa: PTH - one `Path` object a file would take as long as writing the file
+# One `Path` object a file would take as long as writing the file.
+# ruff: noqa: PTH108, PTH114, PTH115, PTH116, PTH120, PTH123, PTH211
 from __future__ import annotations
 
 import os
