@@ -45,6 +45,7 @@ CODES: dict[str, str] = {
     "PN214": "a prefix that cannot be used",
     "PN215": "not a domain that names can live in",
     "PN216": "text that cannot be used",
+    "PN217": "a secret in the declaration",
     "PN301": "a container is placed on a host that the fleet does not have",
     "PN302": "containers cannot be spread as asked",
     "PN303": "an application is declared twice",
@@ -97,7 +98,8 @@ class Problem:
     """One thing that is wrong with the input.
 
     ``message`` stands alone and names the value as seen; ``label`` is the text behind the caret; ``note`` says
-    why it matters; ``help`` is the corrected line or the command that remedies it.
+    why it matters; ``help`` is the corrected line or the command that remedies it. ``secret`` hides what stands
+    behind the place in its line.
     """
 
     code: str
@@ -107,6 +109,7 @@ class Problem:
     note: str = ""
     help: str = ""
     related: tuple[Related, ...] = ()
+    secret: bool = False
 
 
 class DeclarationError(Exception):
@@ -185,10 +188,23 @@ def render_text(problems: Iterable[Problem], *, color: bool, sources: Mapping[st
     """
     every = ordered(problems)
     paint = _paint if color else _plain
-    blocks = [_block(problem, sources, paint) for problem in every[:SHOWN_AT_MOST]]
+    shown = _without_secrets(every, sources)
+    blocks = [_block(problem, shown, paint) for problem in every[:SHOWN_AT_MOST]]
     if len(every) > SHOWN_AT_MOST:
         blocks.append(f"and {len(every) - SHOWN_AT_MOST} more")
     return "\n\n".join([*blocks, "No host was contacted."]) + "\n"
+
+
+def _without_secrets(problems: Iterable[Problem], sources: Mapping[str, str]) -> Mapping[str, str]:
+    """The sources as they may be shown: a secret could be on the line of another problem too."""
+    shown = dict(sources)
+    for problem in problems:
+        if problem.secret and problem.place and problem.place.path in shown:
+            lines = shown[problem.place.path].split("\n")
+            number = problem.place.line - 1
+            lines[number] = lines[number][: problem.place.end_column - 1] + ": …"
+            shown[problem.place.path] = "\n".join(lines)
+    return shown
 
 
 def render_json(problems: Iterable[Problem]) -> str:
@@ -269,7 +285,7 @@ def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str
     return "\n".join(lines)
 
 
-def _snippet(place: Place, label: str, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
+def _snippet(problem: Problem, place: Place, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
     line = source_line(sources.get(place.path, ""), place.line)
     if line is None:
         return []

@@ -6,6 +6,7 @@ written, the nearest field name, and where a misplaced field belongs.
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
@@ -21,6 +22,7 @@ from privnet.model.identifiers import Invalid, kind_of
 from privnet.model.nodes import Node, Scalar
 from privnet.model.project import Project
 
+_SECRET = re.compile("private_?key|secret|pre_?shared|psk|pass(word|phrase)|token")
 _BRANCHES = frozenset(("hosts", "spread"))
 
 
@@ -183,7 +185,7 @@ def _trails(kind: Any, prefix: str) -> Iterable[str]:
             yield f"{prefix}{name}"
             yield from _trails(field.annotation, f"{prefix}{name}.")
     elif get_origin(kind) is dict:
-        yield from _trails(get_args(kind)[1], f"{prefix}*.")
+        yield from _trails(get_args(kind)[1], f"{prefix[:-1]}.<name>.")
     elif get_origin(kind) in (Union, UnionType):
         for member in get_args(kind):
             yield from _trails(member, prefix)
@@ -199,6 +201,8 @@ def _where(keys: tuple[str | int, ...]) -> str:
 def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
     name = str(keys[-1])
     owner = _fields_at(model, node, keys[:-1])
+    if _SECRET.search(name.lower()):
+        return _secret(path, node, keys)
     known = list(owner.model_fields) if owner else []
     meant = nearest(name, known)
     homes = [] if meant else _homes(name)
@@ -210,6 +214,17 @@ def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
         "unknown field",
         f"its fields are {', '.join(known)}" if known else "",
         help or "delete the line",
+    )
+
+
+def _secret(path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
+    return Problem(
+        "PN217",
+        f"{_where(keys[:-1])} has a field {quoted(str(keys[-1]))}: a secret does not belong into the declaration",
+        key_place(path, node, keys),
+        note="each host makes its own private key, and it never leaves the host",
+        help="delete the line, and replace the secret wherever it is used: a file that was committed is known",
+        secret=True,
     )
 
 

@@ -59,3 +59,14 @@ def test_every_code_of_the_declaration_has_a_case() -> None:
     shown = {code for case in ALL for code in re.findall(r"^error\[(PN\d+)\]", case.answer.read_text(), re.M)}
     assert {code for code in CODES if code < "PN5"} - shown == set()
     assert shown - CODES.keys() == set()
+
+
+def test_a_secret_is_not_shown(tmp_path: Path) -> None:
+    case = next(case for case in ALL if case.name == "fleet/H15-private-key")
+    secret = "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8="
+    assert secret in case.input.read_text()
+    case.lay(tmp_path)
+    error = refuse(tmp_path)
+    assert error is not None
+    shown = answer(case, tmp_path) + render_json(error.problems) + str(error) + repr(error)
+    assert secret[:8] not in shown
