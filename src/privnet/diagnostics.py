@@ -285,7 +285,7 @@ def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str
     return "\n".join(lines)
 
 
-def _snippet(problem: Problem, place: Place, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
+def _snippet(place: Place, label: str, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
     line = source_line(sources.get(place.path, ""), place.line)
     if line is None:
         return []
