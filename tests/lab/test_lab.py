@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,9 +102,7 @@ def test_ssh_refuses_a_host_with_another_key(lab: Lab, tmp_path: Path) -> None:
 def test_pyinfra_reaches_all_hosts(lab: Lab, tmp_path: Path) -> None:
     inventory = tmp_path / "inventory.py"
     inventory.write_text(f"hosts = ({list(lab.hosts)!r}, {{'ssh_config_file': {str(lab.ssh_config)!r}}})\n")
-    pyinfra = Path(sys.executable).with_name("pyinfra")
-    argv = [str(pyinfra), str(inventory), "exec", "--", "hostname"]
-    answer = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    answer = pyinfra(inventory, "exec", "--", "hostname")
     assert answer.returncode == 0, answer.stderr
     said = [line.split() for line in (answer.stdout + answer.stderr).splitlines()]
     for host in lab.hosts:
@@ -366,6 +365,7 @@ def test_two_labs_with_the_same_hosts_do_not_meet(lab: Lab, fleet: Callable[...,
 def test_the_command_line_passes_status_and_output_through(lab: Lab) -> None:
     answer = cli("exec", "alpha", "--", "sh", "-c", "echo out; echo err >&2; exit 7", PRIVNET_LAB=lab.name)
     assert (answer.returncode, answer.stdout, answer.stderr) == (7, "out\n", "err\n")
+    assert cli("exec", "outsider", "--name", lab.name, "--", "ping", "-c1", "192.0.2.11").returncode == 0
     status = cli("status", "--name", lab.name)
     assert status.returncode == 0
     assert [line.split()[:3] for line in status.stdout.splitlines() if line.startswith("alpha")] == [
@@ -477,12 +477,27 @@ def test_a_rehearsal_runs_on_a_copy_and_leaves_the_original_alone(tmp_path: Path
         assert ssh_config_of(lab.inventory) == lab.ssh_config
         with pytest.raises(LabError):
             ssh_config_of(production)
-        copy = lab.inventory
+        shim = lab.inventory.with_suffix(".py")
+        reached = pyinfra(shim, "--limit", "alpha", "exec", "--", "cat /etc/hostname; ls -d /srv")
+        assert reached.returncode == 0 and "[alpha] alpha" in reached.stdout + reached.stderr
+        kept = tmp_path / "kept" / shim.parent.relative_to(settings.STATE_ROOT)
+        shutil.copytree(shim.parent, kept)
     finally:
         lab.down()
-    with pytest.raises(LabError, match="not up"):
-        ssh_config_of(copy)
+    # Without its lab a copy reaches nobody, wherever it lies.
+    shutil.copytree(kept, shim.parent)
+    try:
+        refused = pyinfra(shim, "--limit", "alpha", "exec", "--", "true")
+        assert refused.returncode != 0 and "which is not up" in refused.stdout + refused.stderr
+        assert "Connected" not in refused.stdout + refused.stderr
+    finally:
+        shutil.rmtree(shim.parent.parent)
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in production.iterdir()} == original
+
+
+def pyinfra(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("pyinfra")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
 
 
 def write_lock(directory: Path, seed: str) -> None:

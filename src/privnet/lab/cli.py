@@ -125,7 +125,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
 
 
-@app.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(name="exec")
 def exec_(
     host: Annotated[str, typer.Argument(metavar="HOST", help="A host, `operator` or `outsider`.")],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD", help="What to run there, as root.")],
@@ -133,7 +133,7 @@ def exec_(
 ) -> None:
     """Run a command in a host (or on the underlay, as `operator` or `outsider`); its status is ours."""
     with _told():
-        argv = Lab(name=name).argv(host, command[1:] if command[0] == "--" else command)
+        argv = Lab(name=name).argv(host, command)
     os.execvp(argv[0], argv)
 
 

@@ -15,9 +15,9 @@ from privnet.load import LOCK_FILE, read_declaration
 from privnet.model.lock import forget_host_keys
 from privnet.store import load_lock, lock_text
 
-_SHIM = """from privnet.deploy.inventory import inventory
+_SHIM = """from privnet.deploy.inventory import groups as _groups
 
-hosts = inventory(__file__)
+globals().update(_groups())
 """
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

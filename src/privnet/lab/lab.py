@@ -20,7 +20,7 @@ from privnet.lab.capture import Capture
 from privnet.lab.errors import LabError
 from privnet.lab.fleet import LabFleet, LabHost, forget_lock, read_fleet, rehearse
 from privnet.lab.machine import Machine, execute
-from privnet.lab.settings import FABRIC, RESERVED, Settings
+from privnet.lab.settings import ENVIRONMENT, FABRIC, RESERVED, Settings, running_labs
 from privnet.lab.underlay import Underlay
 
 Say = Callable[[str], None]
@@ -396,7 +396,9 @@ class Lab:
         try:
             text = self.settings.description.read_text()
         except FileNotFoundError:
-            raise LabError(f"lab {self.name!r} is not up", help="privnet lab up inventory/lab") from None
+            others = [name for name in running_labs() if name != self.name]
+            help = f"up are: {', '.join(others)} (--name or {ENVIRONMENT} chooses)" if others else "privnet lab up"
+            raise LabError(f"lab {self.name!r} is not up", help=help) from None
         return _Description.from_json(json.loads(text))
 
     def _write(self, description: _Description) -> None:
