@@ -605,10 +605,10 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> Problem:
 
 
 def _mark_place(document: Document, mark: Any) -> Place:
-    # At the end of the file libyaml points behind the last line; the last character can be shown.
-    lines = document.text.count("\n") + (not document.text.endswith("\n"))
-    if mark.line + 1 > lines:
-        start = document.text.rfind("\n", 0, len(document.text.rstrip("\n"))) + 1
-        column = len(document.text[start:].rstrip("\r\n")) + 1
-        return Place(document.path, max(lines, 1), column, max(lines, 1), column + 1)
-    return Place(document.path, mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2)
+    text = document.text
+    line, column = mark.line + 1, mark.column + 1
+    if line > text.count("\n") + (not text.endswith("\n")):
+        # libyaml points behind the last line; what it misses is missed at the end of the last line with text.
+        text = text.rstrip()
+        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+    return Place(document.path, line, column, line, column + 1)

@@ -289,6 +289,7 @@ YAMLISH = st.lists(
 
 @given(st.binary(max_size=200) | YAMLISH)
 @example(b"a: \xff")
+@example(b"[\n\n")
 @example(b"\xef\xbb\xbf\xef\xbb\xbfa: b")
 @example(b'"\\ud800": a')
 @example(b"? [a]\n: b")
