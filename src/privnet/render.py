@@ -12,11 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from operator import attrgetter
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from privnet.model.identifiers import Prefix
+from privnet.plan.containers import Port
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
@@ -63,7 +65,7 @@ def render_host(plan: HostPlan) -> tuple[ManagedFile, ...]:
         files += render_containers(overlay)
     if plan.upstream:
         files += _forwarder_files(plan.domain, plan.upstream)
-    return tuple(sorted(files, key=lambda file: file.path))
+    return tuple(sorted(files, key=attrgetter("path")))
 
 
 # --- what every host has --------------------------------------------------------------------------
@@ -158,10 +160,19 @@ def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
     vni = network.vni
     vxlan = _print("networkd/vxlan.netdev", network=network, mac=overlay.mac, vtep=overlay.vtep, vxlan_port=vxlan_port)
     yield ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.netdev", vxlan)
-    entries = {remote.container.mac: remote.vtep for remote in overlay.remotes}
-    yield ManagedFile(f"{ETC}/overlay/{vni}.fdb", fdb_text(network.vxlan, entries))
-    neighbours = {remote.container.address: remote.container.mac for remote in overlay.remotes}
-    yield ManagedFile(f"{ETC}/overlay/{vni}.neighbours", neighbours_text(network.vxlan, neighbours))
+    others = [lines for lines in _remote_lines(network) if lines[0] != overlay.vtep]
+    yield ManagedFile(f"{ETC}/overlay/{vni}.fdb", "".join([fdb for _, fdb, _ in others]))
+    yield ManagedFile(f"{ETC}/overlay/{vni}.neighbours", "".join([neighbour for _, _, neighbour in others]))
+
+
+@lru_cache(maxsize=20_000)
+def _remote_lines(network: Network) -> tuple[tuple[str, str, str], ...]:
+    """For each container of a network: its host's mesh address, and what other hosts' FDB and neighbours say of it."""
+    remotes = sorted(network.remotes, key=lambda remote: remote.container.number)
+    fdb = fdb_text(network.vxlan, {remote.container.mac: remote.vtep for remote in remotes})
+    neighbours = neighbours_text(network.vxlan, {remote.container.address: remote.container.mac for remote in remotes})
+    vteps = [remote.vtep for remote in remotes]
+    return tuple(zip(vteps, fdb.splitlines(True), neighbours.splitlines(True), strict=True))
 
 
 def fdb_text(vxlan: str, entries: Mapping[str, str]) -> str:
@@ -225,16 +236,24 @@ def _reversed(zone: int, octets: int) -> str:
 
 def render_containers(overlay: Overlay) -> Iterator[ManagedFile]:
     """Ports of one private network on one host, the resolver's among them."""
-    network = overlay.network
-    resolver = overlay.ports[0].name
-    drop_in = f"{UNITS}/privnet-dns@{network.id}.service.d/port.conf"
-    yield ManagedFile(drop_in, _print("systemd/privnet-dns-port.conf", port=resolver))
-    resolv_conf = _resolv_conf(network)
-    for port in overlay.ports:
-        yield ManagedFile(f"{ETC}/containers/{port.name}.conf", _print("privnet/port.conf", port=port))
-        yield _wanted(f"privnet-container@{port.name}.service")
-        if port.name != resolver:
-            yield ManagedFile(f"/etc/netns/{port.netns}/resolv.conf", resolv_conf)
+    resolver, *containers = overlay.ports
+    yield from _resolver_files(resolver)
+    resolv_conf = _resolv_conf(overlay.network)
+    for port in containers:
+        yield from _port_files(port)
+        yield ManagedFile(f"/etc/netns/{port.netns}/resolv.conf", resolv_conf)
+
+
+def _port_files(port: Port) -> tuple[ManagedFile, ManagedFile]:
+    conf = ManagedFile(f"{ETC}/containers/{port.name}.conf", _print("privnet/port.conf", port=port))
+    return conf, _wanted(f"privnet-container@{port.name}.service")
+
+
+@lru_cache(maxsize=20_000)
+def _resolver_files(port: Port) -> tuple[ManagedFile, ...]:
+    """A resolver's port is the same on all hosts of its network."""
+    drop_in = f"{UNITS}/privnet-dns@{port.netns}.service.d/port.conf"
+    return ManagedFile(drop_in, _print("systemd/privnet-dns-port.conf", port=port.name)), *_port_files(port)
 
 
 @lru_cache(maxsize=20_000)
@@ -288,4 +307,6 @@ def _template(name: str) -> Template:
 
 
 def _print(name: str, **values: object) -> str:
-    return _template(name).render(**values)
+    # `Template.render` would copy Jinja's global functions into each context; our templates use none of them.
+    template = _template(name)
+    return "".join(template.root_render_func(template.new_context(values, shared=True)))

@@ -55,8 +55,7 @@ class Port:
 
 def mac_of(number: int, prefix: str = MAC_PREFIX) -> str:
     """The MAC address that belongs to an IPv4 address (a number)."""
-    digits = f"{number:08x}"
-    return f"{prefix}:{digits[:2]}:{digits[2:4]}:{digits[4:6]}:{digits[6:]}"
+    return f"{prefix}:{number.to_bytes(4, 'big').hex(':')}"
 
 
 def port_name(vni: int, offset: int) -> str:

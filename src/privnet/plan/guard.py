@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from privnet.plan.overlay import Overlay
+from privnet.plan.overlay import Network, Overlay
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,14 +36,19 @@ class Guard:
     bindings: tuple[Binding, ...]
 
 
-def plan_guard(vxlan_port: int, overlays: Iterable[Overlay]) -> Guard:
-    """The guard of one host, from its networks."""
+def network_speakers(network: Network) -> tuple[Speaker, ...]:
+    """Every container of a network as other hosts see it."""
+    return tuple(
+        Speaker(remote.vtep, network.vni, remote.container.mac, remote.container.address) for remote in network.remotes
+    )
+
+
+def plan_guard(vxlan_port: int, overlays: Iterable[Overlay], in_network: Mapping[str, tuple[Speaker, ...]]) -> Guard:
+    """The guard of one host, from its overlays; ``in_network`` has the speakers of each network by its id."""
     speakers: list[Speaker] = []
     bindings: list[Binding] = []
     for overlay in overlays:
-        vni = overlay.network.vni
-        speakers += [
-            Speaker(remote.vtep, vni, remote.container.mac, remote.container.address) for remote in overlay.remotes
-        ]
+        own = overlay.vtep
+        speakers += [speaker for speaker in in_network[overlay.network.id] if speaker.vtep != own]
         bindings += [Binding(port.name, port.mac, port.address) for port in overlay.ports]
     return Guard(vxlan_port, tuple(speakers), tuple(bindings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from privnet.load import Declaration
@@ -21,7 +21,7 @@ from privnet.plan.containers import (
     port_name,
     upstream_name,
 )
-from privnet.plan.guard import Guard, plan_guard
+from privnet.plan.guard import Guard, network_speakers, plan_guard
 from privnet.plan.mesh import Mesh, mesh_mtu, plan_mesh, plan_peers
 from privnet.plan.names import plan_names
 from privnet.plan.overlay import VXLAN_OVERHEAD, Network, Overlay, Remote
@@ -59,21 +59,23 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
     """Plan every host from the declaration and its numbers (``lock`` covers the declaration)."""
     fleet = declaration.fleet
     projects = {project.private_network.id: project for project in declaration.projects if project.private_network}
+    vteps = {name: format_address(host.mesh) for name, host in lock.hosts.items()}
     networks = {
-        network_id: _plan_network(network_id, projects[network_id], known, fleet)
+        network_id: _plan_network(network_id, projects[network_id], known, fleet, vteps)
         for network_id, known in lock.networks.items()
     }
-    overlays = _plan_overlays(fleet, lock, networks)
+    overlays = _plan_overlays(fleet, lock, networks.values(), vteps)
+    speakers = {network_id: network_speakers(network) for network_id, network in networks.items()}
     peers = plan_peers(fleet, lock.hosts)
     hosts = {}
     for name in fleet.hosts:
         own = tuple(overlays[name])
-        others = {other for overlay in own for other in overlay.network.hosts} - {name}
+        others = set[str]().union(*(overlay.network.hosts for overlay in own)) - {name}
         hosts[name] = HostPlan(
             name=name,
             mesh=plan_mesh(name, fleet, lock.hosts, peers, others),
             overlays=own,
-            guard=plan_guard(fleet.vxlan.port, own),
+            guard=plan_guard(fleet.vxlan.port, own, speakers),
             ttl=fleet.dns.ttl,
             domain=fleet.domain,
             upstream=fleet.dns.upstream,
@@ -81,7 +83,9 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
     return Plan(fleet, networks, hosts)
 
 
-def _plan_network(network_id: str, project: Project, known: NetworkLock, fleet: Fleet) -> Network:
+def _plan_network(
+    network_id: str, project: Project, known: NetworkLock, fleet: Fleet, vteps: Mapping[str, str]
+) -> Network:
     first = known.cidr.network
     containers = tuple(
         place_container(slot, place.host, place.address, known.vni, first) for slot, place in known.slots.items()
@@ -97,38 +101,44 @@ def _plan_network(network_id: str, project: Project, known: NetworkLock, fleet: 
         mtu=min(underlay, default=1500) - VXLAN_OVERHEAD,
         resolver=format_address(first + RESOLVER_OFFSET),
         containers=containers,
+        remotes=tuple(Remote(container, vteps[container.host]) for container in containers),
         hosts=hosts,
         names=plan_names(network_id, fleet.domain, containers, types),
     )
 
 
-def _plan_overlays(fleet: Fleet, lock: Lock, networks: Mapping[str, Network]) -> dict[str, list[Overlay]]:
-    vteps = {name: format_address(host.mesh) for name, host in lock.hosts.items()}
+def _plan_overlays(
+    fleet: Fleet, lock: Lock, networks: Iterable[Network], vteps: Mapping[str, str]
+) -> dict[str, list[Overlay]]:
     overlays: dict[str, list[Overlay]] = {name: [] for name in fleet.hosts}
-    for network in sorted(networks.values(), key=lambda network: network.vni):
-        remotes = [Remote(container, vteps[container.host]) for container in network.containers]
+    for network in sorted(networks, key=lambda network: network.vni):
         local: dict[str, list[Container]] = defaultdict(list)
         for container in network.containers:
             local[container.host].append(container)
+        resolver = _resolver_port(network, asks_outside=bool(fleet.dns.upstream))
         for host in network.hosts:
+            vtep = vteps[host]
             overlays[host].append(
                 Overlay(
                     network=network,
-                    vtep=vteps[host],
+                    vtep=vtep,
                     mac=mac_of(lock.hosts[host].mesh, VXLAN_MAC_PREFIX),
-                    ports=tuple(_plan_ports(network, local[host], bool(fleet.dns.upstream))),
-                    remotes=tuple(remote for remote in remotes if remote.container.host != host),
+                    ports=(resolver, *(_container_port(network, container) for container in local[host])),
+                    remotes=tuple([remote for remote in network.remotes if remote.vtep != vtep]),
                 )
             )
     return overlays
 
 
-def _plan_ports(network: Network, containers: list[Container], asks_outside: bool) -> Iterator[Port]:
-    resolver = network.cidr.network + RESOLVER_OFFSET
+def _resolver_port(network: Network, *, asks_outside: bool) -> Port:
+    """The same on every host of the network."""
+    number = network.cidr.network + RESOLVER_OFFSET
     upstream = upstream_name(network.vni) if asks_outside else ""
-    yield _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, resolver, network.resolver, upstream)
-    for container in containers:
-        yield _port(network, container.port, container.slot, container.number, container.address)
+    return _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, number, network.resolver, upstream)
+
+
+def _container_port(network: Network, container: Container) -> Port:
+    return _port(network, container.port, container.slot, container.number, container.address)
 
 
 def _port(network: Network, name: str, netns: str, number: int, address: str, upstream: str = "") -> Port:

@@ -12,12 +12,21 @@ VXLAN_OVERHEAD = 50
 """Bytes: IPv4 20 + UDP 8 + VXLAN 8 + inner Ethernet 14 (kernel: vxlan_headroom)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A container as other hosts see it: where its frames go (``vtep``: its host's mesh address)."""
+
+    container: Container
+    vtep: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """A private network: what is the same on all of its hosts. One object per network and plan, compared by identity.
 
     :param mtu: bytes, of bridge, VXLAN and both ends of each veth pair; the smallest path of its hosts decides
     :param containers: by slot name within application, type and index
+    :param remotes: the same as hosts see those of other hosts
     """
 
     id: str
@@ -27,6 +36,7 @@ class Network:
     mtu: int
     resolver: str
     containers: tuple[Container, ...]
+    remotes: tuple[Remote, ...]
     hosts: tuple[str, ...]
     names: Names
 
@@ -46,20 +56,12 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """A container on another host: where its frames go (``vtep``: that host's mesh address)."""
-
-    container: Container
-    vtep: str
-
-
-@dataclass(frozen=True, slots=True)
 class Overlay:
     """One host's end of a private network.
 
     :param vtep: this host's mesh address
     :param mac: of the VXLAN device; differs from host to host, since a VXLAN device drops frames that carry its own
-    :param ports: this host's containers and its resolver
+    :param ports: this host's resolver and its containers
     """
 
     network: Network
