@@ -13,9 +13,9 @@ from typing import Any
 
 from pyinfra.api.exceptions import InventoryError
 
-from privnet.deploy.known_hosts import write_known_hosts
 from privnet.deploy.run import Run, begin
 from privnet.diagnostics import DeclarationError, render_text
+from privnet.known_hosts import write_known_hosts
 from privnet.lab.errors import LabError
 from privnet.lab.settings import ssh_config_of
 from privnet.model.fleet import Host
