@@ -20,7 +20,7 @@ from privnet.lab.capture import Capture
 from privnet.lab.errors import LabError
 from privnet.lab.fleet import LabFleet, LabHost, forget_lock, read_fleet, rehearse
 from privnet.lab.machine import Machine, execute
-from privnet.lab.settings import ENVIRONMENT, FABRIC, RESERVED, Settings, running_labs
+from privnet.lab.settings import DEFAULT_NAME, ENVIRONMENT, FABRIC, RESERVED, Settings, running_labs
 from privnet.lab.underlay import Underlay
 
 Say = Callable[[str], None]
@@ -358,7 +358,7 @@ class Lab:
         """What deploys to this lab, to be typed in the repository's root."""
         pyinfra = _beside_python("pyinfra")
         command = shlex.join([pyinfra, f"{_relative(self.inventory)}.py", "deploys/private_network.py"])
-        return command if self.name == "lab" else f"PRIVNET_LAB={self.name} {command}"
+        return command if self.rehearsal or self.name == DEFAULT_NAME else f"PRIVNET_LAB={self.name} {command}"
 
     def report(self) -> str:
         """State, journal's end, mesh, links, tables and guard of each host: for a failed test."""

@@ -26,10 +26,11 @@ record() {
 
 # nspawn and the host are alone in a control group: two hosts in one would see and end each other's services.
 enter() {
+    read -r self _ </proc/self/stat # in a subshell, $$ is the shell that began
     for root in $control_groups; do
         # twice: another lab may just be removing the directory above
         mkdir -p "$root/$1" 2>/dev/null || mkdir -p "$root/$1"
-        echo $$ >"$root/$1/cgroup.procs" 2>/dev/null || true # cpuset takes none until it is set up
+        echo "$self" >"$root/$1/cgroup.procs" 2>/dev/null || true # cpuset takes none until it is set up
     done
 }
 
