@@ -198,7 +198,7 @@ def _download(bare: Path, archive: Path) -> None:
 def _index(directory: Path) -> str:
     """The `Packages` file of a flat archive: each package's own control fields, and where its file is.
 
-    https://wiki.debian.org/DebianRepository/Format#A.22Packages.22_Indices
+    See "Repository Format" in the Debian wiki, and apt-ftparchive(1).
     """
     stanzas = []
     for file in sorted(directory.glob("*.deb")):
