@@ -179,6 +179,20 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
     return saved
 
 
+def _replace(path: Path, text: str) -> None:
+    # One name for all: who writes it holds the lock, and what a power cut leaves of it is overwritten by the next.
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def lock_text(lock: Lock) -> str:
     """The lock file's content: the same for equal locks."""
     body = "".join(f"{line}\n" for line in _body(lock))

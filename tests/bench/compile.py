@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.fleets import write_fleet
+from .fleets import write_fleet
 
 NOW = 1_700_000_000
 COMMANDS = (("check",), ("plan", "--format", "json"), ("render", "--output"))

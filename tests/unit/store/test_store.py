@@ -1,0 +1,218 @@
+"""The lock file: written whole or not at all, and refused with a place and a remedy when it is not what was written."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privnet.diagnostics import DeclarationError, render_text
+from privnet.model.identifiers import Prefix
+from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.store import load_lock, lock_path, lock_text, save_lock
+
+AP = "ap-a71da13f-7c70-4c00-a644-eee8558d8053"
+PN = "pn-ad0fd6a1-d05e-40ea-bf63-c4f8a75a9d8c"
+KEY = "A" * 42 + "Q="
+SLOTS = {f"{index}.web.{AP}": Slot(0x0AF00001 + index, "a") for index in (1, 2, 10)}
+LOCK = Lock(
+    fleet="test",
+    serial=7,
+    hosts={
+        "a": HostLock(0x64400001, KEY, "ssh-ed25519 " + "B" * 68),
+        "b": HostLock(0x64400002),
+    },
+    networks={PN: NetworkLock("shop", 4096, Prefix.parse("10.240.0.0/22"), SLOTS)},
+    applications={AP: "shop"},
+    quarantine=(
+        Rest("address", PN, 0x0AF00009, 1_700_000_000),
+        Rest("mesh", "", 0x64400009, 1_700_000_000),
+        Rest("vni", "", 4097, 1_700_000_000),
+    ),
+)
+
+
+def refused(directory: Path) -> str:
+    """How a lock file is refused, as text; every refusal says where and what to do."""
+    with pytest.raises(DeclarationError) as caught:
+        load_lock(directory, "test")
+    for problem in caught.value.problems:
+        assert problem.help, problem
+        assert "privnet.lock.yaml" in f"{problem.message}{problem.place}", problem
+    return render_text(caught.value.problems, color=False, sources=caught.value.sources)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    saved = save_lock(tmp_path, replace(LOCK, serial=0))
+    assert saved.serial == 1
+    assert load_lock(tmp_path, "test") == saved
+    assert lock_text(load_lock(tmp_path, "test")) == lock_path(tmp_path).read_text()
+
+
+def test_no_lock_file_is_an_empty_one(tmp_path: Path) -> None:
+    assert load_lock(tmp_path, "test") == Lock(fleet="test")
+
+
+def test_the_text_is_for_reviewers(tmp_path: Path) -> None:
+    text = lock_text(LOCK)
+    assert text.startswith("# Written by privnet")
+    assert f"      10.web.{AP}: 10.240.0.11 a\n" in text
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) < 120
+
+
+def test_cut_at_every_byte_it_is_refused(tmp_path: Path) -> None:
+    text = lock_text(LOCK)
+    for length in range(len(text)):
+        lock_path(tmp_path).write_text(text[:length])
+        assert refused(tmp_path).startswith("error[PN")
+    lock_path(tmp_path).write_text(text)
+    assert load_lock(tmp_path, "test") == LOCK, "whole it is not"
+
+
+def test_with_any_bit_flipped_it_is_refused(tmp_path: Path) -> None:
+    """But for its comment, which says nothing."""
+    data = lock_text(LOCK).encode()
+    body = data.index(b"version:")
+    rng = random.Random(1)
+    places = [(at, 1 << bit) for at in range(body, len(data)) for bit in range(8)]
+    for at, mask in rng.sample(places, 1200):
+        lock_path(tmp_path).write_bytes(data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :])
+        refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("serial: 7", "serial: 8", "PN501"),
+        ("10.240.0.2 a", "10.240.0.3 a", "PN501"),
+        ("checksum: ", "checksun: ", "PN501"),
+        ("version: 1", "version: 2", "PN"),
+        ("fleet: test", "fleet: test\n<<<<<<< mine", "PN"),
+    ],
+)
+def test_an_edited_or_merged_file_says_so(tmp_path: Path, old: str, new: str, code: str) -> None:
+    lock_path(tmp_path).write_text(lock_text(LOCK).replace(old, new, 1))
+    assert f"error[{code}" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serial": -1},
+        {"hosts": {"a": HostLock(1, "not a key")}},
+        {"hosts": {"UPPER": HostLock(1)}},
+        {"networks": {"pn-1": NetworkLock("shop", 5, Prefix.parse("10.0.0.0/24"))}},
+        {"networks": {PN: NetworkLock("shop", 2**24, Prefix.parse("10.0.0.0/24"))}},
+        {"networks": {PN: NetworkLock("shop", 5, Prefix.parse("10.0.0.0/24"), {"0.web.x": Slot(1, "a")})}},
+        {"networks": {PN: NetworkLock("shop", 5, Prefix.parse("10.0.0.0/24"), {f"1.web.{AP}": Slot(1, "; rm -rf /")})}},
+        {"quarantine": (Rest("nothing", "", 1, 1),)},
+        {"applications": {"ap-1": "shop"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_right_checksum_does_not_make_wrong_content_right(tmp_path: Path, change: dict[str, Any]) -> None:
+    lock_path(tmp_path).write_text(lock_text(replace(LOCK, **change)))
+    assert "privnet.lock.yaml:" in refused(tmp_path)
+
+
+def test_the_lock_file_of_another_fleet(tmp_path: Path) -> None:
+    lock_path(tmp_path).write_text(lock_text(replace(LOCK, fleet="other")))
+    assert 'belongs to fleet "other", not to "test"' in refused(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "empty", "binary"])
+def test_something_else_in_its_place(tmp_path: Path, kind: str) -> None:
+    path = lock_path(tmp_path)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"" if kind == "empty" else bytes(range(256)))
+    assert refused(tmp_path).startswith("error[PN")
+
+
+def test_a_save_after_another_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    first = save_lock(tmp_path, Lock(fleet="test"))
+    mine, theirs = replace(first, applications={AP: "mine"}), replace(first, applications={AP: "theirs"})
+    save_lock(tmp_path, theirs)
+    before = lock_path(tmp_path).read_bytes()
+    with pytest.raises(DeclarationError) as caught:
+        save_lock(tmp_path, mine)
+    (problem,) = caught.value.problems
+    assert problem.code == "PN507"
+    assert "it has serial 2, this run began with 1" in problem.message
+    assert "run the same command again" in problem.help
+    assert lock_path(tmp_path).read_bytes() == before
+
+
+def test_of_many_who_save_at_once_one_wins(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+    outcomes: list[str] = []
+
+    def save(number: int) -> None:
+        start.wait()
+        try:
+            save_lock(tmp_path, replace(Lock(fleet="test"), applications={AP: f"p{number}"}))
+            outcomes.append("saved")
+        except DeclarationError as error:
+            outcomes.append(error.problems[0].code)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["PN507"] * 7 + ["saved"]
+    assert load_lock(tmp_path, "test").serial == 1
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = save_lock(tmp_path, LOCK_AT_START)
+    before = lock_path(tmp_path).read_bytes()
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(OSError, match="No space"):
+            save_lock(tmp_path, replace(first, applications={AP: "x"}))
+    assert lock_path(tmp_path).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [lock_path(tmp_path).name]
+    assert save_lock(tmp_path, replace(first, applications={AP: "x"})).serial == 2
+
+
+LOCK_AT_START = Lock(fleet="test")
+
+
+def test_no_reader_ever_sees_half_a_file(tmp_path: Path) -> None:
+    """A reader that reads all the time, while a writer writes a larger and larger file."""
+    save_lock(tmp_path, LOCK_AT_START)
+    done = threading.Event()
+    seen: list[int] = []
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(load_lock(tmp_path, "test").serial)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    lock = load_lock(tmp_path, "test")
+    for number in range(30):
+        hosts = {f"h{index}": HostLock(index + 1) for index in range(number * 5)}
+        lock = save_lock(tmp_path, replace(lock, hosts=hosts))
+    done.set()
+    reader.join()
+    assert seen == sorted(seen)
+    assert seen
