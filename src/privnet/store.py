@@ -167,12 +167,7 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
         present = load_lock(directory, lock.fleet).serial
         if present != lock.serial:
             raise DeclarationError([_moved_on(path, lock.serial, present)], {})
-        temporary = directory / f".{LOCK_FILE}.{os.getpid()}"
-        with temporary.open("w", encoding="ascii") as file:
-            file.write(lock_text(saved))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        _replace(path, lock_text(saved))
         os.fsync(handle)
     finally:
         os.close(handle)
