@@ -1,4 +1,4 @@
-# Managed by privnet. mesh.sh key|assemble: this host's WireGuard key, and wg-quick's file with the key in it.
+# Managed by privnet. mesh.sh key|assemble|greet: this host's WireGuard key, and wg-quick's file with the key in it.
 set -eu
 umask 077
 key=/etc/privnet/wireguard.key
@@ -23,5 +23,12 @@ assemble)
 	done < /etc/privnet/mesh.conf > /etc/wireguard/.privnet.conf.new
 	sync /etc/wireguard/.privnet.conf.new
 	mv -T /etc/wireguard/.privnet.conf.new /etc/wireguard/privnet.conf
+	;;
+greet)
+	# The peers of a host that was restarted still hold its old session, and would send into it for 15 s before they begin
+	# a new one (WireGuard whitepaper, 6.5). A keepalive sent now makes this side begin it.
+	for interval in 1 off; do
+		wg show privnet peers | sed "s|.*|peer & persistent-keepalive $interval|" | xargs -r -n 400 wg set privnet
+	done
 	;;
 esac

@@ -1,0 +1,271 @@
+"""What lab tests do with a fleet: run pyinfra on it, edit its declaration, enter containers, keep traffic flowing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from privnet.compiler import compile_fleet
+from privnet.lab import Lab
+from privnet.plan.containers import Container
+from privnet.plan.host import Plan
+from privnet.plan.overlay import Network
+
+REPOSITORY = Path(__file__).parents[2]
+PYINFRA = Path(sys.executable).parent / "pyinfra"
+DEPLOY = REPOSITORY / "deploys" / "private_network.py"
+
+SHOP = "pn-ad0fd6a1-d05e-40ea-bf63-c4f8a75a9d8c"
+BLOG = "pn-77b1c0de-4a1f-4a53-8f0e-6f1d2b9c3a47"
+STOREFRONT = "ap-a71da13f-7c70-4c00-a644-eee8558d8053"
+BILLING = "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
+PAGES = "ap-5d2e9c14-0b7a-4f66-8c3d-91f4a7e60b25"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One pyinfra run. ``json`` is its report, without a plan when it ran with ``-y``."""
+
+    code: int
+    output: str
+    json: dict[str, Any]
+    seconds: float
+
+    @property
+    def changed(self) -> dict[str, list[str]]:
+        """Hosts changed by each operation, by the operation's short name."""
+        operations = self.json["results"]["operations"] if self.json.get("results") else []
+        return {o["name"].rpartition(" | ")[2]: sorted(o["success"]) for o in operations if o["success"]}
+
+
+def deploy(lab: Lab, *arguments: str, check: bool = True) -> Result:
+    """``pyinfra --json -y INVENTORY deploys/private_network.py``."""
+    return pyinfra(lab, "--json", "-y", *arguments, check=check)
+
+
+def pyinfra(lab: Lab, *arguments: str, check: bool = True) -> Result:
+    """pyinfra on a lab's inventory, with exactly these arguments."""
+    environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+    command = [str(PYINFRA), *arguments, str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+    begun = time.monotonic()
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, timeout=300, cwd="/"
+    )
+    seconds = time.monotonic() - begun
+    if check and done.returncode != 0:
+        raise AssertionError(f"pyinfra ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    report = json.loads(done.stdout) if "--json" in arguments and done.stdout.startswith("{") else {}
+    return Result(done.returncode, done.stdout + done.stderr, report, seconds)
+
+
+def plan_of(lab: Lab) -> Plan:
+    """What the lab's inventory says now, with the keys that the lock file has."""
+    return compile_fleet(lab.inventory).plan
+
+
+def network_of(lab: Lab, network: str) -> Network:
+    return plan_of(lab).networks[network]
+
+
+def container_of(lab: Lab, slot: str) -> Container:
+    """The container of a slot (``1.web.ap-…``), wherever it is placed."""
+    networks = plan_of(lab).networks.values()
+    return next(c for network in networks for c in network.containers if c.slot == slot)
+
+
+def inside(lab: Lab, slot: str, *command: str, check: bool = True, timeout: float = 60) -> str:
+    """What a command prints in a container's namespace."""
+    host = container_of(lab, slot).host
+    return lab.exec(host, ["ip", "netns", "exec", slot, *command], check=check, timeout=timeout).stdout
+
+
+def edit(lab: Lab, project: str, old: str, new: str) -> None:
+    """Replace a text that stands exactly once in a project's file."""
+    replace_once(lab.inventory / "projects" / f"{project}.yaml", old, new)
+
+
+def replace_once(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    if text.count(old) != 1:
+        raise AssertionError(f"{path}: {old!r} stands {text.count(old)} times")
+    path.write_text(text.replace(old, new))
+
+
+def take_application(lab: Lab, project: str, application: str) -> str:
+    """Cut an application's block out of a project's file; what was cut."""
+    path = lab.inventory / "projects" / f"{project}.yaml"
+    text = path.read_text()
+    found = re.search(rf"^  {application}:\n(?:    .*\n|\n)*", text, re.MULTILINE)
+    if found is None:
+        raise AssertionError(f"{path} has no application {application}")
+    path.write_text(text.replace(found[0], ""))
+    return found[0]
+
+
+def give_application(lab: Lab, project: str, block: str) -> None:
+    """Append an application's block to a project's file."""
+    path = lab.inventory / "projects" / f"{project}.yaml"
+    path.write_text(path.read_text().rstrip("\n") + "\n" + block)
+
+
+# --- traffic ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Flow:
+    """A ping at 100/s, and what became of it."""
+
+    process: subprocess.Popen[str]
+    what: str
+    sent: int = 0
+    lost: int = 0
+
+
+@contextmanager
+def flowing(lab: Lab, *pairs: tuple[str, str]) -> Iterator[list[Flow]]:
+    """Pings at 100/s between (slot, slot), from before the block to after it; the counts are there at its end."""
+    flows = [_start(lab, source, target) for source, target in pairs]
+    time.sleep(0.5)
+    try:
+        yield flows
+        time.sleep(0.5)
+    finally:
+        for flow in flows:
+            flow.process.stdin.close()  # type: ignore[union-attr]
+        for flow in flows:
+            _finish(flow)
+
+
+# The program ends when its standard input does; a signal would end the way into the host, not the ping.
+_PINGER = 'ping -n -q -i 0.01 -w 300 "$1" & p=$!; cat > /dev/null; kill -INT $p; wait $p'
+
+
+def _start(lab: Lab, source: str, target: str) -> Flow:
+    sender, address = container_of(lab, source), container_of(lab, target).address
+    command = ["ip", "netns", "exec", source, "bash", "-c", _PINGER, "pinger", address]
+    process = subprocess.Popen(
+        lab.argv(sender.host, command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Flow(process, f"{source} → {target}")
+
+
+def _finish(flow: Flow) -> None:
+    output = flow.process.stdout.read() if flow.process.stdout else ""
+    flow.process.wait(timeout=30)
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+    if found is None:
+        raise AssertionError(f"{flow.what}: ping said {output!r}")
+    flow.sent = int(found[1])
+    flow.lost = flow.sent - int(found[2])
+
+
+def assert_lossless(flows: list[Flow], at_least: int = 100) -> None:
+    """Nothing was lost, and enough was sent to say so."""
+    for flow in flows:
+        assert flow.sent >= at_least, f"{flow.what}: only {flow.sent} pings were sent"
+        # A ping that was on its way when the flow was ended has no answer.
+        assert flow.lost <= 1, f"{flow.what}: {flow.lost} of {flow.sent} pings lost"
+
+
+# A listener and a prober that need nothing but python3; a refusal counts as reached, since the packet arrived.
+LISTEN = """
+import selectors, socket, sys
+selector = selectors.DefaultSelector()
+selector.register(sys.stdin, 1, "end")
+for port in map(int, sys.argv[1].split(",")):
+    tcp = socket.create_server(("0.0.0.0", port)); selector.register(tcp, 1, "tcp")
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", port))
+    selector.register(udp, 1, "udp")
+print("ready", flush=True)
+while True:
+    for key, _ in selector.select():
+        if key.data == "end":
+            sys.exit()
+        elif key.data == "udp":
+            data, address = key.fileobj.recvfrom(65536); key.fileobj.sendto(data, address)
+        else:
+            peer, _ = key.fileobj.accept(); peer.settimeout(2)
+            while True:
+                try:
+                    data = peer.recv(65536)
+                except OSError:
+                    break
+                if not data:
+                    break
+                peer.sendall(data)
+            peer.close()
+"""
+
+PROBE = """
+import socket, sys
+kind, target, port, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+token = (b"privnet-canary-" + bytes(str(port), "ascii")).ljust(size, b".")
+try:
+    if kind == "tcp":
+        with socket.create_connection((target, port), 2) as s:
+            s.sendall(token); got = b""
+            while len(got) < size:
+                part = s.recv(65536)
+                if not part: break
+                got += part
+    else:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(2); s.setsockopt(socket.IPPROTO_IP, 10, 2)
+            s.connect((target, port)); s.send(token); got = s.recv(65536)
+    print("REACHED" if got == token else "BROKEN")
+except ConnectionRefusedError:
+    print("REFUSED")
+except (TimeoutError, OSError) as error:
+    print("NOTHING", type(error).__name__)
+"""
+
+
+@contextmanager
+def listening(lab: Lab, *slots: str, ports: tuple[int, ...] = (80, 5432, 9999)) -> Iterator[None]:
+    """TCP and UDP echo on these ports of these containers."""
+    with contextlib.ExitStack() as stack:
+        for slot in slots:
+            command = ["ip", "netns", "exec", slot, "python3", "-c", LISTEN, ",".join(map(str, ports))]
+            stack.enter_context(listener(lab, container_of(lab, slot).host, command))
+        yield
+
+
+@contextmanager
+def listener(lab: Lab, host: str, command: list[str]) -> Iterator[None]:
+    """A listener on a host (or ``operator``, ``outsider``), which ends when its standard input does."""
+    argv = lab.argv(host, command)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        ready = process.stdout.readline() if process.stdout else ""
+        if ready != "ready\n":
+            raise AssertionError(f"{host}: the listener said {ready!r}")
+        yield
+
+
+def probe(lab: Lab, slot: str, kind: str, target: str, port: int = 80, size: int = 64) -> str:
+    """``REACHED``, ``REFUSED`` or ``NOTHING`` for one TCP or UDP probe from a container."""
+    return inside(lab, slot, "python3", "-c", PROBE, kind, target, str(port), str(size)).split()[0]
+
+
+def questions(lab: Lab, host: str) -> int:
+    """SSH executions that a host has seen since its sshd logs them; see :func:`count_questions`."""
+    log = lab.exec(host, "journalctl -u ssh -o cat --no-pager | grep -c '^Starting session: command' || true").stdout
+    return int(log)
+
+
+def count_questions(lab: Lab, host: str) -> None:
+    """Let a host's sshd log each execution."""
+    lab.exec(host, "echo 'LogLevel VERBOSE' > /etc/ssh/sshd_config.d/verbose.conf && systemctl reload ssh")
