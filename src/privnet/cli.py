@@ -160,7 +160,7 @@ def names(
         if format is TableFormat.json:
             _say_json(vni_data(compiled) if vni else names_data(compiled.plan))
         else:
-            _say(*_table(vni_rows(compiled) if vni else name_rows(compiled.plan)))
+            _say(*table(vni_rows(compiled) if vni else name_rows(compiled.plan)))
 
 
 @app.command()
@@ -296,7 +296,7 @@ def _say_problems(error: DeclarationError, as_json: bool) -> None:
         typer.echo(text, err=True, nl=False)
 
 
-def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """Rows as aligned columns, never wrapped: names are there to be copied."""
     every = list(rows)
     widths = [max(map(len, column)) for column in zip(*every, strict=True)]

@@ -22,7 +22,7 @@ from privnet.plan.containers import (
     upstream_name,
 )
 from privnet.plan.guard import Guard, network_speakers, plan_guard
-from privnet.plan.mesh import Mesh, mesh_mtu, plan_mesh, plan_peers
+from privnet.plan.mesh import Mesh, path_mtu, plan_mesh, plan_peers
 from privnet.plan.names import plan_names
 from privnet.plan.overlay import VXLAN_OVERHEAD, Network, Overlay, Remote
 
@@ -92,13 +92,12 @@ def _plan_network(
     )
     hosts = tuple(sorted({container.host for container in containers}))
     types = {key: tuple(application.formation) for key, application in project.applications.items()}
-    underlay = [mesh_mtu(fleet.hosts[host], fleet.wireguard.port) for host in hosts]
     return Network(
         id=network_id,
         project=project.project,
         vni=known.vni,
         cidr=known.cidr,
-        mtu=min(underlay, default=1500) - VXLAN_OVERHEAD,
+        mtu=path_mtu([fleet.hosts[host] for host in hosts], fleet.wireguard.port) - VXLAN_OVERHEAD,
         resolver=format_address(first + RESOLVER_OFFSET),
         containers=containers,
         remotes=tuple(Remote(container, vteps[container.host]) for container in containers),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from privnet.model.fleet import Fleet, Host
@@ -50,7 +50,19 @@ def endpoint_of(host: Host, port: int) -> str:
 
 def mesh_mtu(host: Host, port: int) -> int:
     """Largest packet that fits a host's tunnels, in bytes."""
-    return host.mtu - (OVERHEAD_V6 if endpoint_of(host, port).startswith("[") else OVERHEAD_V4)
+    return host.mtu - _overhead([host], port)
+
+
+def path_mtu(hosts: Collection[Host], port: int) -> int:
+    """Largest packet that fits every tunnel between some hosts, in bytes.
+
+    A tunnel speaks IPv6 when either end is reached by it, so one such end costs the smallest underlay its bytes too.
+    """
+    return min((host.mtu for host in hosts), default=1500) - _overhead(hosts, port)
+
+
+def _overhead(hosts: Iterable[Host], port: int) -> int:
+    return OVERHEAD_V6 if any(endpoint_of(host, port).startswith("[") for host in hosts) else OVERHEAD_V4
 
 
 def plan_peers(fleet: Fleet, hosts: Mapping[str, HostLock]) -> dict[str, Peer]:

@@ -139,6 +139,8 @@ V6 = {"address": "2001:db8::1"}
         ([V6 | {"mtu": 1500}, V4 | {"mtu": 1400}], [1420, 1340], 1290),
         ([V4 | {"endpoint": "[2001:db8::9]:51820"}], [1420], 1370),
         ([V6 | {"endpoint": "198.51.100.9:51820"}], [1440], 1390),
+        ([V4, V6 | {"mtu": 9000}], [1440, 8920], 1370),
+        ([V4, V4 | {"mtu": 9000, "endpoint": "[2001:db8::9]:51820"}], [1440, 8920], 1370),
         ([V4 | {"mtu": 1280}], [1220], 1170),
     ],
 )
@@ -160,7 +162,7 @@ def test_the_smallest_path_of_its_hosts_decides_the_mtu(
 def test_an_empty_network_has_the_mtu_of_an_ordinary_one(fleets: Any) -> None:
     plan, _ = planned(laid(fleets, {"shop": []}))
     (network,) = plan.networks.values()
-    assert (network.hosts, network.mtu) == ((), 1450)
+    assert (network.hosts, network.mtu) == ((), 1390)
 
 
 def test_peers_are_reached_at_their_endpoints(fleets: Any) -> None:
