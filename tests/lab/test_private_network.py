@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -191,7 +192,10 @@ def test_host_and_container_do_not_reach_each_other(lab: Lab) -> None:
 def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path) -> None:
     pcap = tmp_path / "underlay.pcap"
     slots = [container.slot for container in network_of(lab, SHOP).containers]
-    planted = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'privnet-canary-80', ('{}', {}))"
+    planted = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "s.sendto(b'privnet-canary-80', ('192.0.2.12', 4000))"
+    )
     with lab.capture(pcap), listening(lab, *slots):
         for target in slots[1:]:
             assert probe(lab, slots[0], "tcp", container_of(lab, target).address) == "REACHED"
@@ -200,7 +204,7 @@ def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path)
         assert pcap_lines(lab, pcap, "udp port 51820"), "the capture has not seen the mesh at all"
         assert b"privnet-canary" not in pcap.read_bytes()
         # The twin: a clear packet between two hosts is seen, and so is its canary.
-        lab.exec("lab-1", ["python3", "-c", planted.format("192.0.2.12", 4000)])
+        lab.exec("lab-1", ["python3", "-c", planted])
         time.sleep(0.5)
         assert pcap_lines(lab, pcap, "udp port 4000")
         assert b"privnet-canary" in pcap.read_bytes()
@@ -208,8 +212,6 @@ def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path)
 
 def pcap_lines(lab: Lab, pcap: Path, expression: str) -> list[str]:
     """The packets of a capture so far that match."""
-    import subprocess
-
     command = ["tcpdump", "-nn", "-r", str(pcap), expression]
     return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
 
