@@ -1,0 +1,82 @@
+"""Container ports and the inside of their namespaces, the resolvers' among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from privnet.audit.actual import Actual, Link, Namespace
+from privnet.audit.checks.overlay import port_entries, port_flags
+from privnet.audit.finding import NOTHING, Deviation, Finding, compare, compare_tables
+from privnet.diagnostics import plural
+from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID
+from privnet.plan.containers import Port
+from privnet.plan.host import HostPlan
+
+INSIDE = "pn0"
+UPSTREAM = "pnu0"
+_OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}")
+
+
+def check(plan: HostPlan, actual: Actual) -> Finding:
+    """Each port with its bridge, MAC and flags, each namespace with its one interface, and no other of ours."""
+    ports = [port for overlay in plan.overlays for port in overlay.ports]
+    resolvers = {overlay.network.id for overlay in plan.overlays}
+    deviations: list[Deviation] = []
+    for port in ports:
+        deviations += _outside(port, actual)
+        namespace = actual.namespaces.get(port.netns)
+        if namespace is None:
+            deviations.append(Deviation(f"namespace {port.netns}", "there", NOTHING))
+        else:
+            has_upstream = bool(plan.upstream) and port.netns in resolvers
+            deviations += _inside(port, namespace, actual.links.get(port.name), has_upstream)
+    known = {port.netns for port in ports}
+    for name in sorted(actual.namespaces):
+        if _OWN_NETNS.fullmatch(name) and name not in known:
+            deviations.append(Deviation(f"namespace {name}", NOTHING, "a stray namespace"))
+    names = {port.name for port in ports}
+    for name in sorted(actual.links):
+        if name.startswith("pnc") and name not in names:
+            deviations.append(Deviation(f"device {name}", NOTHING, "a stray container port"))
+    containers = len(ports) - len(plan.overlays)
+    return Finding(f"{plural(containers, 'container')}, {plural(len(plan.overlays), 'resolver')}", tuple(deviations))
+
+
+def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
+    name, link = port.name, actual.links.get(port.name)
+    if link is None or link.kind != "veth":
+        yield Deviation(f"port {name} of {port.netns}", "a veth device", link.kind or "a device" if link else NOTHING)
+        return
+    yield from compare(f"{name}: MTU", port.mtu, link.mtu)
+    yield from compare(f"{name}: MAC", port.host_mac, link.mac)
+    yield from compare(f"{name}: state", "up", "up" if link.up else "down")
+    yield from compare(f"{name}: bridge", port.bridge, link.master or NOTHING)
+    if link.master:
+        yield from port_flags(name, link, {"learning": False, "flood": False, "guard": True})
+        wanted = {port.mac: f"master {port.bridge} static"}
+        yield from compare_tables(wanted, port_entries(name, port.host_mac, actual), f"FDB of {name}")
+    for address in sorted(actual.addresses.get(name, ())):
+        yield Deviation(f"{name}: address", NOTHING, address)
+    if not actual.ipv6_off.get(name, True):
+        yield Deviation(f"{name}: IPv6", "off", "on")
+
+
+def _inside(port: Port, namespace: Namespace, outer: Link | None, has_upstream: bool) -> Iterator[Deviation]:
+    where = f"namespace {port.netns}"
+    allowed = {"lo", INSIDE} | ({UPSTREAM} if has_upstream else set())
+    for name in sorted(namespace.links.keys() - allowed):
+        yield Deviation(f"{where}: interface {name}", NOTHING, namespace.links[name].kind or "an interface")
+    if namespace.default_route and not has_upstream:
+        yield Deviation(f"{where}: default route", NOTHING, namespace.default_route)
+    link = namespace.links.get(INSIDE)
+    if link is None:
+        yield Deviation(f"{where}: interface {INSIDE}", "there", NOTHING)
+        return
+    addresses = " ".join(sorted(namespace.addresses.get(INSIDE, ())))
+    yield from compare(f"{where}: address", f"{port.address}/{port.length}", addresses or NOTHING)
+    yield from compare(f"{where}: MAC", port.mac, link.mac)
+    yield from compare(f"{where}: MTU", port.mtu, link.mtu)
+    yield from compare(f"{where}: state", "up", "up" if link.up else "down")
+    if outer is not None:
+        yield from compare(f"{where}: index of the other end of {INSIDE}", outer.index, link.peer_index)

@@ -1,0 +1,59 @@
+"""Managed files: what a boot restores."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+from privnet.audit.actual import Actual, File
+from privnet.audit.finding import NOTHING, Deviation, Finding, compare
+from privnet.diagnostics import plural
+from privnet.model.identifiers import APPLICATION_ID, LABEL
+from privnet.plan.host import HostPlan
+from privnet.render import ETC, NETWORKD, UNITS, ManagedFile, render_host
+
+KEY = f"{ETC}/wireguard.key"
+CONFIG = "/etc/wireguard/privnet.conf"
+_OURS = re.compile(
+    rf"{ETC}/.*|{NETWORKD}/[0-9]+-privnet-[^/]*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf"
+    rf"|{UNITS}/privnet-.*|/run/systemd/system/privnet-.*|{UNITS}/wg-quick@privnet[.]service[.]d/.*"
+    rf"|/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/.*"
+)
+
+
+def check(plan: HostPlan, actual: Actual) -> Finding:
+    """Every managed file is there with its content, mode and owner, and no other file is in our places."""
+    managed = {file.path: file for file in render_host(plan)}
+    deviations = [*_keys(managed, actual)]
+    for path, file in managed.items():
+        deviations += _managed(file, actual.files.get(path))
+    for path in sorted(actual.files):
+        if path not in managed and path != KEY and _OURS.fullmatch(path):
+            deviations.append(Deviation(path, NOTHING, "a stray file"))
+    return Finding(plural(len(managed), "file"), tuple(deviations))
+
+
+def _managed(file: ManagedFile, found: File | None) -> list[Deviation]:
+    if found is None:
+        return [Deviation(file.path, "a link" if file.is_link else "a file", NOTHING)]
+    if file.is_link:
+        return compare(file.path, f"link to {file.text}", f"link to {found.content}" if found.kind == "l" else "a file")
+    digest = hashlib.sha256(file.text.encode()).hexdigest()
+    return [
+        *compare(f"{file.path} (sha256)", digest, found.content if found.kind == "f" else "no regular file"),
+        *compare(f"{file.path} (mode and owner)", f"{file.mode:o} 0:0", f"{found.mode} {found.owner}"),
+    ]
+
+
+def _keys(managed: dict[str, ManagedFile], actual: Actual) -> Iterator[Deviation]:
+    """The key is the host's own and nobody else's to read; wg-quick's file holds it and the mesh."""
+    for path in (KEY, CONFIG):
+        found = actual.files.get(path)
+        seen = f"{found.kind} {found.mode} {found.owner}" if found else NOTHING
+        yield from compare(f"{path} (mode and owner)", "f 600 0:0", seen)
+    mesh = hashlib.sha256(managed[f"{ETC}/mesh.conf"].text.encode()).hexdigest()
+    yield from compare(f"{CONFIG} (sha256 without the key)", mesh, actual.config_digest or NOTHING)
+    running = actual.wireguard.public_key if actual.wireguard else ""
+    if running and actual.config_key != running:
+        yield Deviation(f"public key of the key in {CONFIG}", running, actual.config_key or NOTHING)

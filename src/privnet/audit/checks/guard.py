@@ -1,0 +1,91 @@
+"""The guard: every rule, exactly the planned elements, and the barrier behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from privnet.audit.actual import Actual
+from privnet.audit.finding import NOTHING, Deviation, Finding, compare_sets
+from privnet.audit.rules import SETS, Spellings, Table, bridge_chains, inet_chains
+from privnet.diagnostics import plural
+from privnet.model.identifiers import parse_address
+from privnet.plan.guard import Guard
+from privnet.plan.host import HostPlan
+
+_OWN_TABLES = {"table inet privnet", "table bridge privnet"}
+
+
+def check(plan: HostPlan, actual: Actual) -> Finding:
+    """Both tables with all rules in order, all elements and no other, and the unreachable route for the mesh."""
+    guard = plan.guard
+    chains = {"inet": inet_chains(guard.vxlan_port), "bridge": bridge_chains()}
+    elements = {"inet": {"speakers": speakers(guard)}, "bridge": {"ports": bindings(guard)}}
+    deviations = [*_barrier(plan, actual)]
+    for family in ("inet", "bridge"):
+        table = actual.guard.get(family)
+        if table is None:
+            deviations.append(Deviation(f"table {family} privnet", "loaded", NOTHING))
+            continue
+        deviations += _rules(family, chains[family], table)
+        deviations += _sets(family, elements[family], table)
+    for name in sorted(actual.tables - _OWN_TABLES):
+        if "privnet" in name:
+            deviations.append(Deviation(name, NOTHING, "a stray table"))
+    rules = sum(len(lines) for family in chains.values() for lines in family.values())
+    members = len(guard.speakers) + len(guard.bindings)
+    return Finding(f"{plural(rules, 'rule')}, {plural(members, 'element')}", tuple(deviations))
+
+
+def speakers(guard: Guard) -> set[str]:
+    """Elements of the set ``speakers``: mesh address, VNI, inner MAC, inner address."""
+    return {
+        f"{s.vtep} . {s.vni} . {int(s.mac.replace(':', ''), 16)} . {parse_address(s.address)}" for s in guard.speakers
+    }
+
+
+def bindings(guard: Guard) -> set[str]:
+    """Elements of the set ``ports``."""
+    return {f"{b.port} . {b.mac} . {b.address}" for b in guard.bindings}
+
+
+def _rules(family: str, expected: Mapping[str, tuple[Spellings, ...]], table: Table) -> Iterator[Deviation]:
+    for name in sorted(expected.keys() | table.chains.keys()):
+        subject = f"rules of {family} privnet {name}"
+        lines, wanted = table.chains.get(name), expected.get(name)
+        if lines is None or wanted is None:
+            yield _stray_or_missing(f"chain {family} privnet {name}", lines is not None)
+            continue
+        missing = [rule for rule in wanted if not any(spelling in lines for spelling in rule)]
+        known = {spelling for rule in wanted for spelling in rule}
+        stray = [line for line in lines if line not in known]
+        yield from (Deviation(subject, rule[0], NOTHING) for rule in missing)
+        yield from (Deviation(subject, NOTHING, line) for line in stray)
+        if not missing and not stray and len(lines) != len(wanted):
+            yield Deviation(subject, plural(len(wanted), "line"), plural(len(lines), "line"))
+        elif not missing and not stray and any(line not in rule for line, rule in zip(lines, wanted, strict=True)):
+            yield Deviation(subject, "their order", "another order")
+
+
+def _sets(family: str, expected: Mapping[str, Iterable[str]], table: Table) -> Iterator[Deviation]:
+    for name in sorted(expected.keys() | table.sets.keys()):
+        if name not in expected or name not in table.sets:
+            yield _stray_or_missing(f"set {family} privnet {name}", name in table.sets)
+            continue
+        properties, members = table.sets[name]
+        if properties != SETS[family][name]:
+            yield Deviation(f"set {family} privnet {name}", "; ".join(SETS[family][name]), "; ".join(properties))
+        yield from compare_sets(
+            expected[name], (" . ".join(member) for member in members), f"element of {family} privnet {name}"
+        )
+
+
+def _stray_or_missing(subject: str, is_there: bool) -> Deviation:
+    return Deviation(subject, NOTHING, "loaded") if is_there else Deviation(subject, "loaded", NOTHING)
+
+
+def _barrier(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
+    prefix = re.escape(plan.mesh.prefix)
+    pattern = re.compile(rf"unreachable {prefix} (?:.* )?metric 4294967295(?: .*)?")
+    if not any(pattern.fullmatch(route) for route in actual.routes):
+        yield Deviation("barrier behind the mesh", f"unreachable {plan.mesh.prefix} metric 4294967295", NOTHING)

@@ -1,0 +1,51 @@
+"""The mesh: the interface, and exactly the planned peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from privnet.audit.actual import Actual, Peer
+from privnet.audit.finding import NOTHING, Deviation, Finding, compare
+from privnet.diagnostics import plural
+from privnet.plan.host import HostPlan
+
+INTERFACE = "privnet"
+KINDS = ("wireguard", "tun")
+"""In the kernel, or by wireguard-go."""
+
+
+def check(plan: HostPlan, actual: Actual) -> Finding:
+    """Address, MTU, port, and for each peer key, endpoint and its one /32."""
+    mesh = plan.mesh
+    seen = f"{plural(len(mesh.peers), 'peer')}, {mesh.address}, MTU {mesh.mtu}"
+    link = actual.links.get(INTERFACE)
+    if link is None or link.kind not in KINDS or actual.wireguard is None:
+        what = "no WireGuard interface" if link else NOTHING
+        return Finding(seen, (Deviation(f"interface {INTERFACE}", "a WireGuard interface", what),))
+    addresses = sorted(a for a in actual.addresses.get(INTERFACE, ()) if not a.startswith("fe80:"))
+    deviations = [
+        *compare(f"{INTERFACE}: address", f"{mesh.address}/{mesh.length}", " ".join(addresses) or NOTHING),
+        *compare(f"{INTERFACE}: MTU", mesh.mtu, link.mtu),
+        *compare(f"{INTERFACE}: state", "up", "up" if link.up else "down"),
+        *compare(f"{INTERFACE}: UDP port", str(mesh.port), actual.wireguard.port),
+        *compare(f"{INTERFACE}: fwmark", "off", actual.wireguard.fwmark),
+        *(Deviation(f"peer {name}", "a peer", "no key of it in the lock file: deploy first") for name in mesh.pending),
+        *_peers(plan, actual.wireguard.peers),
+    ]
+    return Finding(seen, tuple(deviations))
+
+
+def _peers(plan: HostPlan, actual: Mapping[str, Peer]) -> Iterator[Deviation]:
+    found = dict(actual)
+    for peer in plan.mesh.peers:
+        present = found.pop(peer.public_key, None)
+        subject = f"peer {peer.host}"
+        if present is None:
+            yield Deviation(subject, peer.public_key, NOTHING)
+            continue
+        yield from compare(f"{subject}: allowed addresses", f"{peer.address}/32", present.allowed)
+        yield from compare(f"{subject}: endpoint", peer.endpoint, present.endpoint)
+        yield from compare(f"{subject}: keepalive", "off", present.keepalive)
+        yield from compare(f"{subject}: preshared key", "no", present.preshared)
+    for key, present in sorted(found.items()):
+        yield Deviation("peer", NOTHING, f"stray {key} at {present.endpoint} for {present.allowed}")

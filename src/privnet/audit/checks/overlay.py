@@ -1,0 +1,132 @@
+"""Overlays: bridges and VXLAN devices, and their forwarding tables exactly as planned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from privnet.audit.actual import Actual, Forwarding, Link
+from privnet.audit.finding import NOTHING, Deviation, Finding, compare, compare_tables
+from privnet.diagnostics import plural
+from privnet.plan.host import HostPlan
+from privnet.plan.overlay import Overlay
+
+_OWN = re.compile(r"pn[bx].*")
+
+
+def check(plan: HostPlan, actual: Actual) -> Finding:
+    """Devices, no address on any of them, FDB and neighbours; no device of a network that has no container here."""
+    deviations: list[Deviation] = []
+    devices = set()
+    for overlay in plan.overlays:
+        devices |= {overlay.network.bridge, overlay.network.vxlan}
+        deviations += _bridge(overlay, actual)
+        deviations += _vxlan(overlay, plan.guard.vxlan_port, actual)
+    for name in sorted(actual.links):
+        if _OWN.fullmatch(name) and name not in devices:
+            deviations.append(Deviation(f"device {name}", NOTHING, f"a stray {actual.links[name].kind or 'device'}"))
+    remotes = sum(len(overlay.remotes) for overlay in plan.overlays)
+    seen = f"{plural(len(plan.overlays), 'network')}, {remotes} forwarding entries and neighbours"
+    return Finding(seen, tuple(deviations))
+
+
+def _bridge(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
+    network = overlay.network
+    name, link = network.bridge, actual.links.get(network.bridge)
+    if link is None or link.kind != "bridge":
+        yield Deviation(f"device {name}", "a bridge", link.kind or "a device" if link else NOTHING)
+        return
+    yield from _device(name, link, network.mtu, network.bridge_mac)
+    yield from compare(f"{name}: STP", 0, link.data.get("stp_state"))
+    yield from compare(f"{name}: multicast snooping", 0, link.data.get("mcast_snooping"))
+    yield from compare(f"{name}: VLAN filtering", 0, link.data.get("vlan_filtering"))
+    yield from _no_address(name, actual)
+    own = [entry for entry in actual.fdb if entry.device == name]
+    yield from (_stray(entry) for entry in own if not _kernel_made(entry, network.bridge_mac))
+
+
+def _vxlan(overlay: Overlay, port: int, actual: Actual) -> Iterator[Deviation]:
+    network = overlay.network
+    name, link = network.vxlan, actual.links.get(network.vxlan)
+    if link is None or link.kind != "vxlan":
+        yield Deviation(f"device {name}", "a VXLAN device", link.kind or "a device" if link else NOTHING)
+        return
+    yield from _device(name, link, network.mtu, overlay.mac)
+    yield from compare(f"{name}: VNI", network.vni, link.data.get("id"))
+    yield from compare(f"{name}: local", overlay.vtep, link.data.get("local"))
+    yield from compare(f"{name}: port", port, link.data.get("port"))
+    yield from compare(f"{name}: learning", False, link.data.get("learning", False))
+    yield from compare(f"{name}: proxy", True, link.data.get("proxy", False))
+    yield from compare(f"{name}: remote", NOTHING, link.data.get("remote") or link.data.get("group") or NOTHING)
+    yield from compare(f"{name}: master", network.bridge, link.master or NOTHING)
+    if link.master:
+        yield from port_flags(name, link, {"learning": False, "flood": True, "guard": False, "neigh_suppress": False})
+    yield from _no_address(name, actual)
+    yield from _tables(overlay, actual)
+
+
+def _tables(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
+    name = overlay.network.vxlan
+    entries: dict[str, str] = {}
+    for entry in actual.fdb:
+        if entry.device != name or _kernel_made(entry, overlay.mac):
+            continue
+        word, destination, *flags = *entry.words, "", ""
+        if word != "dst" or not set(flags) <= {"self", "static", "permanent", ""}:
+            destination = " ".join(entry.words)
+        entries[entry.mac] = f"{entries[entry.mac]} and {destination}" if entry.mac in entries else destination
+    wanted = {remote.container.mac: remote.vtep for remote in overlay.remotes}
+    yield from compare_tables(wanted, entries, f"FDB of {name}")
+    neighbours = {
+        neighbour.address: f"{neighbour.mac} {neighbour.state}".removesuffix(" PERMANENT")
+        for neighbour in actual.neighbours
+        if neighbour.device == name and not neighbour.address.startswith("ff")
+    }
+    planned = {remote.container.address: remote.container.mac for remote in overlay.remotes}
+    yield from compare_tables(planned, neighbours, f"neighbours of {name}")
+
+
+def _device(name: str, link: Link, mtu: int, mac: str) -> Iterator[Deviation]:
+    yield from compare(f"{name}: MTU", mtu, link.mtu)
+    yield from compare(f"{name}: MAC", mac, link.mac)
+    yield from compare(f"{name}: state", "up", "up" if link.up else "down")
+
+
+def _no_address(name: str, actual: Actual) -> Iterator[Deviation]:
+    for address in sorted(actual.addresses.get(name, ())):
+        yield Deviation(f"{name}: address", NOTHING, address)
+    # A host without IPv6 has no such switch.
+    if not actual.ipv6_off.get(name, True):
+        yield Deviation(f"{name}: IPv6", "off", "on")
+    for route in sorted(actual.routes):
+        if f" dev {name} " in f"{route} ":
+            yield Deviation(f"{name}: route", NOTHING, route)
+
+
+def port_flags(name: str, link: Link, flags: Mapping[str, bool]) -> Iterator[Deviation]:
+    """Flags of a bridge port; every one that is not named must be as the kernel makes it."""
+    wanted = {"hairpin": False, "isolated": False, "proxy_arp": False, "vlan_tunnel": False, **flags}
+    for flag, value in sorted(wanted.items()):
+        yield from compare(f"{name}: {flag}", "on" if value else "off", "on" if link.port.get(flag, False) else "off")
+
+
+def _kernel_made(entry: Forwarding, own_mac: str) -> bool:
+    """The device's own MAC, and the multicast groups that the host listens to: no way to another host among them."""
+    words = set(entry.words)
+    if words & {"dst", "via", "port", "vni"}:
+        return False
+    multicast = int(entry.mac[:2], 16) & 1
+    return "permanent" in words and (entry.mac == own_mac or bool(multicast and "self" in words))
+
+
+def _stray(entry: Forwarding) -> Deviation:
+    return Deviation(f"FDB of {entry.device}: {entry.mac}", NOTHING, " ".join(entry.words) or "an entry")
+
+
+def port_entries(name: str, host_mac: str, actual: Actual) -> dict[str, str]:
+    """The MACs that a bridge has behind a container port."""
+    return {
+        entry.mac: " ".join(entry.words)
+        for entry in actual.fdb
+        if entry.device == name and not _kernel_made(entry, host_mac)
+    }

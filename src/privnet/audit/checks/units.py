@@ -1,0 +1,56 @@
+"""Units: active now, and started by a boot."""
+
+from __future__ import annotations
+
+from privnet.audit.actual import Actual, Unit
+from privnet.audit.finding import Deviation, Finding
+from privnet.diagnostics import plural
+from privnet.plan.host import HostPlan
+from privnet.render import TARGET, UNITS, render_host
+
+MISSING = Unit("not-found", "inactive", "dead", "", False)
+ENABLED = ("privnet-guard.service", "wg-quick@privnet.service", "systemd-networkd.service", TARGET)
+
+
+def check(plan: HostPlan, actual: Actual) -> Finding:
+    """Every planned unit is active, what a boot begins with is enabled, nothing of ours runs beside it."""
+    wanted = planned_units(plan)
+    deviations = []
+    for name in sorted(wanted):
+        unit = actual.units.get(name, MISSING)
+        if unit.active != "active":
+            deviations.append(Deviation(name, "active", _state(unit)))
+        elif unit.stale:
+            deviations.append(Deviation(name, "what its file says", "an older version (daemon-reload is missing)"))
+    for name in ENABLED:
+        unit = actual.units.get(name, MISSING)
+        if unit.enabled != "enabled":
+            deviations.append(Deviation(f"{name} at boot", "enabled", unit.enabled or "not-found"))
+    known = wanted | _rendered_units(plan)
+    for name, unit in sorted(actual.units.items()):
+        if name.startswith("privnet-") and name not in known and unit.active != "inactive":
+            deviations.append(Deviation(name, "no such unit", _state(unit)))
+        elif name in known - wanted and unit.active == "failed":
+            deviations.append(Deviation(name, "not failed", _state(unit)))
+    return Finding(f"{plural(len(wanted), 'unit')} active", tuple(deviations))
+
+
+def planned_units(plan: HostPlan) -> set[str]:
+    """Units that are to be active on a host."""
+    units = {"privnet-guard.service", "wg-quick@privnet.service", "systemd-networkd.service"}
+    for overlay in plan.overlays:
+        units |= {f"privnet-overlay@{overlay.network.vni}.service", f"privnet-dns@{overlay.network.id}.service"}
+        units |= {f"privnet-container@{port.name}.service" for port in overlay.ports}
+    if plan.upstream:
+        units.add("privnet-forwarder.service")
+    return units
+
+
+def _rendered_units(plan: HostPlan) -> set[str]:
+    """Unit files that are no templates: those may be loaded without being active all the time."""
+    paths = (file.path for file in render_host(plan))
+    return {path.removeprefix(f"{UNITS}/") for path in paths if path.startswith(f"{UNITS}/") and "@" not in path}
+
+
+def _state(unit: Unit) -> str:
+    return unit.load if unit.load in ("not-found", "masked") else f"{unit.active} ({unit.sub})"

@@ -1,0 +1,204 @@
+"""testinfra's SSH backend, with a limit of time and of size, and with a way to talk to a program over there.
+
+A host may be slow, broken or taken over: nothing that it does ends the audit or fills this machine's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testinfra.backend.base import CommandResult
+from testinfra.backend.ssh import SshBackend
+from testinfra.host import Host as Testinfra
+
+from privnet.audit.finding import Unanswered, shown
+from privnet.known_hosts import write_known_hosts
+from privnet.lab.settings import ssh_config_of
+from privnet.model.fleet import Fleet
+from privnet.model.lock import Lock
+
+BYTES_AT_MOST = 256 * 2**20
+ERROR_AT_MOST = 64 * 2**10
+CONNECT_SECONDS = 10
+COMMAND_SECONDS = 120.0
+
+
+class Connection(SshBackend):  # type: ignore[misc] # testinfra has no type information for others
+    """One host over OpenSSH.
+
+    :param name: the host's name in the fleet
+    :param destination: what ssh(1) is given; ``options`` come before it
+    """
+
+    def __init__(self, name: str, destination: str, options: tuple[str, ...], sudo: bool) -> None:
+        super().__init__(destination, timeout=CONNECT_SECONDS, controlpersist=0, sudo=sudo)
+        self.name = name
+        self.destination = destination
+        self.options = options
+
+    def argv(self, command: str) -> list[str]:
+        """The local command line that runs ``command`` over there."""
+        fixed = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "LogLevel=ERROR")
+        alive = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
+        return ["ssh", *fixed, *alive, *self.options, "--", self.destination, command]
+
+    def run_ssh(self, command: str) -> CommandResult:
+        """Run a command. Raises Unanswered when the host cannot be reached or goes on for too long or too much."""
+        dialogue = Dialogue(self.argv(command))
+        try:
+            dialogue.finish_input()
+            output = dialogue.read_all(COMMAND_SECONDS)
+        finally:
+            status = dialogue.close()
+        if status == 255:
+            raise Unanswered(dialogue.complaint() or "ssh gave up without a word")
+        result: CommandResult = self.result(status, command.encode(), output, dialogue.error)
+        return result
+
+    def talk(self, command: str, *args: str) -> Dialogue:
+        """Start a program over there, to be written to and read from."""
+        return Dialogue(self.argv(self.get_command(command, *args)))
+
+
+class Dialogue:
+    """A local process (ssh) whose output is read with a deadline and a limit."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self.error = b""
+        self._buffer = bytearray()
+        self._read = 0
+        self._selector = selectors.DefaultSelector()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                self._selector.register(stream, selectors.EVENT_READ)
+
+    def write(self, data: bytes, seconds: float = COMMAND_SECONDS) -> None:
+        """Send all of ``data``, taking in what arrives meanwhile. Raises Unanswered."""
+        stdin = self.process.stdin
+        if stdin is None or stdin.closed:
+            raise Unanswered("the connection is closed")
+        os.set_blocking(stdin.fileno(), False)
+        self._selector.register(stdin, selectors.EVENT_WRITE)
+        deadline, rest = time.monotonic() + seconds, memoryview(data)
+        try:
+            while rest:
+                if stdin in self._wait(deadline):
+                    rest = rest[os.write(stdin.fileno(), rest[:65536]) :]
+        except BrokenPipeError:
+            self._drain(time.monotonic() + 2)
+            raise Unanswered(self.complaint() or "the connection broke") from None
+        finally:
+            self._selector.unregister(stdin)
+
+    def finish_input(self) -> None:
+        """Tell the program that nothing more comes."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def read_line(self, seconds: float = COMMAND_SECONDS) -> str:
+        """One line without its end. Raises Unanswered at the end of the output or of the time."""
+        deadline = time.monotonic() + seconds
+        while (end := self._buffer.find(b"\n")) < 0:
+            if not self._selector.get_map():
+                raise Unanswered(self.complaint() or "its answer ended too early")
+            self._wait(deadline)
+        line = self._buffer[:end].decode("utf-8", "surrogateescape")
+        del self._buffer[: end + 1]
+        return line
+
+    def read_all(self, seconds: float) -> bytes:
+        """Everything until the end. Raises Unanswered when that takes too long."""
+        self._drain(time.monotonic() + seconds)
+        return bytes(self._buffer)
+
+    def complaint(self) -> str:
+        """The last line of what ssh or the program said on standard error."""
+        lines = self.error.decode("utf-8", "surrogateescape").split("\n")
+        return shown(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+
+    def close(self) -> int:
+        """End the local process and give its status; 255 stands for ssh's own trouble."""
+        self.finish_input()
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._selector.close()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        return self.process.returncode
+
+    def _drain(self, deadline: float) -> None:
+        while self._selector.get_map():
+            self._wait(deadline)
+
+    def _wait(self, deadline: float) -> set[object]:
+        """Wait for something to happen and take in what arrived; the streams that can be written to."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Unanswered("its answer did not come in time")
+        writable: set[object] = set()
+        for key, _ in self._selector.select(left):
+            if key.fileobj is self.process.stdin:
+                writable.add(key.fileobj)
+                continue
+            data = os.read(key.fd, 1 << 18)
+            if not data:
+                self._selector.unregister(key.fileobj)
+            elif key.fileobj is self.process.stderr:
+                self.error = (self.error + data)[-ERROR_AT_MOST:]
+            else:
+                self._take(data)
+        return writable
+
+    def _take(self, data: bytes) -> None:
+        self._read += len(data)
+        if self._read > BYTES_AT_MOST:
+            self.process.kill()
+            raise Unanswered(f"its answer is longer than {BYTES_AT_MOST:,} bytes")
+        self._buffer += data
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the hosts of a fleet are reached."""
+
+    connections: Mapping[str, Connection]
+
+    def testinfra(self, host: str) -> Any:
+        """testinfra's view of a host."""
+        return Testinfra(self.connections[host])
+
+
+def access_to(directory: Path, fleet: Fleet, lock: Lock) -> Access:
+    """Connections to every host of a fleet; none is opened yet.
+
+    Raises LabError when a lab fleet's lab is not up.
+    """
+    if fleet.lab:
+        options: tuple[str, ...] = ("-F", str(ssh_config_of(directory)))
+        return Access(
+            {name: Connection(name, name, options, host.ssh.user != "root") for name, host in fleet.hosts.items()}
+        )
+    known_hosts = write_known_hosts(directory, fleet, lock)
+    connections = {}
+    for name, host in fleet.hosts.items():
+        options = ("-l", host.ssh.user, "-p", str(host.ssh.port))
+        known = lock.hosts.get(name)
+        if known and known.ssh:
+            options += ("-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes")
+        connections[name] = Connection(name, host.address, options, host.ssh.user != "root")
+    return Access(connections)

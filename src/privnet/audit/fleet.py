@@ -1,0 +1,188 @@
+"""The audit of a fleet: what is asked of which host, and when. All hosts at once, each of them twice.
+
+* ``state``: one execution of ``dump.sh``, compared with the plan feature by feature
+* ``probes``: one execution of ``probe.pl``: first every host starts its listeners and asks its resolvers, and when all
+  have, every host sends its packets
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+
+from privnet.audit import names
+from privnet.audit.actual import Actual, parse_dump
+from privnet.audit.checks import STATE_CHECKS
+from privnet.audit.connection import Access, access_to
+from privnet.audit.finding import Deviation, Finding, Unanswered
+from privnet.audit.reach import Reach
+from privnet.audit.session import Session
+from privnet.compiler import Compiled, compile_fleet
+
+ANSWER = "answer"
+"""The check that a host can be asked at all; where it fails, the host's other checks are not possible."""
+PROBE_CHECKS = ("names", "reach", "isolation", "handshakes")
+HOSTS_AT_ONCE = 64
+
+
+class UnknownHost(Exception):
+    """A host was named that the inventory does not declare; the message lists what it does."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """One audit; nothing is asked before :meth:`begin`.
+
+    :param hosts: the hosts that are audited, in the order of the inventory
+    :param quick: look at each host and ask its resolvers, but send nothing between containers
+    """
+
+    directory: Path
+    compiled: Compiled
+    access: Access
+    hosts: tuple[str, ...]
+    quick: bool = False
+    _results: dict[tuple[str, str], Future[Finding]] = field(default_factory=dict)
+    _pool: ThreadPoolExecutor | None = None
+    _sessions: dict[str, Session] = field(default_factory=dict)
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The checks of each host, in the order of their lines."""
+        return (ANSWER, *STATE_CHECKS, *(PROBE_CHECKS[:1] if self.quick else PROBE_CHECKS))
+
+    def items(self) -> list[tuple[str, str]]:
+        """(host, check) in the order in which results come: states first, then names, then packets."""
+        state = [(host, check) for host in self.hosts for check in (ANSWER, *STATE_CHECKS)]
+        probes = [check for check in self.checks if check in PROBE_CHECKS]
+        return state + [(host, check) for check in probes for host in self.hosts]
+
+    def begin(self) -> None:
+        """Start asking, in the background."""
+        if self._pool is not None:
+            return
+        for item in self.items():
+            self._results[item] = Future()
+        self._pool = ThreadPoolExecutor(min(HOSTS_AT_ONCE, len(self.hosts)) + 1, "audit")
+        self._pool.submit(self._everything)
+
+    def finding(self, host: str, check: str) -> Finding:
+        """What a check found. Raises Unanswered when the host could not be asked."""
+        self.begin()
+        return self._results[host, check].result()
+
+    def end(self) -> None:
+        """End every prober that is still there."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    # --- in the background ----------------------------------------------------------------------
+
+    def _everything(self) -> None:
+        try:
+            with ThreadPoolExecutor(min(HOSTS_AT_ONCE, len(self.hosts)), "host") as pool:
+                for _ in pool.map(self._state, self.hosts):
+                    pass
+                reach = Reach(self.compiled.plan, self.hosts)
+                # Listeners are open on every host before the first packet goes out.
+                for _ in pool.map(lambda host: self._names(host, reach), self.hosts):
+                    pass
+                if not self.quick:
+                    for _ in pool.map(lambda host: self._reach(host, reach), self.hosts):
+                        pass
+        except BaseException as error:
+            # An error of our own is no finding: whoever waits for one gets the error itself.
+            for result in self._results.values():
+                if not result.done():
+                    result.set_exception(error)
+            raise
+        finally:
+            for session in self._sessions.values():
+                session.close()
+
+    @contextlib.contextmanager
+    def _answering(self, host: str, *checks: str) -> Iterator[None]:
+        """A host that stops answering ends its own checks and nobody else's."""
+        try:
+            yield
+        except Unanswered as error:
+            for check in checks:
+                if not self._results[host, check].done():
+                    self._results[host, check].set_exception(error)
+
+    def _state(self, host: str) -> None:
+        with self._answering(host, *self.checks):
+            try:
+                actual = self._dump(host)
+            except Unanswered as error:
+                finding = Finding("", (Deviation("the host", "an answer", str(error)),))
+                self._results[host, ANSWER].set_result(finding)
+                raise
+            if not actual.root:
+                why = "it is read without being root: log in as root, or as a user with sudo"
+                self._results[host, ANSWER].set_result(Finding("", (Deviation("the host", "root's view", why),)))
+                raise Unanswered(why)
+            self._results[host, ANSWER].set_result(self._identity(host, actual))
+            plan = self.compiled.plan.hosts[host]
+            for name, check in STATE_CHECKS.items():
+                self._results[host, name].set_result(check(plan, actual))
+
+    def _dump(self, host: str) -> Actual:
+        mark = f"##audit-{secrets.token_hex(16)}"
+        script = (resources.files("privnet.audit") / "dump.sh").read_text()
+        answer = self.access.testinfra(host).run("exec sh -c %s", f"MARK='{mark}'\n{script}")
+        return parse_dump(answer.stdout_bytes, mark)
+
+    def _identity(self, host: str, actual: Actual) -> Finding:
+        """The host that answers has the key that the lock file knows it by."""
+        known = self.compiled.lock.hosts[host].wireguard
+        running = actual.wireguard.public_key if actual.wireguard else None
+        if known is not None and running is not None and running != known:
+            return Finding("", (Deviation("WireGuard key", known, running),))
+        return Finding(f"answers on {self.compiled.plan.fleet.hosts[host].address}")
+
+    def _names(self, host: str, reach: Reach) -> None:
+        plan = self.compiled.plan.hosts[host]
+        if self._results[host, "names"].done():
+            return
+        with self._answering(host, *PROBE_CHECKS[: 1 if self.quick else None]):
+            if not plan.overlays:
+                for check in self.checks:
+                    if check in PROBE_CHECKS:
+                        self._results[host, check].set_result(Finding("no container here"))
+                return
+            session = self._sessions[host] = Session(self.access.connections[host])
+            closed = [] if self.quick else reach.open(host, session)
+            finding = names.ask(self.compiled.plan, plan, session)
+            failed = tuple(Deviation(f"listener in {netns}", "started", "failed") for netns in closed)
+            self._results[host, "names"].set_result(replace(finding, deviations=finding.deviations + failed))
+
+    def _reach(self, host: str, reach: Reach) -> None:
+        session = self._sessions.get(host)
+        if session is None or self._results[host, "reach"].done():
+            return
+        with self._answering(host, "reach", "isolation", "handshakes"):
+            reached, isolated = reach.run(host, session)
+            self._results[host, "reach"].set_result(reached)
+            self._results[host, "isolation"].set_result(isolated)
+            self._results[host, "handshakes"].set_result(reach.handshakes(host, session))
+
+
+def prepare(directory: Path, only: Sequence[str] = (), quick: bool = False) -> Audit:
+    """An audit of a fleet's directory.
+
+    :param only: names of the hosts to audit; all of them if empty
+    Raises DeclarationError when the declaration is refused, LabError when a lab fleet's lab is not up, UnknownHost.
+    """
+    compiled = compile_fleet(directory)
+    fleet = compiled.declaration.fleet
+    unknown = [name for name in only if name not in fleet.hosts]
+    if unknown:
+        raise UnknownHost(f"{directory} declares no host {unknown[0]!r}; it declares {', '.join(fleet.hosts)}")
+    hosts = tuple(name for name in fleet.hosts if not only or name in only)
+    return Audit(directory, compiled, access_to(directory, fleet, compiled.lock), hosts, quick)

@@ -1,0 +1,107 @@
+"""What an audit says: a line for each host and check while it runs, a summary, and JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import typer
+
+from privnet.audit.finding import Finding
+from privnet.audit.fleet import Audit
+from privnet.audit.plugin import FINDING
+from privnet.diagnostics import plural
+
+SHOWN_AT_MOST = 10
+"""Deviations of one host and check on the terminal; JSON has all."""
+
+
+class Report:
+    """A pytest plugin that takes the place of pytest's own terminal output."""
+
+    def __init__(self, audit: Audit, json_file: Path | None) -> None:
+        self.audit = audit
+        self.json_file = json_file
+        self.findings: dict[tuple[str, str], Finding | None] = {}
+        self.why_not: dict[tuple[str, str], list[str]] = {}
+        self._began = time.monotonic()
+        self._width = max(map(len, audit.hosts), default=0)
+
+    @property
+    def deviations(self) -> int:
+        """How many there are."""
+        return sum(len(finding.deviations) for finding in self.findings.values() if finding is not None)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show a result as soon as it is there."""
+        report = yield
+        if call.when == "call" and isinstance(item, pytest.Function):
+            host, check = (str(item.callspec.params[name]) for name in ("fleet_host", "fleet_check"))
+            finding = item.stash.get(FINDING, None)
+            self.findings[host, check] = finding
+            if finding is None:
+                reason = call.excinfo.exconly().rpartition("not possible: ")[2] if call.excinfo else ""
+                self.why_not.setdefault((host, reason), []).append(check)
+            else:
+                self._line(host, check, finding)
+        return report
+
+    def _line(self, host: str, check: str, finding: Finding) -> None:
+        head = f"{host.ljust(self._width)}  {check.ljust(10)}  "
+        if finding.ok:
+            typer.echo(f"{head}{typer.style('ok', fg='green')}  {finding.seen}")
+            return
+        count = len(finding.deviations)
+        typer.echo(f"{head}{typer.style('DEVIATION', fg='red', bold=True)}" + (f"  {count}" if count > 1 else ""))
+        for deviation in finding.deviations[:SHOWN_AT_MOST]:
+            typer.echo(f"{' ' * len(head)}{deviation}")
+        if count > SHOWN_AT_MOST:
+            typer.echo(f"{' ' * len(head)}… and {count - SHOWN_AT_MOST} more (--json FILE has all)")
+
+    def summary(self) -> int:
+        """The last lines, the JSON file, and the exit code."""
+        seconds = time.monotonic() - self._began
+        for (host, reason), checks in self.why_not.items():
+            typer.echo(f"{host.ljust(self._width)}  not possible: {', '.join(checks)}: {reason}")
+        red = {host for (host, _), finding in self.findings.items() if finding is not None and not finding.ok}
+        red |= {host for host, _ in self.why_not}
+        done = sum(finding is not None for finding in self.findings.values())
+        what = f"{plural(len(self.audit.hosts), 'host')}, {plural(done, 'check')}, {seconds:.1f} s"
+        if red:
+            hosts = ", ".join(host for host in self.audit.hosts if host in red)
+            typer.secho(f"{plural(self.deviations, 'deviation')} on {hosts}  ({what})", fg="red", bold=True)
+        elif self.findings:
+            typer.secho(f"as planned  ({what})", fg="green", bold=True)
+        if self.json_file is not None:
+            self.json_file.write_text(json.dumps(self.as_data(seconds), indent=2, ensure_ascii=True) + "\n")
+        return 1 if red or not self.findings else 0
+
+    def as_data(self, seconds: float) -> dict[str, object]:
+        """Everything that was found."""
+        hosts: dict[str, dict[str, object]] = {host: {} for host in self.audit.hosts}
+        for (host, check), finding in self.findings.items():
+            hosts[host][check] = _finding_as_data(finding)
+        green = bool(self.findings) and all(finding is not None and finding.ok for finding in self.findings.values())
+        return {
+            "fleet": self.audit.compiled.declaration.fleet.fleet,
+            "green": green,
+            "deviations": self.deviations,
+            "seconds": round(seconds, 1),
+            "hosts": hosts,
+        }
+
+
+def _finding_as_data(finding: Finding | None) -> dict[str, object]:
+    if finding is None:
+        return {"result": "not possible", "deviations": []}
+    deviations = [
+        {"subject": deviation.subject, "expected": deviation.expected, "actual": deviation.actual}
+        for deviation in finding.deviations
+    ]
+    return {"result": "ok" if finding.ok else "deviation", "seen": finding.seen, "deviations": deviations}

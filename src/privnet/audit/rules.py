@@ -1,0 +1,126 @@
+"""The guard's rules as the audit wants to read them in ``nft -s list table``, and a reader for such listings.
+
+Written here a second time, on purpose: a rule that is missing from the template is missing from every host, and only
+someone with an own idea of the rules can see it. nft prints some expressions differently from version to version; then
+a rule has more than one spelling here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Spellings = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: chains with their lines in order, sets with their properties and elements."""
+
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sets: Mapping[str, tuple[tuple[str, ...], frozenset[tuple[str, ...]]]] = field(default_factory=dict)
+
+
+def hook(name: str, *priorities: str) -> Spellings:
+    """The first line of a chain that packets come into by themselves."""
+    return tuple(f"type filter hook {name} priority {priority}; policy accept;" for priority in priorities)
+
+
+def inet_chains(vxlan_port: int) -> dict[str, tuple[Spellings, ...]]:
+    """Table ``inet privnet``: what may come out of and go into the mesh."""
+    port = f"udp dport {vxlan_port}"
+    speaker = "ip saddr . @th,96,24 . @th,176,48 . @th,336,32 @speakers accept"
+    return {
+        "ingress": (
+            hook("input", "raw", "-300"),
+            (f'{port} iifname != "privnet" counter drop comment "VXLAN from outside the mesh"',),
+            (f"{port} jump decapsulate",),
+            ('iifname "pnu*" jump upstream',),
+        ),
+        "decapsulate": (
+            tuple(f"@th,224,16 {ipv4} {speaker}" for ipv4 in ("0x800", "0x0800", "2048")),
+            ('counter drop comment "not a container of that peer"',),
+        ),
+        "upstream": (
+            tuple(f"meta l4proto {{ {both} }} th dport 53 accept" for both in ("6, 17", "tcp, udp")),
+            ("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",),
+            ('counter drop comment "resolver to host"',),
+        ),
+        "egress": (
+            hook("output", "raw", "-300"),
+            (f'{port} oifname != "privnet" counter drop comment "VXLAN in clear"',),
+        ),
+        "forward": (
+            hook("forward", "raw", "-300"),
+            ('iifname "pnu*" counter drop comment "resolver through host"',),
+            ('oifname "pnu*" counter drop comment "through host to resolver"',),
+            ('oifname "privnet" counter drop comment "through host into mesh"',),
+            ('iifname "privnet" counter drop comment "out of mesh through host"',),
+        ),
+    }
+
+
+def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
+    """Table ``bridge privnet``: as whom a container port may speak."""
+    arp = "iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether . arp saddr ip @ports accept"
+    ipv4 = "iifname . ether saddr . ip saddr @ports accept"
+    return {
+        "prerouting": (hook("prerouting", "dstnat", "-300"), ('iifname "pnc*" jump port',)),
+        "port": (
+            (f"ether type arp {arp}", f"@ll,96,16 0x806 {arp}", f"@ll,96,16 0x0806 {arp}"),
+            (f"ether type ip {ipv4}", f"@ll,96,16 0x800 {ipv4}", f"@ll,96,16 0x0800 {ipv4}"),
+            ('counter drop comment "not the port\'s own MAC and address"',),
+        ),
+    }
+
+
+SETS = {
+    "inet": {"speakers": ("typeof ip saddr . @th,96,24 . @th,176,48 . @th,336,32",)},
+    "bridge": {"ports": ("typeof iifname . ether saddr . ip saddr",)},
+}
+
+_NUMBER = re.compile("0x[0-9a-f]+|[0-9]+")
+
+
+def parse_table(lines: list[str]) -> Table:
+    """A table from its listing. Raises ValueError for what is no listing of a table."""
+    chains: dict[str, tuple[str, ...]] = {}
+    sets: dict[str, tuple[tuple[str, ...], frozenset[tuple[str, ...]]]] = {}
+    rest = iter([line.strip() for line in lines if line.strip()])
+    if not re.fullmatch(r"table (inet|bridge) privnet \{", next(rest, "")):
+        raise ValueError("no table")
+    for line in rest:
+        if line == "}":
+            break
+        found = re.fullmatch(r"(set|chain) ([a-z0-9_]+) \{", line)
+        if found is None:
+            raise ValueError("neither set nor chain")
+        body = []
+        for inner in rest:
+            if inner == "}":
+                break
+            body.append(inner)
+        if found[1] == "chain":
+            chains[found[2]] = tuple(body)
+        else:
+            sets[found[2]] = _set(body)
+    return Table(chains, sets)
+
+
+def _set(body: list[str]) -> tuple[tuple[str, ...], frozenset[tuple[str, ...]]]:
+    text = " ".join(body)
+    head, found, elements = text.partition("elements = {")
+    properties = tuple(line for line in body if not line.startswith("elements") and line in head)
+    members = frozenset(
+        tuple(_word(word) for word in element.split(" . "))
+        for element in (part.strip() for part in elements.rstrip("} ").split(","))
+        if found and element
+    )
+    return properties, members
+
+
+def _word(word: str) -> str:
+    """A part of an element, numbers always in decimal."""
+    word = word.strip().strip('"')
+    return str(int(word, 0)) if _NUMBER.fullmatch(word) else word
