@@ -1,0 +1,1 @@
+"""For operators, who have a fleet; and a package, so that its conftest has a name of its own."""
