@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--containers", type=int, default=10000)
     parser.add_argument("--spread", action="store_true", help="containers are placed by privnet")
     parser.add_argument("--lock", action="store_true", help="every number was given before, every host has a key")
-    parser.add_argument("--commands", action="store_true", help="also whole commands, from the start of the interpreter")
+    parser.add_argument("--commands", action="store_true", help="also whole commands, interpreter included")
     parser.add_argument("--output", type=Path, help="write the fleet there and measure nothing")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
