@@ -1,8 +1,9 @@
 #!/bin/sh
 # Prepares a Debian 12 machine for privnet: missing packages, and .venv with privnet in it.
 #
-# Run as often as you like: what is there is left alone. None of the packages starts or enables a network
-# service (nftables.service and wg-quick@ stay disabled; of dnsmasq only the program is installed, not the daemon).
+# Run as often as you like: what is there is left alone. Python packages are those of requirements.lock and no others. No
+# Debian package starts or enables a network service (nftables.service and wg-quick@ stay disabled; of dnsmasq only the
+# program is installed, not the daemon).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -41,7 +42,7 @@ install_packages() {
 
 # The environment is made again only when what it is made from has changed.
 fingerprint() {
-    { cat pyproject.toml && python3 --version && pwd; } | sha256sum | cut -d ' ' -f 1
+    { cat pyproject.toml requirements.lock setup/setup.sh && python3 --version && pwd; } | sha256sum | cut -d ' ' -f 1
 }
 
 # Debian's own python3, or the one that comes before it in PATH if that can make environments.
@@ -67,9 +68,11 @@ make_environment() {
         rm -rf .venv
         "$python" -m venv .venv
     fi
-    say 'installing privnet and what it needs into .venv'
-    pip_install --upgrade 'pip>=25.1' # --group is newer than the pip of Debian 12
-    pip_install --editable . --group dev
+    say 'installing privnet and what it needs into .venv (about half a minute)'
+    pip_install --require-hashes --requirement requirements.lock
+    pip_install --no-deps --no-build-isolation --editable .
+    .venv/bin/python -m pip check >"$work/pip.log" 2>&1 ||
+        { cat "$work/pip.log" >&2 && refuse 'requirements.lock does not have all that pyproject.toml asks for' 'make lock'; }
 }
 
 [ -f /etc/debian_version ] || refuse 'this is not a Debian machine' 'privnet and its lab are made for Debian 12'

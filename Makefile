@@ -1,0 +1,30 @@
+# Two commands for everybody: `make demo` and `make test`. Both install what is missing first, and both can be run again.
+.PHONY: help setup demo test check lock down clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1  \t/p' Makefile | expand -t 16
+
+setup: ## install what is missing: Debian packages, .venv with privnet and pyinfra
+	@sh setup/setup.sh
+
+demo: ## boot three hosts on this machine, lay two private networks over them, audit them
+	@sh setup/demo.sh
+
+test: setup ## the whole test suite, real hosts included (as root)
+	@sh setup/test.sh $(ARGS)
+
+check: setup ## ruff, mypy and the tests that need no hosts
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q --ignore=tests/lab --ignore=tests/audit $(ARGS)
+
+lock: ## pin the newest versions of all Python packages in requirements.lock
+	@sh setup/lock.sh
+
+down: ## remove the demo's hosts
+	@[ ! -x .venv/bin/privnet ] || .venv/bin/privnet lab down
+
+clean: down ## the same, and .venv and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
