@@ -49,7 +49,9 @@ for kind in bridge vxlan veth; do ip -d -j link show type $kind; echo; done
 if [ -e /sys/class/net/privnet ]; then ip -d -j link show dev privnet; echo; fi
 
 section addresses
-ip -o addr show | awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+|pnu[0-9a-f]+)$/ { print $2, $4 }'
+ip -o addr show | awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+|pn[cu][0-9a-f]+)$/ { print $2, $4 }'
+# IPv6 that is on is an address to come.
+grep -sl 0 /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6 | cut -d / -f 7 | sed 's/$/ ipv6/'
 
 section routes
 ip -4 route show type unreachable

@@ -52,6 +52,7 @@ up)
 		echo 1 > "/proc/sys/net/ipv6/conf/$port/disable_ipv6"
 		ip netns exec "$NETNS" sh -c 'echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
 	fi
+	ip address flush dev "$port"
 	ip link set dev "$port" mtu "$MTU" master "$BRIDGE"
 	# The one MAC of this port is known; frames for any other are not its business.
 	bridge link set dev "$port" learning off flood off guard on

@@ -27,6 +27,9 @@ up)
 		no_ipv6 "$BRIDGE"
 		no_ipv6 "$VXLAN"
 	fi
+	# The host takes no part in the network: an address here would let it reach containers.
+	ip address flush dev "$BRIDGE"
+	ip address flush dev "$VXLAN"
 	ip link set dev "$BRIDGE" mtu "$MTU" up
 	ip link set dev "$VXLAN" mtu "$MTU" master "$BRIDGE"
 	# A frame from another host must not teach the bridge where a local container is.

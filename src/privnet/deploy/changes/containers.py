@@ -78,6 +78,7 @@ def _attached(port: Port, state: HostState) -> bool:
         and link.master == port.bridge
         and link.mtu == port.mtu
         and link.mac == port.host_mac
+        and not state.addresses.get(port.name)
         and link.port.get("learning") is False
         and link.port.get("flood") is False
         and link.port.get("guard") is True

@@ -150,6 +150,8 @@ def _runs(
         _is_up(bridge, network.mtu)
         and _is_up(vxlan, network.mtu)
         and vxlan.master == network.bridge
+        and not state.addresses.get(network.bridge)
+        and not state.addresses.get(network.vxlan)
         and vxlan.port.get("learning") is False
         and vxlan.port.get("flood") is True
         and dict(state.fdb.get(network.vxlan, {})) == entries
