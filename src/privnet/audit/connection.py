@@ -27,6 +27,7 @@ from privnet.model.lock import Lock
 BYTES_AT_MOST = 256 * 2**20
 ERROR_AT_MOST = 64 * 2**10
 CONNECT_SECONDS = 10
+SSH_FAILED = 255
 COMMAND_SECONDS = 120.0
 
 
@@ -50,17 +51,26 @@ class Connection(SshBackend):  # type: ignore[misc] # testinfra has no type info
         return ["ssh", *fixed, *alive, *self.options, "--", self.destination, command]
 
     def run_ssh(self, command: str) -> CommandResult:
-        """Run a command. Raises Unanswered when the host cannot be reached or goes on for too long or too much."""
-        dialogue = Dialogue(self.argv(command))
+        """Run one command. Raises Unanswered when the host cannot be reached or goes on for too long or too much."""
+        status, output, error = self._converse(Dialogue(self.argv(command)), b"")
+        result: CommandResult = self.result(status, command.encode(), output, error)
+        return result
+
+    def ask(self, script: str) -> bytes:
+        """What a shell script prints. It goes over standard input: sudo would write an argument into the host's log."""
+        return self._converse(self.talk("exec sh -s"), script.encode())[1]
+
+    @staticmethod
+    def _converse(dialogue: Dialogue, data: bytes) -> tuple[int, bytes, bytes]:
         try:
+            dialogue.write(data)
             dialogue.finish_input()
             output = dialogue.read_all(COMMAND_SECONDS)
         finally:
             status = dialogue.close()
-        if status == 255:
+        if status == SSH_FAILED:
             raise Unanswered(dialogue.complaint() or "ssh gave up without a word")
-        result: CommandResult = self.result(status, command.encode(), output, dialogue.error)
-        return result
+        return status, output, dialogue.error
 
     def talk(self, command: str, *args: str) -> Dialogue:
         """Start a program over there, to be written to and read from."""
@@ -128,7 +138,7 @@ class Dialogue:
         return shown(next((line.strip() for line in reversed(lines) if line.strip()), ""))
 
     def close(self) -> int:
-        """End the local process and give its status; 255 stands for ssh's own trouble."""
+        """End the local process and give its status."""
         self.finish_input()
         try:
             self.process.wait(2)

@@ -4,6 +4,8 @@ export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 section() { printf '\n%s %s\n' "$MARK" "$1"; }
 ours() { case $1 in *.ap-* | pn-*) return 0 ;; esac; return 1; }
 
+# All of it is read before any of it runs, and nothing of it can read the rest as its input.
+{
 section user
 id -u
 
@@ -72,3 +74,4 @@ for path in /run/netns/*; do
 done
 
 section end
+} < /dev/null

@@ -135,8 +135,7 @@ class Audit:
     def _dump(self, host: str) -> Actual:
         mark = f"##audit-{secrets.token_hex(16)}"
         script = (resources.files("privnet.audit") / "dump.sh").read_text()
-        answer = self.access.testinfra(host).run("exec sh -c %s", f"MARK='{mark}'\n{script}")
-        return parse_dump(answer.stdout_bytes, mark)
+        return parse_dump(self.access.connections[host].ask(f"MARK='{mark}'\n{script}"), mark)
 
     def _identity(self, host: str, actual: Actual) -> Finding:
         """The host that answers has the key that the lock file knows it by."""

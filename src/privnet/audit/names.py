@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from privnet.audit import dns
 from privnet.audit.finding import Deviation, Finding
-from privnet.audit.session import Job, Reply, Session
+from privnet.audit.session import NO_ANSWER, Job, Reply, Session
 from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan, Plan
 from privnet.plan.overlay import Network, Overlay
@@ -27,6 +27,7 @@ class Question:
     :param values: the answer's records in any order
     """
 
+    network: str
     netns: str
     resolver: str
     name: str
@@ -61,12 +62,30 @@ def _round(
         for question, message in zip(questions, asked, strict=True)
     ]
     again = []
-    for question, message, reply in zip(questions, asked, session.run(jobs), strict=True):
+    replies = session.run(jobs)
+    silent = _silent(questions, replies)
+    deviations += [Deviation(f"resolver of {network}", "answers", why) for network, why in sorted(silent.items())]
+    for question, message, reply in zip(questions, asked, replies, strict=True):
+        if question.network in silent:
+            continue
         truncated, found = _judge(question, message, reply, host.ttl)
         deviations += found
         if truncated:
             again.append(replace(question, protocol="tcp"))
     return again
+
+
+def _silent(questions: list[Question], replies: list[Reply]) -> dict[str, str]:
+    """Networks whose resolver answered nothing at all, and what came instead: one deviation, not one for each name."""
+    said: dict[str, set[str]] = {}
+    for question, reply in zip(questions, replies, strict=True):
+        said.setdefault(question.network, set()).add(str(reply) if reply.error else "")
+    # Kernels limit how often they say that nobody listens, so silence beside a refusal is a refusal.
+    return {
+        network: ", ".join(sorted(errors - {NO_ANSWER} or errors))
+        for network, errors in said.items()
+        if "" not in errors
+    }
 
 
 def _judge(question: Question, message: bytes, reply: Reply, ttl: int) -> tuple[bool, list[Deviation]]:
@@ -102,7 +121,7 @@ def network_questions(plan: Plan, host: HostPlan, overlay: Overlay) -> Iterator[
     netns = overlay.ports[1].netns
 
     def asks(name: str, kind: int, rcode: str, values: tuple[str, ...] = (), protocol: str = "udp") -> Question:
-        return Question(netns, network.resolver, name, kind, protocol, rcode, values)
+        return Question(network.id, netns, network.resolver, name, kind, protocol, rcode, values)
 
     addresses = name_table(network)
     by_tcp = _sample(list(addresses), ASKED_BY_TCP)

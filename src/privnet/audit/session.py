@@ -10,6 +10,8 @@ from importlib import resources
 from privnet.audit.connection import Connection, Dialogue
 from privnet.audit.finding import Unanswered, shown
 
+END = "\n__END__\n"
+BOOT = r'$/ = "\n__END__\n"; my $text = <STDIN>; $/ = "\n"; @ARGV = ($text, "dialogue"); eval $text; die $@ if $@'
 HOST = "-"
 """Where a job runs that does not run in a namespace: on the host itself."""
 
@@ -50,8 +52,9 @@ class Reply:
         return ERRORS.get(self.error, self.error) if self.error else f"an answer of {len(self.data)} bytes"
 
 
+NO_ANSWER = "no answer"
 ERRORS = {
-    "ETIMEDOUT": "no answer",
+    "ETIMEDOUT": NO_ANSWER,
     "ESILENT": "a connection without an answer",
     "ECONNREFUSED": "refused",
     "ENETUNREACH": "network unreachable",
@@ -74,11 +77,12 @@ class Session:
     """One host's prober. Every method raises Unanswered when the host no longer plays along."""
 
     def __init__(self, connection: Connection) -> None:
-        program = (resources.files("privnet.audit") / "probe.pl").read_text()
-        boot = "eval $ARGV[0]; die $@ if $@"
-        command = "PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C exec perl -e %s %s dialogue"
-        self._dialogue: Dialogue = connection.talk(command, boot, program)
+        # The program goes over standard input: sudo would write an argument into the host's log.
+        command = "PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C exec perl -e %s"
+        self._dialogue: Dialogue = connection.talk(command, BOOT)
         try:
+            program = (resources.files("privnet.audit") / "probe.pl").read_text()
+            self._dialogue.write(f"{program}{END}".encode())
             greeting = self._dialogue.read_line(30)
             if greeting != "ready":
                 raise Unanswered(f"the prober did not start: {shown(greeting)}")
