@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from privnet.deploy.changes.files import differs
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState, Link
+from privnet.plan.containers import MAC_PREFIX
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Overlay
 from privnet.render import ETC, ManagedFile, fdb_text, neighbours_text
@@ -118,7 +119,9 @@ def _superset(overlay: Overlay, state: HostState) -> tuple[dict[str, str], dict[
     """The plan's entries and the running ones; where both have one, the running one."""
     entries, neighbours = _wanted(overlay)
     vxlan = overlay.network.vxlan
-    return entries | dict(state.fdb.get(vxlan, {})), neighbours | dict(state.neighbours.get(vxlan, {}))
+    # Only a container's entry can be on its way out; one that floods cannot even be written again (EOPNOTSUPP).
+    running = {mac: vtep for mac, vtep in state.fdb.get(vxlan, {}).items() if mac.startswith(MAC_PREFIX)}
+    return entries | running, neighbours | dict(state.neighbours.get(vxlan, {}))
 
 
 def _write(
