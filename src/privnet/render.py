@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2.runtime import Context
 
 from privnet.model.identifiers import Prefix
 from privnet.plan.containers import Port
@@ -100,6 +101,7 @@ def guard_file(guard: Guard, more: Iterable[Speaker | Binding] = ()) -> ManagedF
     text = _print(
         "nftables/guard.nft",
         vxlan_port=guard.vxlan_port,
+        mesh=guard.mesh,
         speakers=_elements(speakers),
         bindings=_elements(bindings),
     )
@@ -110,9 +112,9 @@ _ELEMENTS = re.compile(r"^\t\telements = \{\n.*?^\t\t\}\n|^\n", re.MULTILINE | r
 
 
 @cache
-def guard_structure(vxlan_port: int) -> str:
+def guard_structure(vxlan_port: int, mesh: str) -> str:
     """Digest of the guard's rules without the members of its sets, as ``guard.sh`` computes it on the host."""
-    text = guard_file(Guard(vxlan_port, (), ())).text
+    text = guard_file(Guard(vxlan_port, mesh, (), ())).text
     return hashlib.sha256(_ELEMENTS.sub("", text).encode()).hexdigest()
 
 
@@ -121,6 +123,7 @@ def _elements(elements: set[str]) -> str:
     return "\t\telements = {\n\t\t\t" + ",\n\t\t\t".join(sorted(elements)) + "\n\t\t}" if elements else ""
 
 
+@lru_cache(maxsize=200_000)
 def speaker_element(speaker: Speaker) -> str:
     """A member of the set ``speakers``, as nft reads it; a MAC ends in its container's address."""
     mac = speaker.mac.replace(":", "")
@@ -309,4 +312,4 @@ def _template(name: str) -> Template:
 def _print(name: str, **values: object) -> str:
     # `Template.render` would copy Jinja's global functions into each context; our templates use none of them.
     template = _template(name)
-    return "".join(template.root_render_func(template.new_context(values, shared=True)))
+    return "".join(template.root_render_func(Context(_environment(), values, name, template.blocks)))

@@ -22,7 +22,7 @@ from privnet.store import lock_path, save_lock
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "inventory" / "lab"
 CASES = tuple(sorted(path.parent.name for path in HERE.glob("*/in")))
-NOW = 1_700_000_000
+NOW = 1_790_000_000
 REGENERATE = "python -m tests.golden.regenerate"
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from privnet.plan.overlay import Network, Overlay
 
+# Tuples, since there is one for each container of each of a host's networks: a quarter of a dataclass's cost.
 
-@dataclass(frozen=True, slots=True, order=True)
-class Speaker:
+
+class Speaker(NamedTuple):
     """A container of another host: frames of ``vni`` with its MAC and address may come from ``vtep`` alone."""
 
     vtep: str
@@ -18,8 +20,7 @@ class Speaker:
     address: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Binding:
+class Binding(NamedTuple):
     """A local port and the one MAC and address it may use."""
 
     port: str
@@ -29,9 +30,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The elements of the guard's sets on one host; its rules are the same everywhere."""
+    """The elements of the guard's sets on one host; its rules are the same everywhere.
+
+    :param mesh: the prefix of all mesh addresses
+    """
 
     vxlan_port: int
+    mesh: str
     speakers: tuple[Speaker, ...]
     bindings: tuple[Binding, ...]
 
@@ -43,7 +48,9 @@ def network_speakers(network: Network) -> tuple[Speaker, ...]:
     )
 
 
-def plan_guard(vxlan_port: int, overlays: Iterable[Overlay], in_network: Mapping[str, tuple[Speaker, ...]]) -> Guard:
+def plan_guard(
+    vxlan_port: int, mesh: str, overlays: Iterable[Overlay], in_network: Mapping[str, tuple[Speaker, ...]]
+) -> Guard:
     """The guard of one host, from its overlays; ``in_network`` has the speakers of each network by its id."""
     speakers: list[Speaker] = []
     bindings: list[Binding] = []
@@ -51,4 +58,4 @@ def plan_guard(vxlan_port: int, overlays: Iterable[Overlay], in_network: Mapping
         own = overlay.vtep
         speakers += [speaker for speaker in in_network[overlay.network.id] if speaker.vtep != own]
         bindings += [Binding(port.name, port.mac, port.address) for port in overlay.ports]
-    return Guard(vxlan_port, tuple(speakers), tuple(bindings))
+    return Guard(vxlan_port, mesh, tuple(speakers), tuple(bindings))

@@ -253,7 +253,7 @@ def every_file() -> dict[str, ManagedFile]:
         f"{case.name}:{host}:{file.path}": file
         for case in sorted(GOLDEN.iterdir())
         if (case / "in").is_dir()
-        for host, files in render_fleet(compile_fleet(case / "in", 0).plan).items()
+        for host, files in render_fleet(compile_fleet(case / "in").plan).items()
         for file in files
     }
 
