@@ -4,8 +4,6 @@ set -eu
 cd "$(dirname "$0")/.."
 began=$(date +%s)
 bin=.venv/bin
-storefront=ap-a71da13f-7c70-4c00-a644-eee8558d8053
-shop=pn-ad0fd6a1-d05e-40ea-bf63-c4f8a75a9d8c
 
 if [ -t 1 ]; then
     bold=$(printf '\033[1m') plain=$(printf '\033[0m')
@@ -25,6 +23,19 @@ show() {
     "$@" || stop "$*" "$help"
 }
 
+# A container, its host, and the name of another one of its network on another host: HOST NAMESPACE NAME.
+two_containers() {
+    $bin/privnet names inventory/lab --format json | $bin/python -c '
+import json, sys
+
+one = [row for row in json.load(sys.stdin) if row["type"] == "A" and row["name"].split(".")[0].isdigit()]
+pairs = ((a, b) for a in one for b in one if a["network"] == b["network"] and a["hosts"] != b["hosts"])
+for a, b in pairs:
+    print(a["hosts"][0], ".".join(a["name"].split(".")[:3]), b["name"])
+    break
+'
+}
+
 stop() {
     printf '\nerror: this failed: %s\n  = help: %s\n' "$1" "$2" >&2
     exit 1
@@ -39,24 +50,27 @@ step '1 of 6: what is missing on this machine (the first time: about a minute)'
 sh setup/setup.sh
 
 step '2 of 6: three Debian hosts on an underlay of their own (the first time: about a minute more)'
-show 'see what it says above; `make down` removes what is there of the demo' \
+show 'do as it says above, or begin again: git checkout inventory/lab; make down' \
+    $bin/privnet check inventory/lab
+show 'it says above what is missing; `make down` removes what is there of the demo' \
     $bin/privnet lab up inventory/lab
 
 step '3 of 6: two private networks over them, with the one command there is'
-show 'look at the host that failed with `privnet lab status` and `privnet lab exec HOST -- journalctl -b`, then `make demo` again' \
+show 'it says above which host failed and why; `make demo` again goes on from there, `make down` begins from nothing' \
     $bin/pyinfra -y inventory/lab.py deploys/private_network.py
 
 step '4 of 6: are they what the YAML says? The audit asks every host and believes nobody'
-show 'the deviations are above; the next `make demo` repairs what a run can repair' \
+show 'the deviations are above; `make demo` again repairs them' \
     $bin/privnet audit inventory/lab
 
 step '5 of 6: every name that a container can ask for'
-show 'see what it says above' $bin/privnet names inventory/lab
+show 'it says above why' $bin/privnet names inventory/lab
 
-step '6 of 6: one container asks for another by name and reaches it, through WireGuard'
-show 'run the audit: .venv/bin/privnet audit inventory/lab' \
-    $bin/privnet lab exec lab-1 -- ip netns exec 1.web.$storefront \
-    ping -c 2 -i 0.2 1.worker.$storefront.$shop.private-network.internal
+step '6 of 6: one container asks for another by name and reaches it on another host, through WireGuard'
+two_containers | while read -r host namespace name; do
+    show 'the audit says more: .venv/bin/privnet audit inventory/lab' \
+        $bin/privnet lab exec "$host" -- ip netns exec "$namespace" ping -c 2 -i 0.2 "$name" </dev/null
+done
 
 step 'done; the hosts stay up'
 cat <<'TEXT'

@@ -1,1 +1,30 @@
-"""privnet."""
+"""Private networks for groups of applications over a fleet of Linux hosts, from YAML.
+
+Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
+
+    diagnostics ◀ model ◀ shape ◀ load ◀ {check, store} ◀ plan ◀ render ◀ compiler
+    compiler ◀ report ◀ lab ◀ {deploy, audit} ◀ cli
+
+===============  ==========================================================================================
+``diagnostics``  a problem: code, place, sentence, help; and how problems are shown
+``model``        frozen pydantic models of the documents, checked identifiers, the lock file's content
+``shape``        which shape a document has, and what is said when it has another
+``load``         the only reader of YAML: text → nodes with positions → model
+``schema``       JSON Schemas for editors, from the models
+``check``        rules across documents; they yield problems and never raise
+``store``        the lock file on disk
+``plan``         numbers for what is new, then what every host is to be: mesh, overlay, names, guard, containers
+``render``       the plan of a host → managed files, through ``templates/``
+``compiler``     load → lock file → check → allocate → plan
+``report``       what ``privnet plan``, ``names``, ``render`` and ``explain`` say
+``lab``          a real fleet on this machine
+``known_hosts``  SSH host keys of the lock file for SSH clients
+``deploy``       the only place that imports pyinfra: one question a host, three waves of changes
+``host/``        programs that run on a host, in shell
+``audit``        the only place that imports testinfra; shares no code with ``deploy``
+``cli``          ``privnet …``
+===============  ==========================================================================================
+
+A feature has one name in every layer (``mesh``, ``overlay``, ``names``, ``guard``, ``containers``): who has
+followed one from plan to audit has seen them all.
+"""
