@@ -27,7 +27,7 @@ def hook(name: str, *priorities: str) -> Spellings:
     return tuple(f"type filter hook {name} priority {priority}; policy accept;" for priority in priorities)
 
 
-def inet_chains(vxlan_port: int) -> dict[str, tuple[Spellings, ...]]:
+def inet_chains(vxlan_port: int, mesh: str) -> dict[str, tuple[Spellings, ...]]:
     """Table ``inet privnet``: what may come out of and go into the mesh."""
     port = f"udp dport {vxlan_port}"
     speaker = "ip saddr . @th,96,24 . @th,176,48 . @th,336,32 @speakers accept"
@@ -36,6 +36,14 @@ def inet_chains(vxlan_port: int) -> dict[str, tuple[Spellings, ...]]:
             hook("input", "raw", "-300"),
             (f'{port} iifname != "privnet" counter drop comment "VXLAN from outside the mesh"',),
             (f"{port} jump decapsulate",),
+            (
+                'iifname "privnet" meta l4proto != icmp counter drop comment "not VXLAN, out of the mesh"',
+                'iifname "privnet" meta l4proto != 1 counter drop comment "not VXLAN, out of the mesh"',
+            ),
+            tuple(
+                f'iifname != {{ {both} }} ip daddr {mesh} counter drop comment "mesh address from outside the mesh"'
+                for both in ('"lo", "privnet"', '"privnet", "lo"')
+            ),
             ('iifname "pnu*" jump upstream',),
         ),
         "decapsulate": (
@@ -47,6 +55,7 @@ def inet_chains(vxlan_port: int) -> dict[str, tuple[Spellings, ...]]:
             ("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",),
             ('counter drop comment "resolver to host"',),
         ),
+        "untracked": (hook("prerouting", "raw", "-300"), ('iifname "pnb*" notrack',)),
         "egress": (
             hook("output", "raw", "-300"),
             (f'{port} oifname != "privnet" counter drop comment "VXLAN in clear"',),
@@ -62,7 +71,7 @@ def inet_chains(vxlan_port: int) -> dict[str, tuple[Spellings, ...]]:
 
 
 def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
-    """Table ``bridge privnet``: as whom a container port may speak."""
+    """Table ``bridge privnet``: as whom a container port may speak, and that the host takes no part."""
     arp = "iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether . arp saddr ip @ports accept"
     ipv4 = "iifname . ether saddr . ip saddr @ports accept"
     return {
@@ -71,6 +80,16 @@ def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
             (f"ether type arp {arp}", f"@ll,96,16 0x806 {arp}", f"@ll,96,16 0x0806 {arp}"),
             (f"ether type ip {ipv4}", f"@ll,96,16 0x800 {ipv4}", f"@ll,96,16 0x0800 {ipv4}"),
             ('counter drop comment "not the port\'s own MAC and address"',),
+        ),
+        "input": (hook("input", "-300"), ('iifname "pnc*" jump host',), ('iifname "pnx*" jump host',)),
+        "host": (
+            ("ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 drop",),
+            ('counter drop comment "private network to host"',),
+        ),
+        "output": (
+            hook("output", "-300"),
+            ('oifname "pnc*" counter drop comment "host to private network"',),
+            ('oifname "pnx*" counter drop comment "host to private network"',),
         ),
     }
 

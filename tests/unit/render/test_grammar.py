@@ -162,8 +162,10 @@ DNSMASQ = {
     "local-ttl": NUMBER,
     "addn-hosts": rf"/etc/privnet/names/pn-{UUID}[.]hosts",
     "max-tcp-connections": NUMBER,
+    "cache-size": "0",
     "server": r"[0-9a-f:.]+(#[0-9]+|%pnu0)?",
-    **dict.fromkeys(("bind-dynamic", "no-hosts", "no-resolv", "no-poll", "bogus-priv", "stop-dns-rebind"), ""),
+    **dict.fromkeys(("bind-dynamic", "no-hosts", "no-resolv", "no-poll", "no-ident"), ""),
+    **dict.fromkeys(("bogus-priv", "stop-dns-rebind"), ""),
 }
 
 
@@ -202,7 +204,7 @@ RESOLV_LINE = rf"(nameserver {V4}|options timeout:2 attempts:3)"
 SPEAKER = rf"\t\t\t{V4} [.] 0x[0-9a-f]{{6}} [.] 0x02[0-9a-f]{{10}} [.] 0x[0-9a-f]{{8}},?"
 BINDING = rf'\t\t\t"{PORT}" [.] {MAC} [.] {V4},?'
 HOOK = "type filter hook [a-z]+ priority -300; policy accept;"
-VERDICT = r"\b(accept|drop|jump [a-z]+)\b( comment \"[^\"]+\")?$"
+VERDICT = r"\b(accept|drop|notrack|jump [a-z]+)\b( comment \"[^\"]+\")?$"
 
 
 def nftables(text: str) -> None:

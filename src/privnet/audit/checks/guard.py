@@ -19,7 +19,7 @@ _OWN_TABLES = {"table inet privnet", "table bridge privnet"}
 def check(plan: HostPlan, actual: Actual) -> Finding:
     """Both tables with all rules in order, all elements and no other, and the unreachable route for the mesh."""
     guard = plan.guard
-    chains = {"inet": inet_chains(guard.vxlan_port), "bridge": bridge_chains()}
+    chains = {"inet": inet_chains(guard.vxlan_port, guard.mesh), "bridge": bridge_chains()}
     elements = {"inet": {"speakers": speakers(guard)}, "bridge": {"ports": bindings(guard)}}
     deviations = [*_barrier(plan, actual)]
     for family in ("inet", "bridge"):
