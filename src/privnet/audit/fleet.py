@@ -93,6 +93,8 @@ class Audit:
                 for _ in pool.map(lambda host: self._names(host, reach), self.hosts):
                     pass
                 if not self.quick:
+                    for _ in pool.map(lambda host: self._wake(host, reach), self.hosts):
+                        pass
                     for _ in pool.map(lambda host: self._reach(host, reach), self.hosts):
                         pass
         except BaseException as error:
@@ -160,6 +162,11 @@ class Audit:
             finding = names.ask(self.compiled.plan, plan, session)
             failed = tuple(Deviation(f"listener in {netns}", "started", "failed") for netns in closed)
             self._results[host, "names"].set_result(replace(finding, deviations=finding.deviations + failed))
+
+    def _wake(self, host: str, reach: Reach) -> None:
+        with self._answering(host, *PROBE_CHECKS):
+            if host in self._sessions:
+                reach.wake(host, self._sessions[host])
 
     def _reach(self, host: str, reach: Reach) -> None:
         session = self._sessions.get(host)

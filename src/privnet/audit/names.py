@@ -38,7 +38,8 @@ class Question:
 
     def __str__(self) -> str:
         over = "" if self.protocol == "udp" else " over TCP"
-        return f"{self.name} {dns.TYPES[self.kind]}{over}"
+        where = "" if self.network in self.name else f" in {self.network}"
+        return f"{self.name} {dns.TYPES[self.kind]}{over}{where}"
 
 
 def ask(plan: Plan, host: HostPlan, session: Session) -> Finding:

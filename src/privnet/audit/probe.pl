@@ -191,7 +191,9 @@ sub run_all {
 			$input->flush(); sysseek($input, 0, 0);
 			my $pid = fork() // die "fork: $!";
 			if (!$pid) {
-				open(STDIN, '<&', $input); open(STDOUT, '>&', $output);
+				# exec flushes: lines that the old input still holds would move the place in the new one.
+				close(STDIN);
+				POSIX::dup2(fileno $input, 0); POSIX::dup2(fileno $output, 1);
 				inside($netns, 'jobs');
 			}
 			$running{$pid} = [$output, $netns];

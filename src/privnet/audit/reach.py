@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from privnet.audit import dns
 from privnet.audit.finding import Deviation, Finding
@@ -24,11 +24,15 @@ ALL_PAIRS_UP_TO = 12
 """Containers of a network up to which every ordered pair is tried; beyond that, each has log n partners."""
 FORBIDDEN_TARGETS = 3
 FORBIDDEN_SECONDS = 1.0
+ALLOWED_SECONDS = 12.0
+"""Two of WireGuard's attempts at a handshake (REKEY_TIMEOUT is 5 s); whoever answers does so at once."""
 HANDSHAKE_SECONDS = 180
 """WireGuard's REJECT_AFTER_TIME: after traffic, a handshake cannot be older."""
 TOKEN = 16
 CONNECTED = ("ESILENT", "ECUT", "ECONNREFUSED", "ECONNRESET")
 """Errors that somebody sent: the packet got through."""
+NOT_SENT = ("ENETNS", "ELOST")
+"""Errors of the prober: what was not tried proves nothing."""
 UDP_OVERHEAD = 28
 """Bytes of IPv4 and UDP headers: what a packet has beside its payload."""
 
@@ -198,6 +202,14 @@ class Reach:
             for port in ports
         ]  # fmt: skip
 
+    def wake(self, host: str, session: Session) -> None:
+        """Let one host of each pair begin their handshake: when both begin at once, both can fail and wait for 5 s."""
+        first: dict[str, Probe] = {}
+        for port, end in self.pairs(host):
+            if end.host > host:
+                first.setdefault(end.host, _probe(port.netns, port.netns, end.address, end, "udp", end.listener.udp[0]))
+        session.run(replace(probe.job, seconds=FORBIDDEN_SECONDS) for probe in first.values())
+
     # --- together -------------------------------------------------------------------------------
 
     def run(self, host: str, session: Session) -> tuple[Finding, Finding]:
@@ -222,6 +234,8 @@ class Reach:
         return reach, Finding(plural(len(probes) - answers, "forbidden probe"), tuple(crossed))
 
     def _crossing(self, host: str, probe: Probe, reply: Reply) -> list[Deviation]:
+        if reply.error in NOT_SENT:
+            return [Deviation(f"{probe.source} → {probe.target}, {probe.what}", "a probe that is sent", str(reply))]
         if probe.target.token == "":
             came = not reply.error or reply.error in CONNECTED
         elif reply.error:
@@ -286,7 +300,7 @@ def _probe(
 ) -> Probe:  # fmt: skip
     number = secrets.token_hex(TOKEN // 2).encode()
     payload = number.ljust(max(size, 2 * TOKEN), b"\0")
-    seconds = 3.0 if allowed else FORBIDDEN_SECONDS
+    seconds = ALLOWED_SECONDS if allowed else FORBIDDEN_SECONDS
     what = f"{protocol.upper()} {port}" + (f" with {size + UDP_OVERHEAD} bytes unfragmented" if size else "")
     job = Job(netns, protocol, address, port, payload, "df" if size else mode, seconds)
     return Probe(job, source, end, number, what, allowed)

@@ -61,6 +61,7 @@ ERRORS = {
     "EHOSTUNREACH": "host unreachable",
     "EMSGSIZE": "message too long",
     "ENETNS": "the namespace cannot be entered",
+    "ELOST": "the prober lost it",
     "ECUT": "an answer that was cut off",
 }
 

@@ -21,7 +21,6 @@ _OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}
 def check(plan: HostPlan, actual: Actual) -> Finding:
     """Each port with its bridge, MAC and flags, each namespace with its one interface, and no other of ours."""
     ports = [port for overlay in plan.overlays for port in overlay.ports]
-    resolvers = {overlay.network.id for overlay in plan.overlays}
     deviations: list[Deviation] = []
     for port in ports:
         deviations += _outside(port, actual)
@@ -29,15 +28,14 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         if namespace is None:
             deviations.append(Deviation(f"namespace {port.netns}", "there", NOTHING))
         else:
-            has_upstream = bool(plan.upstream) and port.netns in resolvers
-            deviations += _inside(port, namespace, actual.links.get(port.name), has_upstream)
+            deviations += _inside(port, namespace, actual.links.get(port.name))
     known = {port.netns for port in ports}
     for name in sorted(actual.namespaces):
         if _OWN_NETNS.fullmatch(name) and name not in known:
             deviations.append(Deviation(f"namespace {name}", NOTHING, "a stray namespace"))
-    names = {port.name for port in ports}
+    names = {port.name for port in ports} | {port.upstream for port in ports}
     for name in sorted(actual.links):
-        if name.startswith("pnc") and name not in names:
+        if name.startswith(("pnc", "pnu")) and name not in names:
             deviations.append(Deviation(f"device {name}", NOTHING, "a stray container port"))
     containers = len(ports) - len(plan.overlays)
     return Finding(f"{plural(containers, 'container')}, {plural(len(plan.overlays), 'resolver')}", tuple(deviations))
@@ -62,12 +60,12 @@ def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
         yield Deviation(f"{name}: IPv6", "off", "on")
 
 
-def _inside(port: Port, namespace: Namespace, outer: Link | None, has_upstream: bool) -> Iterator[Deviation]:
+def _inside(port: Port, namespace: Namespace, outer: Link | None) -> Iterator[Deviation]:
     where = f"namespace {port.netns}"
-    allowed = {"lo", INSIDE} | ({UPSTREAM} if has_upstream else set())
+    allowed = {"lo", INSIDE} | ({UPSTREAM} if port.upstream else set())
     for name in sorted(namespace.links.keys() - allowed):
         yield Deviation(f"{where}: interface {name}", NOTHING, namespace.links[name].kind or "an interface")
-    if namespace.default_route and not has_upstream:
+    if namespace.default_route:
         yield Deviation(f"{where}: default route", NOTHING, namespace.default_route)
     link = namespace.links.get(INSIDE)
     if link is None:
