@@ -316,7 +316,8 @@ def test_packets_show_what_a_broken_path_and_a_bridge_with_an_address_mean(lab: 
     near = one.ports[1]
     inside = overlay_of(lab, "lab-2", SHOP)
     lab.exec("lab-1", f"bridge fdb del {broken.container.mac} dev {one.network.vxlan} dst {broken.vtep} self")
-    lab.exec("lab-2", f"ip address add 10.240.3.250/22 dev {inside.network.bridge}")
+    opened = "nft 'flush chain bridge privnet host; flush chain bridge privnet output'"
+    lab.exec("lab-2", f"ip address add 10.240.3.250/22 dev {inside.network.bridge} && {opened}")
     audited = audit(lab)
     red = audited.red
     # The way from lab-1 is gone, and so is the way back to lab-3: both ends say so, with names.

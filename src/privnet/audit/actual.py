@@ -230,7 +230,7 @@ def _wireguard(lines: list[str]) -> WireGuard | None:
 
 def _json(lines: list[str]) -> list[dict[str, Any]]:
     text = "".join(lines) or "[]"
-    if text.count("[") > len(text) or _depth(text) > _DEPTH_AT_MOST:
+    if _depth(text) > _DEPTH_AT_MOST:
         raise Unanswered("its answer is nested too deeply")
     entries = json.loads(text)
     return [entry for entry in entries if entry]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from privnet.audit import dns
 from privnet.audit.finding import Deviation, Finding
@@ -17,6 +18,8 @@ from privnet.diagnostics import plural
 from privnet.plan.containers import Port
 from privnet.plan.host import Plan
 from privnet.plan.overlay import Network
+
+T = TypeVar("T")
 
 CONTAINERS_OF_A_HOST = 8
 """Containers of one network and host that take part, evenly chosen; every host of every network has some."""
@@ -116,7 +119,7 @@ class Reach:
         """The containers of a host with the partners that each must reach."""
         for network_id, ports in self.chosen.items():
             order = interleaved(ports)
-            steps = range(1, len(order)) if len(order) <= ALL_PAIRS_UP_TO else _powers(len(order))
+            steps = steps_of(len(order))
             for place, (owner, port) in enumerate(order):
                 if owner != host:
                     continue
@@ -282,7 +285,7 @@ def sample(network: Network, hosts: Collection[str], plan: Plan) -> dict[str, tu
     return found
 
 
-def interleaved(ports: Mapping[str, tuple[Port, ...]]) -> list[tuple[str, Port]]:
+def interleaved(ports: Mapping[str, tuple[T, ...]]) -> list[tuple[str, T]]:
     """The chosen containers so that neighbours are on different hosts wherever there are several."""
     longest = max((len(chosen) for chosen in ports.values()), default=0)
     return [
@@ -290,7 +293,10 @@ def interleaved(ports: Mapping[str, tuple[Port, ...]]) -> list[tuple[str, Port]]
     ]
 
 
-def _powers(count: int) -> list[int]:
+def steps_of(count: int) -> Sequence[int]:
+    """How many places further the partners of each of ``count`` containers are: 1, 2, 4 … in a large network."""
+    if count <= ALL_PAIRS_UP_TO:
+        return range(1, count)
     return [1 << bit for bit in range(count.bit_length()) if 1 << bit < count]
 
 
