@@ -35,6 +35,15 @@ class Format(StrEnum):
     json = "json"
 
 
+class CheckFormat(StrEnum):
+    """How a check answers."""
+
+    text = "text"
+    json = "json"
+    sarif = "sarif"
+    github = "github"
+
+
 class TableFormat(StrEnum):
     """How a command answers that prints a table."""
 
@@ -86,15 +95,20 @@ Inventory = Annotated[
 @app.command()
 def check(
     inventory: Inventory = None,
-    format: Annotated[Format, typer.Option("--format", help="`json` lists the problems for machines.")] = Format.text,
+    format: Annotated[
+        CheckFormat,
+        typer.Option("--format", help="`json` for machines, `sarif` for code scanning, `github` for annotations."),
+    ] = CheckFormat.text,
 ) -> None:
     """Say whether a declaration holds, and everything that is wrong with it."""
-    with _told(format == "json"):
+    with _told(format):
         from privnet.report.fleet import lock_state, summary, summary_data
 
         compiled = _compile(inventory)
-        if format is Format.json:
+        if format is CheckFormat.json:
             _say_json({"problems": [], "hosts_contacted": 0, "summary": summary_data(compiled)})
+        elif format is CheckFormat.sarif:
+            _say(_shown([], format))
         else:
             _say(f"{inventory}: {summary(compiled)}; {lock_state(compiled)}")
 
@@ -105,7 +119,7 @@ def plan(
     format: Annotated[Format, typer.Option("--format", help="`json` has everything, however large.")] = Format.text,
 ) -> None:
     """Show what each host and network will be, and what differs from the lock file."""
-    with _told(format == "json"):
+    with _told(format):
         from privnet.report.fleet import plan_data, plan_lines
 
         compiled = _compile(inventory)
@@ -153,7 +167,7 @@ def names(
     vni: Annotated[bool, typer.Option("--vni", help="The VNIs in use or in quarantine, instead of names.")] = False,
 ) -> None:
     """List every name, its type (A, PTR, or NODATA: it exists without an address), its addresses and hosts."""
-    with _told(format == "json"):
+    with _told(format):
         from privnet.report.names import name_rows, names_data, vni_data, vni_rows
 
         compiled = _compile(inventory)
@@ -247,14 +261,14 @@ def _also(more: str) -> str:
 
 
 @contextmanager
-def _told(as_json: bool = False) -> Iterator[None]:
+def _told(format: str = "text") -> Iterator[None]:
     """Say what is wrong instead of a traceback, and end with the exit code that fits."""
     from privnet.diagnostics import DeclarationError
 
     try:
         yield
     except DeclarationError as error:
-        _say_problems(error, as_json)
+        _say_problems(error, format)
         raise typer.Exit(REFUSED) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -286,14 +300,21 @@ def _say_error(message: str) -> None:
     typer.echo(visible(message), err=True)
 
 
-def _say_problems(error: DeclarationError, as_json: bool) -> None:
-    from privnet.diagnostics import render_json, render_text
+def _say_problems(error: DeclarationError, format: str) -> None:
+    from privnet.diagnostics import render_text
 
-    if as_json:
-        _say(render_json(error.problems))
+    if format in ("json", "sarif", "github"):
+        _say(_shown(error.problems, format))
     else:
         text = render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources)
         typer.echo(text, err=True, nl=False)
+
+
+def _shown(problems: Iterable[Problem], format: str) -> str:
+    from privnet.diagnostics import render_json
+    from privnet.report.annotations import render_github, render_sarif
+
+    return {"json": render_json, "sarif": render_sarif, "github": render_github}[format](problems)
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -48,11 +48,16 @@ def compile_fleet(directory: Path, now: int | None = None) -> Compiled:
     with collector_off():
         declaration = read_declaration(directory)  # YAML with positions → frozen models; PN1xx, PN2xx
         known = load_lock(directory, declaration.fleet.fleet)  # numbers given before; PN5xx
-        refuse(check(declaration, known), declaration)  # rules across documents; PN3xx, PN4xx
+        refuse(check(declaration, known, _today()), declaration)  # rules across documents; PN3xx, PN4xx
         allocation = allocate(declaration, known, int(time.time()) if now is None else now)  # numbers for what is new
         refuse(allocation.problems, declaration)
         plan = plan_fleet(declaration, allocation.lock)  # what every host is to be
     return Compiled(declaration, known, allocation.lock, plan)
+
+
+def _today() -> str:
+    """The latest day that it is anywhere on earth: clocks are at most 14 hours ahead of UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(time.time() + 14 * 3600))
 
 
 def refuse(problems: Iterable[Problem], declaration: Declaration) -> None:

@@ -63,13 +63,16 @@ CODES: dict[str, str] = {
     "PN401": "an HDS application in a project with a private network",
     "PN402": "a private network without accepted terms",
     "PN403": "a private network on a project that was not empty",
+    "PN404": "HDS allowed without who decided it and when",
+    "PN405": "a day that has not come yet",
     "PN501": "the lock file was damaged, merged or edited",
     "PN502": "a line of the lock file that privnet did not write",
     "PN503": "the lock file of another fleet",
-    "PN504": "a VNI that the lock file gave to another network",
+    "PN504": "a VNI that another network has, or had a moment ago",
     "PN505": "no number is left to give to a host or network",
     "PN506": "no address is left to give to a container",
     "PN507": "the lock file was written by another run in the meantime",
+    "PN508": "a host with another key than the lock file remembers",
 }
 """Every code that a declaration can be refused with, with its title. Codes are never given a new meaning."""
 

@@ -240,7 +240,9 @@ def _missing_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
             "the private network has no accepted terms",
             place,
             note="a network is enabled only after the terms were read and accepted (M6)",
-            help=example,
+            # No example that could be pasted as it is: this line is evidence.
+            help="add `terms: {accepted_by: NAME, accepted_on: YYYY-MM-DD, version: VERSION}`, "
+            "or delete the `private_network:` block",
         )
     why = field.description or "" if field else ""
     return Problem("PN203", f"{_where(keys[:-1])} has no `{name}`", place, note=why.rstrip("."), help=example)

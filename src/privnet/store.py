@@ -64,6 +64,13 @@ def _number(text: object) -> object:
     return parse_address(text) if isinstance(text, str) else text
 
 
+def _version(text: object) -> object:
+    if text != str(VERSION):
+        help = f"upgrade privnet: this one reads version {VERSION}"
+        raise Invalid("PN502", f"the lock file has version {quoted(str(text))}, of another privnet", help=help)
+    return VERSION
+
+
 def _slot(text: object) -> object:
     address, _, host = str(text).partition(" ")
     if not re.fullmatch(LABEL, host):
@@ -103,7 +110,7 @@ class NetworkEntry(Part):
 class LockFile(Part):
     """The lock file as it stands on disk."""
 
-    version: Annotated[int, Integer(VERSION, VERSION, "lock file version")]
+    version: Annotated[int, BeforeValidator(_version)]
     fleet: FleetName
     serial: Annotated[int, Integer(0, 2**53, "serial")]
     checksum: str
@@ -134,6 +141,8 @@ def load_lock(directory: Path, fleet: str) -> Lock:
     files = validate(LockFile, [document], problems)
     if not problems and files[0].fleet != fleet:
         problems.append(_of_another_fleet(document.path, files[0].fleet, fleet))
+    if not problems:
+        problems.extend(_given_twice(document.path, files[0]))
     if problems:
         raise DeclarationError(map(_with_remedy, problems), {document.path: document.text})
     return _lock(files[0])
@@ -247,13 +256,42 @@ def _damaged(document: Document) -> Iterator[Problem]:
         )
 
 
+def _given_twice(path: str, file: LockFile) -> Iterator[Problem]:
+    """Numbers that two things have, although the checksum is right: the file was not written by privnet."""
+    given = [("mesh address", name, entry.mesh) for name, entry in file.hosts.items()]
+    given += [("VNI", name, entry.vni) for name, entry in file.networks.items()]
+    yield from _twice(path, given)
+    for network, entry in file.networks.items():
+        slots = [(f"address of {network}", name, slot.address) for name, slot in entry.slots.items()]
+        yield from _twice(path, slots)
+
+
+def _twice(path: str, given: list[tuple[str, str, int]]) -> Iterator[Problem]:
+    first: dict[tuple[str, int], str] = {}
+    for what, name, number in given:
+        other = first.setdefault((what, number), name)
+        if other != name:
+            shown = number if what == "VNI" else format_address(number)
+            yield Problem("PN502", f"{path} gives {what} {shown} to two, {other} and {name}")
+
+
 _REMEDY = (
     "take the last good version: `git log -- privnet.lock.yaml`, then `git checkout <commit> -- privnet.lock.yaml`"
 )
 
 
+_AFTER_A_MERGE = (
+    "take the version of the branch that was deployed last: `git checkout --ours -- privnet.lock.yaml`, or `--theirs`; "
+    "the next run adds what the other branch declares"
+)
+_OWN_REMEDY = ("PN101", "PN102", "PN502", "PN503")
+
+
 def _with_remedy(problem: Problem) -> Problem:
-    return problem if problem.help else replace(problem, help=_REMEDY)
+    """What helps in a file that people write (to delete a line, or the file) would be harm in this one."""
+    if problem.code == "PN109":
+        return replace(problem, help=_AFTER_A_MERGE)
+    return problem if problem.help and problem.code in _OWN_REMEDY else replace(problem, help=_REMEDY)
 
 
 def _of_another_fleet(path: str, found: str, wanted: str) -> Problem:

@@ -4,7 +4,8 @@ A case is one wrong thing and the exact text that answers it:
 
 * ``fleet/<case>.yaml`` takes the place of ``fleet.yaml`` in the fleet of ``base/``,
 * ``project/<case>.yaml`` takes the place of its ``projects/shop.yaml``,
-* ``tree/<case>/`` is a whole fleet; a ``lock.json`` in it says what the lock file remembers.
+* ``tree/<case>/`` is a whole fleet; a ``lock.json`` in it says what the lock file remembers,
+* ``lock/<case>/`` is a whole fleet with its lock file, judged by a whole compile at one moment.
 
 The answer stands beside it in ``<case>.txt``.
 """
@@ -19,12 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from privnet.check import check
+from privnet.compiler import compile_fleet
 from privnet.diagnostics import DeclarationError, render_text
-from privnet.load import read_declaration
+from privnet.load import LOCK_FILE, read_declaration
 from privnet.model.identifiers import Prefix
 from privnet.model.lock import Lock, NetworkLock
 
 HERE = Path(__file__).parent
+TODAY = "2026-01-01"
+NOW = 1_700_000_000
+FLEETS = ("tree", "lock")
 PLACES = {"fleet": "fleet.yaml", "project": "projects/shop.yaml"}
 
 
@@ -45,7 +50,7 @@ class Case:
 
     def lay(self, directory: Path) -> None:
         """Puts the fleet of this case into ``directory``."""
-        if self.kind == "tree":
+        if self.kind in FLEETS:
             shutil.copytree(self.input, directory, dirs_exist_ok=True, symlinks=True)
             return
         shutil.copytree(HERE / "base", directory, dirs_exist_ok=True)
@@ -56,7 +61,8 @@ def cases() -> Iterator[Case]:
     """All cases, in order."""
     for kind in PLACES:
         yield from (Case(kind, path) for path in sorted((HERE / kind).glob("*.yaml")))
-    yield from (Case("tree", path) for path in sorted((HERE / "tree").iterdir()) if path.is_dir())
+    for kind in FLEETS:
+        yield from (Case(kind, path) for path in sorted((HERE / kind).iterdir()) if path.is_dir())
 
 
 def refuse(directory: Path) -> DeclarationError | None:
@@ -65,7 +71,9 @@ def refuse(directory: Path) -> DeclarationError | None:
     os.chdir(directory)
     try:
         declaration = read_declaration(Path())
-        problems = list(check(declaration, _lock(directory / "lock.json")))
+        problems = list(check(declaration, _lock(directory / "lock.json"), TODAY))
+        if (directory / LOCK_FILE).exists() and not problems:
+            compile_fleet(Path(), NOW)
         return DeclarationError(problems, declaration.sources) if problems else None
     except DeclarationError as error:
         return error

@@ -1,7 +1,8 @@
-"""Writes the answers of all cases anew: ``python -m tests.errors.regenerate``. Read the difference before a commit."""
+"""Writes the answers of all cases anew and shows what differs: ``python -m tests.errors.regenerate``."""
 
 from __future__ import annotations
 
+import difflib
 import sys
 import tempfile
 from pathlib import Path
@@ -14,10 +15,11 @@ def main() -> None:
     for case in cases():
         with tempfile.TemporaryDirectory() as directory:
             text = answer(case, Path(directory))
-        if not case.answer.exists() or case.answer.read_text() != text:
+        before = case.answer.read_text() if case.answer.exists() else ""
+        if before != text:
             case.answer.write_text(text)
             changed += 1
-            sys.stdout.write(f"{case.answer}\n")
+            sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), text.splitlines(True), "", case.name))
     sys.stdout.write(f"{changed} answers changed\n")
 
 

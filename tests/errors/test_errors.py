@@ -10,7 +10,7 @@ import pytest
 
 from privnet.diagnostics import CODES, render_json
 
-from .corpus import HERE, Case, answer, cases, refuse
+from .corpus import FLEETS, HERE, PLACES, Case, answer, cases, refuse
 
 ALL = list(cases())
 REGENERATE = "python -m tests.errors.regenerate"
@@ -46,7 +46,7 @@ def test_an_answer_is_plain_text_without_the_library_s_words(case: Case) -> None
 
 
 def test_every_answer_belongs_to_a_case() -> None:
-    answers = {path for kind in ("fleet", "project", "tree") for path in (HERE / kind).glob("*.txt")}
+    answers = {path for kind in (*PLACES, *FLEETS) for path in (HERE / kind).glob("*.txt")}
     assert answers == {case.answer for case in ALL}
 
 
@@ -55,9 +55,10 @@ def test_the_fleet_that_the_cases_spoil_is_right(tmp_path: Path) -> None:
     assert refuse(tmp_path) is None
 
 
-def test_every_code_of_the_declaration_has_a_case() -> None:
+def test_every_code_has_a_case() -> None:
     shown = {code for case in ALL for code in re.findall(r"^error\[(PN\d+)\]", case.answer.read_text(), re.M)}
-    assert {code for code in CODES if code < "PN5"} - shown == set()
+    # Two runs at once, and another machine, are no input: `test_explain.py` makes them.
+    assert CODES.keys() - shown == {"PN507", "PN508"}
     assert shown - CODES.keys() == set()
 
 

@@ -14,14 +14,15 @@ from privnet.load import Declaration
 from privnet.model.lock import Lock
 
 
-def check(declaration: Declaration, lock: Lock | None) -> Iterator[Problem]:
+def check(declaration: Declaration, lock: Lock | None, today: str = "") -> Iterator[Problem]:
     """Everything that is wrong across the documents, and against what the lock file remembers.
 
     :param lock: None when there is no lock file: a fleet that never was deployed
+    :param today: YYYY-MM-DD, the latest day that a recorded decision may have; empty when days are not judged
     """
     yield from underlay.check(declaration)
     yield from identity.check(declaration)
     yield from placement.check(declaration)
     yield from addressing.check(declaration)
     yield from names.check(declaration)
-    yield from policy.check(declaration, lock)
+    yield from policy.check(declaration, lock, today)

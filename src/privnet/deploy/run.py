@@ -50,7 +50,7 @@ class Run:
         known = self.lock.hosts[host]
         if known.wireguard is not None and state.public_key not in (None, known.wireguard):
             return (
-                f"its WireGuard key is {state.public_key}, but the lock file has {known.wireguard}: "
+                f"PN508: its WireGuard key is {state.public_key}, but the lock file has {known.wireguard}: "
                 "another machine answers at its address, or it was reinstalled"
             )
         learnt = replace(known, wireguard=known.wireguard or state.public_key, ssh=known.ssh or state.ssh_key)

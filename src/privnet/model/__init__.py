@@ -4,6 +4,7 @@ Each knows its own rules; rules across documents are in ``privnet.check``.
 """
 
 from privnet.model.application import Application, Spread
+from privnet.model.decision import Override
 from privnet.model.fleet import (
     Dns,
     Fleet,
@@ -15,7 +16,7 @@ from privnet.model.fleet import (
     WireGuard,
 )
 from privnet.model.identifiers import Invalid, Prefix, VniRange, format_address, parse_address
-from privnet.model.network import Override, PrivateNetwork, Terms
+from privnet.model.network import PrivateNetwork, Terms
 from privnet.model.project import Project
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from privnet.model.base import Part
+from privnet.model.decision import Override
 from privnet.model.identifiers import (
     QUARANTINE_LAST,
     VNI_LAST,
@@ -92,6 +93,11 @@ class Policy(Part):
         default="refuse",
         description="Whether HDS applications may be in a project with a private network.",
         examples=["refuse"],
+    )
+    hds_allowed: Override | None = Field(
+        default=None,
+        description="Needed with `hds: allow`: who decided that HDS applications may have access, and when.",
+        examples=[{"by": "dpo@shop.example", "on": "2025-10-01"}],
     )
     address_quarantine: Annotated[int, Seconds("address quarantine", QUARANTINE_LAST)] = Field(
         default=3600,

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from privnet.model.base import Part
+from privnet.model.decision import Override
 from privnet.model.fleet import NetworkPrefix
 from privnet.model.identifiers import VNI_LAST, Date, Integer, Line, NetworkId
 
@@ -19,13 +20,6 @@ class Terms(Part):
     )
     accepted_on: Date = Field(description="The day, as YYYY-MM-DD.", examples=["2025-09-25"])
     version: Annotated[str, Line("version")] = Field(description="Which version of the terms.", examples=["beta-1"])
-
-
-class Override(Part):
-    """Who decided to enable the network on a project that already had applications, and when."""
-
-    by: Annotated[str, Line("by")] = Field(description="Who decided it.", examples=["ops@shop.example"])
-    on: Date = Field(description="The day, as YYYY-MM-DD.", examples=["2025-10-01"])
 
 
 class PrivateNetwork(Part):

@@ -8,6 +8,7 @@ clock (for the quarantine alone), never of which hosts answered.
 from __future__ import annotations
 
 import heapq
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -162,6 +163,7 @@ def _allocate_vnis(
     for network_id, known in lock.networks.items():
         if vnis.get(network_id) != known.vni:
             quarantine.add("vni", known.vni)
+    problems.extend(_vnis_at_rest(declaration, projects, lock, quarantine))
     free = _free_numbers(range(span.first, span.last + 1), set(vnis.values()), quarantine.numbers("vni"))
     for network_id in sorted(set(projects) - set(vnis)):
         number = next(free, None)
@@ -192,6 +194,26 @@ def _vni_conflicts(
             declaration.project_place(project.project, "private_network", "vni"),
             label=f"given to {sticky} ({projects[sticky].project}) by the lock file",
             help="delete the `vni:` line to let privnet choose, or pick one that `privnet names --vni` does not list",
+        )
+
+
+def _vnis_at_rest(
+    declaration: Declaration, projects: Mapping[str, Project], lock: Lock, quarantine: _Quarantine
+) -> Iterator[Problem]:
+    """A declared VNI whose last network left it too recently: a host that was away may still send frames with it."""
+    until = {rest.number: rest.until for rest in quarantine.resting if rest.kind == "vni"}
+    for network_id, project in projects.items():
+        known = lock.networks.get(network_id)
+        vni = project.private_network.vni if project.private_network else None
+        if vni is None or vni not in until or (known is not None and known.vni == vni):
+            continue
+        end = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until[vni]))
+        yield Problem(
+            "PN504",
+            f"VNI {vni} of private network {network_id} rests until {end}",
+            declaration.project_place(project.project, "private_network", "vni"),
+            label="it belonged to another network before",
+            help="delete the `vni:` line to let privnet choose, pick another number, or wait",
         )
 
 
@@ -324,7 +346,8 @@ def _exhausted(declaration: Declaration, what: str, who: str, keys: tuple[str, .
         "PN505",
         f"{what} has no free number for {who}",
         declaration.place(*keys),
-        help=f"widen `{'.'.join(keys)}` in fleet.yaml; numbers given before stay as they are",
+        help=f"widen `{'.'.join(keys)}` in fleet.yaml: numbers given before stay as they are; "
+        "or wait: those of what was removed rest for `policy.address_quarantine`",
     )
 
 

@@ -1,8 +1,9 @@
-"""What a problem's code means, for people who met one."""
+"""What a problem's code means, for people who met one: a page for each in ``explain/``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import resources
 
 from privnet.diagnostics import CODES
 
@@ -15,10 +16,26 @@ _PHASES = {
 }
 
 
+def page(code: str) -> str:
+    """The page about ``code``, in Markdown. Raises KeyError for an unknown code."""
+    CODES[code]
+    return (resources.files("privnet") / "explain" / f"{code}.md").read_text(encoding="utf-8")
+
+
+def summary(code: str) -> str:
+    """The page's first paragraph as one line: what is wrong, and why it matters."""
+    return page(code).split("\n\n")[1].replace("\n", " ")
+
+
 def explanation(code: str) -> Iterator[str]:
-    """The meaning of ``code`` and the phase that finds it. Raises KeyError for an unknown code."""
-    yield f"{code}: {CODES[code]}"
-    yield f"  {_PHASES[code[:3]]}"
-    yield "  No host is contacted before all phases have passed; the exit code is 2."
+    """The page about ``code`` for a terminal, and the phase that finds it. Raises KeyError for an unknown code."""
+    inside = False
+    for line in page(code).splitlines():
+        if line.startswith("```"):
+            inside = not inside
+        else:
+            yield f"    {line}".rstrip() if inside else line.lstrip("# ")
+    yield ""
+    yield _PHASES[code[:3]]
     near = [other for other in CODES if other[:3] == code[:3] and other != code]
-    yield f"  See also: {', '.join(near)}."
+    yield f"See also: {', '.join(near)}."

@@ -198,7 +198,7 @@ def test_the_longest_name_fits(small: Small) -> None:
 
 def test_hds_applications_stay_out_of_networks_unless_the_operator_allows_it(small: Small) -> None:
     assert small.project("shop", network(), web("[a]", "hds: true, ")).codes() == ["PN401"]
-    assert small.fleet("policy: {hds: allow}\n").codes() == []
+    assert small.fleet("policy: {hds: allow, hds_allowed: {by: dpo@x.example, on: 2025-01-01}}\n").codes() == []
     assert small.fleet().project("shop", None, web("[a]", "hds: true, ")).codes() == []
 
 
