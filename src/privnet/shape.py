@@ -22,6 +22,19 @@ from privnet.model.identifiers import Invalid, kind_of
 from privnet.model.nodes import Node, Scalar
 from privnet.model.project import Project
 
+_STRANGERS = {
+    "version": "a declaration has no version",
+    "apiVersion": "a declaration has no version",
+    "kind": "a file's name says what it declares",
+    "mesh": "privnet gives each host its mesh address and writes it to the lock file",
+    "ip": "privnet gives each container its address and writes it to the lock file",
+    "public_key": "each host makes its own key; the lock file remembers it",
+    "strict_host_key_checking": "the key of a known host is always checked",
+    "private_network": "an application is in the private network of its project",
+    "protected": "every application of a project with a private network is protected (M5)",
+    "hosts": "a formation either lists its hosts, `web: [HOST, HOST]`, or has a count",
+}
+"""Fields that other tools have, or that are written where they have no meaning, and why there is none."""
 _SECRET = re.compile("private_?key|secret|pre_?shared|psk|pass(word|phrase)|token")
 _BRANCHES = frozenset(("hosts", "spread"))
 
@@ -205,8 +218,13 @@ def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
         return _secret(path, node, keys)
     known = list(owner.model_fields) if owner else []
     meant = nearest(name, known)
-    homes = [] if meant else _homes(name)
-    help = sentences(meant, f"it belongs to {' or '.join(homes[:2])}" if homes else "")
+    why_not = "" if meant else _STRANGERS.get(name, "")
+    homes = [] if meant or why_not else _homes(name)
+    help = sentences(
+        meant,
+        f"delete the line: {why_not}" if why_not else "",
+        f"it belongs to {' or '.join(homes[:2])}" if homes else "",
+    )
     return Problem(
         "PN202",
         f"{_where(keys[:-1])} has no field {quoted(name)}",

@@ -46,7 +46,7 @@ _HEADER = """\
 # Commit it and review its diffs; do not edit it.
 """
 _SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
-_KEY = re.compile("[A-Za-z0-9+/]{43}=")
+_KEY = re.compile("[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")  # 32 bytes in their one spelling
 _SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,2000}={0,2}")
 _REST = re.compile("(address pn-[0-9a-f-]{36}|mesh|vni) ([0-9.]+) until ([0-9]{1,12})")
 
@@ -258,20 +258,23 @@ def _damaged(document: Document) -> Iterator[Problem]:
 
 def _given_twice(path: str, file: LockFile) -> Iterator[Problem]:
     """Numbers that two things have, although the checksum is right: the file was not written by privnet."""
-    given = [("mesh address", name, entry.mesh) for name, entry in file.hosts.items()]
+    given: list[tuple[str, str, int | str]] = [("mesh address", name, entry.mesh) for name, entry in file.hosts.items()]
+    keys = [("WireGuard key", name, entry.wireguard) for name, entry in file.hosts.items() if entry.wireguard]
     given += [("VNI", name, entry.vni) for name, entry in file.networks.items()]
-    yield from _twice(path, given)
+    yield from _twice(path, [*given, *keys])
     for network, entry in file.networks.items():
-        slots = [(f"address of {network}", name, slot.address) for name, slot in entry.slots.items()]
+        slots: list[tuple[str, str, int | str]] = [
+            (f"address of {network}", name, slot.address) for name, slot in entry.slots.items()
+        ]
         yield from _twice(path, slots)
 
 
-def _twice(path: str, given: list[tuple[str, str, int]]) -> Iterator[Problem]:
-    first: dict[tuple[str, int], str] = {}
+def _twice(path: str, given: list[tuple[str, str, int | str]]) -> Iterator[Problem]:
+    first: dict[tuple[str, int | str], str] = {}
     for what, name, number in given:
         other = first.setdefault((what, number), name)
         if other != name:
-            shown = number if what == "VNI" else format_address(number)
+            shown = format_address(number) if "address" in what and isinstance(number, int) else number
             yield Problem("PN502", f"{path} gives {what} {shown} to two, {other} and {name}")
 
 

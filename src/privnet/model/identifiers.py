@@ -505,6 +505,11 @@ def _mask(length: int) -> int:
     return 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF
 
 
+_PRIVATE = tuple(map(Prefix.parse, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
+"""RFC 1918, and the shared addresses of RFC 6598 that the mesh has by default."""
+_PRIVATE_SHOWN = ", ".join(map(str, _PRIVATE))
+
+
 def _prefix_meant(text: str) -> str:
     example = "for example 10.240.0.0/22"
     if ":" in text:
@@ -551,6 +556,13 @@ class Lengths:
             if prefix.overlaps(Prefix(network, length)):
                 message = f"{self.what} {prefix} cannot be used: {format_address(network)}/{length} is {why}"
                 raise Invalid("PN214", message, help="take a private prefix, for example 10.240.0.0/22")
+        if not any(prefix.first in private and prefix.last in private for private in _PRIVATE):
+            raise Invalid(
+                "PN214",
+                f"{self.what} {prefix} is not private",
+                note=f"whoever has these addresses on the Internet could not be reached; private are {_PRIVATE_SHOWN}",
+                help="take a private prefix, for example 10.240.0.0/22",
+            )
         return prefix
 
 

@@ -25,6 +25,9 @@ ANY = re.compile(r"^error\[PN\d+\]", re.MULTILINE)
 # What the product knows beyond a schema: values that have the right shape and mean nothing.
 BEYOND = {
     "A02-cidr-host-bits": "bits behind the length",
+    "A05-public": "addresses of others",
+    "A05-public-default": "addresses of others",
+    "A05-public-mesh": "addresses of others",
     "A06-cidr-class-e": "a reserved prefix",
     "A06-cidr-link-local": "a reserved prefix",
     "A06-cidr-loopback": "a reserved prefix",
