@@ -9,14 +9,10 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
-from testinfra.host import Host as Testinfra
 
 from privnet.audit.finding import Unanswered, shown
 from privnet.known_hosts import write_known_hosts
@@ -182,27 +178,14 @@ class Dialogue:
         self._buffer += data
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How the hosts of a fleet are reached."""
-
-    connections: Mapping[str, Connection]
-
-    def testinfra(self, host: str) -> Any:
-        """testinfra's view of a host."""
-        return Testinfra(self.connections[host])
-
-
-def access_to(directory: Path, fleet: Fleet, lock: Lock) -> Access:
+def connections_to(directory: Path, fleet: Fleet, lock: Lock) -> dict[str, Connection]:
     """Connections to every host of a fleet; none is opened yet.
 
     Raises LabError when a lab fleet's lab is not up.
     """
     if fleet.lab:
         options: tuple[str, ...] = ("-F", str(ssh_config_of(directory)))
-        return Access(
-            {name: Connection(name, name, options, host.ssh.user != "root") for name, host in fleet.hosts.items()}
-        )
+        return {name: Connection(name, name, options, host.ssh.user != "root") for name, host in fleet.hosts.items()}
     known_hosts = write_known_hosts(directory, fleet, lock)
     connections = {}
     for name, host in fleet.hosts.items():
@@ -211,4 +194,4 @@ def access_to(directory: Path, fleet: Fleet, lock: Lock) -> Access:
         if known and known.ssh:
             options += ("-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes")
         connections[name] = Connection(name, host.address, options, host.ssh.user != "root")
-    return Access(connections)
+    return connections

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -18,7 +18,7 @@ from pathlib import Path
 from privnet.audit import names
 from privnet.audit.actual import Actual, parse_dump
 from privnet.audit.checks import STATE_CHECKS
-from privnet.audit.connection import Access, access_to
+from privnet.audit.connection import Connection, connections_to
 from privnet.audit.finding import Deviation, Finding, Unanswered
 from privnet.audit.reach import Reach
 from privnet.audit.session import Session
@@ -44,7 +44,7 @@ class Audit:
 
     directory: Path
     compiled: Compiled
-    access: Access
+    connections: Mapping[str, Connection]
     hosts: tuple[str, ...]
     quick: bool = False
     _results: dict[tuple[str, str], Future[Finding]] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Audit:
     def _dump(self, host: str) -> Actual:
         mark = f"##audit-{secrets.token_hex(16)}"
         script = (resources.files("privnet.audit") / "dump.sh").read_text()
-        return parse_dump(self.access.connections[host].ask(f"MARK='{mark}'\n{script}"), mark)
+        return parse_dump(self.connections[host].ask(f"MARK='{mark}'\n{script}"), mark)
 
     def _identity(self, host: str, actual: Actual) -> Finding:
         """The host that answers has the key that the lock file knows it by."""
@@ -157,7 +157,7 @@ class Audit:
                     if check in PROBE_CHECKS:
                         self._results[host, check].set_result(Finding("no container here"))
                 return
-            session = self._sessions[host] = Session(self.access.connections[host])
+            session = self._sessions[host] = Session(self.connections[host])
             closed = [] if self.quick else reach.open(host, session)
             finding = names.ask(self.compiled.plan, plan, session)
             failed = tuple(Deviation(f"listener in {netns}", "started", "failed") for netns in closed)
@@ -191,4 +191,4 @@ def prepare(directory: Path, only: Sequence[str] = (), quick: bool = False) -> A
     if unknown:
         raise UnknownHost(f"{directory} declares no host {unknown[0]!r}; it declares {', '.join(fleet.hosts)}")
     hosts = tuple(name for name in fleet.hosts if not only or name in only)
-    return Audit(directory, compiled, access_to(directory, fleet, compiled.lock), hosts, quick)
+    return Audit(directory, compiled, connections_to(directory, fleet, compiled.lock), hosts, quick)
