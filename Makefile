@@ -11,7 +11,7 @@ setup: ## install what is missing: Debian packages, .venv with privnet and pyinf
 demo: ## boot three hosts on this machine, lay two private networks over them, audit them
 	@sh setup/demo.sh
 
-test: setup ## the whole test suite, real hosts included (as root)
+test: ## the whole test suite, real hosts included (as root)
 	@sh setup/test.sh $(ARGS)
 
 check: setup ## ruff, mypy and the tests that need no hosts

@@ -83,7 +83,7 @@ missing=$(missing_packages)
 
 stamp=.venv/.setup
 wanted=$(fingerprint)
-exec 9>"${TMPDIR:-/tmp}/privnet-setup.$(pwd | sha256sum | cut -c 1-12).lock"
+exec 9<. # this directory
 flock 9 # two at once would install into one environment
 if [ "$(cat $stamp 2>/dev/null || true)" != "$wanted" ]; then
     make_environment

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole test suite. With PYTEST_STATUS=FILE its exit status goes there and ours is 0, so that `make` has nothing to add
+# make test: what is missing, then the whole test suite. With PYTEST_STATUS=FILE its exit status goes there and ours is 0, so that `make` has nothing to add
 # after pytest's own summary.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,6 +8,7 @@ if [ "$(id -u)" -ne 0 ]; then
     printf 'error: the tests boot real hosts on this machine, which needs root\n  = help: sudo make test, or: make check\n' >&2
     exit 2
 fi
+sh setup/setup.sh
 status=0
 .venv/bin/python -m pytest "$@" </dev/null || status=$?
 [ -n "${PYTEST_STATUS:-}" ] || exit "$status"
