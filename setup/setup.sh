@@ -62,6 +62,8 @@ pip_install() {
 }
 
 make_environment() {
+    [ -w . ] && { [ ! -e .venv ] || [ -w .venv ]; } ||
+        refuse "$(id -un) may not write to $(pwd)/.venv" 'run it as the user whose clone this is, or in a clone of your own'
     python=$(usable_python)
     if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
         say 'making .venv'
