@@ -69,7 +69,7 @@ def _shuffled(node: yaml.Node, rng: random.Random) -> yaml.Node:
 
 
 def test_what_every_host_has_is_what_its_source_is() -> None:
-    files = {Path(file.path).name: file.text for file in static_files()}
+    files = {Path(file.path).name: file.text for file in static_files() if not file.is_link}
     for program in HOST_PROGRAMS:
         assert files[program] == (ROOT / "src" / "privnet" / "host" / program).read_text()
     for unit in UNIT_FILES:

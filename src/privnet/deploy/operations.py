@@ -41,6 +41,10 @@ def prepare() -> Commands:
     if isinstance(found, Unknown):
         yield _fail(found.why)
         return
+    why = changes.obstacle(found)
+    if why is not None:
+        yield _fail(why)
+        return
     script = changes.prepare(found)
     if not script:
         why = run.learn(host.name, found)

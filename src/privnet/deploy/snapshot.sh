@@ -62,6 +62,21 @@ bridge fdb show | awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ 
 section neighbours
 ip -4 neigh show nud permanent | grep ' dev pnx'
 
+section firewall
+# Only where bridged frames pass through it does the host's own firewall meet private networks.
+if [ "$(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2> /dev/null)" = 1 ]; then
+	nft list chains 2> /dev/null | awk '
+		$1 == "table" { table = $2 " " $3 } $1 == "chain" { chain = $2 }
+		/hook forward/ && /policy drop/ && (table ~ /^(ip|inet) /) { print table, chain }' | while read -r family table chain; do
+		[ "$family $table" != "inet privnet" ] || continue
+		passes=$(nft list table "$family" "$table" | grep -c 'iifname "pnb\*".* accept')
+		printf '%s %s %s %s\n' "$family" "$table" "$chain" "$passes"
+	done
+	if grep -qs filter /proc/net/ip_tables_names && iptables-legacy -S FORWARD 2> /dev/null | grep -q '^-P FORWARD DROP'; then
+		printf 'legacy filter FORWARD %s\n' "$(iptables-legacy -S 2> /dev/null | grep -c -e '-i pnb+ .*-j ACCEPT')"
+	fi
+fi
+
 section guard
 if [ -r /run/privnet/guard.sum ] && nft list table inet privnet > /dev/null 2>&1; then
 	printf 'sum %s\n' "$(cat /run/privnet/guard.sum)"

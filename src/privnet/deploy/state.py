@@ -18,7 +18,7 @@ from privnet.plan.guard import Binding, Speaker
 MARK = "##privnet "
 SECTIONS = (
     "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours",
-    "guard", "namespaces", "units", "names", "end",
+    "firewall", "guard", "namespaces", "units", "names", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
 
@@ -147,6 +147,7 @@ class HostState:
     fdb: Mapping[str, Mapping[str, str]]
     port_macs: Mapping[str, frozenset[str]]
     neighbours: Mapping[str, Mapping[str, str]]
+    forward_drops: tuple[str, ...]
     guard: GuardState | None
     namespaces: Mapping[str, Inside | None]
     units: Mapping[str, UnitState]
@@ -207,6 +208,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         fdb=fdb,
         port_macs=port_macs,
         neighbours=_neighbours(sections["neighbours"]),
+        forward_drops=tuple(_forward_drops(sections["firewall"])),
         guard=_guard(sections["guard"]),
         namespaces=dict(_namespaces(sections["namespaces"])),
         units=dict(_units(sections["units"])),
@@ -299,6 +301,14 @@ def _neighbours(lines: list[str]) -> dict[str, dict[str, str]]:
         if match:
             found.setdefault(match[2], {})[match[1]] = match[3]
     return found
+
+
+def _forward_drops(lines: list[str]) -> Iterator[str]:
+    """Foreign chains that drop forwarded packets by default and have no rule that lets private networks pass."""
+    for line in lines:
+        family, table, chain, passes = line.split(" ")
+        if passes == "0":
+            yield f"{family} {table} {chain}"
 
 
 def _guard(lines: list[str]) -> GuardState | None:

@@ -1,10 +1,16 @@
-# Managed by privnet. container.sh up|down PORT: one network namespace and its interface in its private network.
+# Managed by privnet. container.sh namespace|up|down|forget PORT: one network namespace and its interface in its private
+# network. Making and removing the namespace needs the host's own mounts; all the rest runs in a unit's sandbox.
 set -eu
 port=$2
 . "/etc/privnet/containers/$port.conf"
 
+# Only the network is the namespace's; `ip -n` would mount a /sys of it, which the unit's sandbox forbids.
+within() {
+	nsenter --net="/run/netns/$NETNS" "$@"
+}
+
 inside() {
-	ip -n "$NETNS" "$@"
+	within ip "$@"
 }
 
 # Both ends by their indexes: the only proof that the namespace's interface is this port's.
@@ -21,7 +27,7 @@ upstream() {
 	fi
 	echo 0 > "/proc/sys/net/ipv6/conf/$UPSTREAM/accept_ra"
 	echo 1 > "/proc/sys/net/ipv6/conf/$UPSTREAM/addr_gen_mode"
-	ip netns exec "$NETNS" sh -c 'cd /proc/sys/net/ipv6/conf/pnu0 && echo 0 > accept_ra && echo 1 > addr_gen_mode'
+	within sh -c 'cd /proc/sys/net/ipv6/conf/pnu0 && echo 0 > accept_ra && echo 1 > addr_gen_mode'
 	ip address replace fe80::1/64 dev "$UPSTREAM" nodad
 	ip link set dev "$UPSTREAM" up
 	inside address replace fe80::2/64 dev pnu0 nodad
@@ -29,6 +35,9 @@ upstream() {
 }
 
 case $1 in
+namespace)
+	[ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
+	;;
 up)
 	tries=0
 	until [ -e "/sys/class/net/$BRIDGE" ]; do
@@ -39,7 +48,6 @@ up)
 		fi
 		sleep 0.1
 	done
-	[ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
 	inside link set dev lo up
 	if ! attached; then
 		# The namespace of an application that has changed its network keeps everything but its interface.
@@ -50,7 +58,7 @@ up)
 	fi
 	if [ -d /proc/sys/net/ipv6 ]; then
 		echo 1 > "/proc/sys/net/ipv6/conf/$port/disable_ipv6"
-		ip netns exec "$NETNS" sh -c 'echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
+		within sh -c 'echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
 	fi
 	ip address flush dev "$port"
 	ip link set dev "$port" mtu "$MTU" master "$BRIDGE"
@@ -72,6 +80,8 @@ up)
 	;;
 down)
 	ip link del dev "$port" 2> /dev/null || true
+	;;
+forget)
 	# The namespace goes with its last port: a container whose application changed its network has a new one already.
 	if [ "$(grep -lsx "NETNS=$NETNS" /etc/privnet/containers/*.conf | grep -cv "/$port.conf$")" -eq 0 ]; then
 		[ ! -e "/run/netns/$NETNS" ] || ip netns del "$NETNS"

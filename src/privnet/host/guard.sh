@@ -1,23 +1,75 @@
-# Managed by privnet. guard.sh load: the guard, and the barrier that needs no firewall.
+# Managed by privnet. guard.sh load|listing|watch: the guard, and the barrier that needs no firewall.
 set -eu
 . /etc/privnet/guard.conf
+state=/run/privnet
 
 listing() {
-	nft -s -t list table inet privnet && nft -s -t list table bridge privnet
+	{ nft -s -t list table inet privnet && nft -s -t list table bridge privnet; } | sha256sum | cut -d ' ' -f 1
 }
 
-case $1 in
-load)
+# One at a time: a reload that is half recorded must not look like rules that somebody has touched.
+locked() {
+	mkdir -p "$state"
+	exec 9> "$state/guard.lock"
+	flock 9
+}
+
+load() {
 	nft -f /etc/privnet/guard.nft
 	# While the mesh is away its prefix must not be reached by the default route.
 	ip route replace unreachable "$MESH" metric 4294967295
 	# What nft makes of the rules just loaded: a later listing that differs has been touched.
-	mkdir -p /run/privnet
-	listing | sha256sum | cut -d ' ' -f 1 > /run/privnet/guard.sum
+	listing > "$state/guard.sum"
 	# Which rules they were, whatever the members of the sets.
-	sed '/^\t\telements = {$/,/^\t\t}$/d; /^$/d' /etc/privnet/guard.nft | sha256sum | cut -d ' ' -f 1 > /run/privnet/guard.structure
+	sed '/^\t\telements = {$/,/^\t\t}$/d; /^$/d' /etc/privnet/guard.nft | sha256sum | cut -d ' ' -f 1 > "$state/guard.structure"
+}
+
+# Whether the rules in the kernel are those that were loaded.
+sound() {
+	[ "$(listing 2> /dev/null)" = "$(cat "$state/guard.sum" 2> /dev/null)" ]
+}
+
+# Without the guard no VXLAN device may be up. They go down at once; the restart loads the guard and brings them back.
+restore() {
+	for path in /sys/class/net/pnx*; do
+		[ ! -e "$path" ] || ip link set dev "${path##*/}" down
+	done
+	echo "the guard was changed or removed by another program; restoring it" >&2
+	systemctl restart privnet-guard.service
+}
+
+case $1 in
+load)
+	locked
+	load
 	;;
 listing)
-	listing | sha256sum | cut -d ' ' -f 1
+	listing
+	;;
+check)
+	# The lock is gone before systemd is asked for a restart, which takes it.
+	(
+		locked
+		sound
+	) || restore
+	;;
+watch)
+	# Every change of nft's tables is announced; members of sets are not, they change with each run. A look now and then
+	# covers what an overrun of the announcements would hide.
+	{
+		echo start
+		(while sleep 30; do echo tick; done) &
+		trap 'kill $!' EXIT
+		nft monitor
+	} | while read -r event; do
+		case $event in
+		start | tick | *privnet*) ;;
+		*) continue ;;
+		esac
+		case $event in
+		*" element "*) continue ;;
+		esac
+		sh /etc/privnet/lib/guard.sh check
+	done
 	;;
 esac

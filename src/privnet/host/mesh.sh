@@ -25,6 +25,8 @@ assemble)
 	mv -T /etc/wireguard/.privnet.conf.new /etc/wireguard/privnet.conf
 	;;
 greet)
+	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.
+	[ ! -e /proc/sys/net/ipv6/conf/privnet ] || echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6
 	# The peers of a host that was restarted still hold its old session, and would send into it for 15 s before they begin
 	# a new one (WireGuard whitepaper, 6.5). A keepalive sent now makes this side begin it.
 	for interval in 1 off; do

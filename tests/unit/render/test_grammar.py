@@ -52,7 +52,7 @@ def ini(sections: Sections, *, separator: str = "=") -> Callable[[str], None]:
     return check
 
 
-REPEATED = {"ExecStartPost"}
+REPEATED = {"ExecStartPost", "ExecReload", "SystemCallFilter"}
 
 
 def content(text: str) -> Iterator[str]:
@@ -112,6 +112,11 @@ UNMANAGED: Sections = {"Match": {"Name": rf"(pnx{NUMBER}|privnet( pn[a-z][*])+)"
 NETWORKD: Sections = {"Network": {"ManageForeignRoutingPolicyRules": "no", "ManageForeignRoutes": "no"}}
 UNIT_LIST = rf"{UNIT}( {UNIT})*"
 PROGRAM = r"\+?/bin/sh /etc/privnet/lib/[a-z]+[.]sh [a-z]+( %i)?( [$]MAINPID)?"
+SANDBOX = (
+    "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules", "ProtectKernelLogs",
+    "ProtectKernelTunables", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictRealtime",
+    "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "RemoveIPC",
+)  # fmt: skip
 SYSTEMD: Sections = {
     "Unit": {
         "Description": r"privnet [a-z]+.*",
@@ -124,20 +129,26 @@ SYSTEMD: Sections = {
         "Type": "oneshot",
         "RemainAfterExit": "yes",
         "ExecStart": rf"({PROGRAM}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
-        **dict.fromkeys(("ExecReload", "ExecStop", "ExecStartPost"), PROGRAM),
+        **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
         "Restart": "always",
         "RestartSec": "200ms",
+        "RuntimeDirectory": "privnet",
+        "RuntimeDirectoryPreserve": "yes",
         "DynamicUser": "yes",
         "NetworkNamespacePath": "/run/netns/%i",
-        "AmbientCapabilities": "CAP_NET_BIND_SERVICE",
-        "CapabilityBoundingSet": "CAP_NET_BIND_SERVICE",
-        "NoNewPrivileges": "yes",
+        "AmbientCapabilities": "(CAP_NET_BIND_SERVICE)?",
+        "CapabilityBoundingSet": "CAP_NET_BIND_SERVICE|CAP_NET_ADMIN( CAP_SYS_ADMIN)?",
         "ProtectSystem": "strict",
-        "ProtectHome": "yes",
-        "PrivateDevices": "yes",
-        "PrivateTmp": "yes",
-        "RestrictAddressFamilies": "AF_INET AF_INET6 AF_NETLINK AF_UNIX",
-        "SystemCallFilter": "@system-service",
+        "ProtectProc": "invisible",
+        "ProcSubset": "pid",
+        **dict.fromkeys(SANDBOX, "yes"),
+        "RestrictNamespaces": "yes|net",
+        "RestrictAddressFamilies": "(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX",
+        "SystemCallArchitectures": "native",
+        "SystemCallFilter": "@system-service|~@resources @privileged|setns",
+        "KeyringMode": "private",
+        "UMask": "0022",
+        "IPAddressDeny": "any",
         "LimitNOFILE": NUMBER,
     },
     "Install": {"WantedBy": UNIT_LIST},

@@ -37,7 +37,8 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
 
 def planned_units(plan: HostPlan) -> set[str]:
     """Units that are to be active on a host."""
-    units = {"privnet-guard.service", "wg-quick@privnet.service", "systemd-networkd.service"}
+    units = {"privnet-guard.service", "privnet-guard-watch.service", "wg-quick@privnet.service"}
+    units |= {"systemd-networkd.service", "privnet-networks.target"}
     for overlay in plan.overlays:
         units |= {f"privnet-overlay@{overlay.network.vni}.service", f"privnet-dns@{overlay.network.id}.service"}
         units |= {f"privnet-container@{port.name}.service" for port in overlay.ports}

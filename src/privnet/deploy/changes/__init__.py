@@ -24,6 +24,11 @@ def prepare(state: HostState) -> Script:
     return script
 
 
+def obstacle(state: HostState) -> str | None:
+    """Why this host must be left alone, if there is a reason."""
+    return host.obstacle(state)
+
+
 def add(plan: HostPlan, state: HostState) -> Script:
     """Everything new, beside everything old."""
     script = Script()

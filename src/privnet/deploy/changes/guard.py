@@ -7,9 +7,11 @@ from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.guard import Binding, Speaker
 from privnet.plan.host import HostPlan
-from privnet.render import binding_element, guard_file, guard_structure, speaker_element
+from privnet.render import ETC, UNITS, binding_element, guard_file, guard_structure, speaker_element
 
 UNIT = "privnet-guard.service"
+WATCH = "privnet-guard-watch.service"
+PROGRAM = f"{ETC}/lib/guard.sh"
 
 
 def add(plan: HostPlan, state: HostState, script: Script) -> None:
@@ -30,6 +32,11 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         lines = [*_lines("add", set(guard.speakers) - loaded.speakers, set(guard.bindings) - loaded.bindings)]
         if lines:
             script.feed("guard.add", lines, "nft", "-f")
+    watch = state.units.get(WATCH)
+    if watch is None or watch.active != "active":
+        script.run("systemctl", "start", WATCH)
+    elif script.files.keys() & {PROGRAM, f"{UNITS}/{WATCH}"}:
+        script.run("systemctl", "restart", WATCH)
 
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
