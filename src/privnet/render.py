@@ -24,6 +24,7 @@ from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
 from privnet.plan.overlay import Network, Overlay
+from privnet.plan.printable import checked, checked_all
 
 ETC = "/etc/privnet"
 NETWORKD = "/etc/systemd/network"
@@ -33,6 +34,7 @@ TARGET = "privnet-networks.target"
 HOST_PROGRAMS = ("container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
 UNIT_FILES = (
     "privnet-guard.service",
+    "privnet-guard-watch.service",
     "privnet-overlay@.service",
     "privnet-container@.service",
     "privnet-dns@.service",
@@ -79,6 +81,7 @@ def static_files() -> tuple[ManagedFile, ...]:
     return (
         *(ManagedFile(f"{ETC}/lib/{name}", (host / name).read_text()) for name in HOST_PROGRAMS),
         *(ManagedFile(f"{UNITS}/{name}", _print(f"systemd/{name}")) for name in UNIT_FILES),
+        _wanted("privnet-guard-watch.service"),
         ManagedFile("/etc/systemd/networkd.conf.d/privnet.conf", _print("networkd/networkd.conf")),
         ManagedFile(f"{NETWORKD}/05-privnet-unmanaged.network", _print("networkd/unmanaged.network")),
     )
@@ -89,12 +92,13 @@ def static_files() -> tuple[ManagedFile, ...]:
 
 def render_guard(plan: HostPlan) -> Iterator[ManagedFile]:
     """The guard's rules and elements, and what its program needs to know."""
-    yield ManagedFile(f"{ETC}/guard.conf", _print("privnet/guard.conf", mesh=plan.mesh))
+    yield ManagedFile(f"{ETC}/guard.conf", _print("privnet/guard.conf", mesh=checked(plan.mesh)))
     yield guard_file(plan.guard)
 
 
 def guard_file(guard: Guard, more: Iterable[Speaker | Binding] = ()) -> ManagedFile:
     """The guard as nft reads it; ``more`` are elements that still hold while a run goes on."""
+    checked(guard)
     extra = list(more)
     speakers = {speaker_element(s) for s in (*guard.speakers, *(e for e in extra if isinstance(e, Speaker)))}
     bindings = {binding_element(b) for b in (*guard.bindings, *(e for e in extra if isinstance(e, Binding)))}
@@ -126,12 +130,13 @@ def _elements(elements: set[str]) -> str:
 @lru_cache(maxsize=200_000)
 def speaker_element(speaker: Speaker) -> str:
     """A member of the set ``speakers``, as nft reads it; a MAC ends in its container's address."""
-    mac = speaker.mac.replace(":", "")
+    mac = checked(speaker).mac.replace(":", "")
     return f"{speaker.vtep} . 0x{speaker.vni:06x} . 0x{mac} . 0x{mac[4:]}"
 
 
 def binding_element(binding: Binding) -> str:
     """A member of the set ``ports``, as nft reads it."""
+    checked(binding)
     return f'"{binding.port}" . {binding.mac} . {binding.address}'
 
 
@@ -145,13 +150,13 @@ def render_mesh(plan: HostPlan) -> Iterator[ManagedFile]:
 
 def mesh_text(mesh: Mesh) -> str:
     """The mesh of a host, without its key."""
-    return _print("wireguard/mesh.conf", mesh=mesh, peers="".join(map(peer_block, mesh.peers)))
+    return _print("wireguard/mesh.conf", mesh=checked(mesh), peers="".join(map(peer_block, mesh.peers)))
 
 
 @lru_cache(maxsize=100_000)
 def peer_block(peer: Peer) -> str:
     """One peer's section of wg-quick's file."""
-    return _print("wireguard/peer.conf", peer=peer)
+    return _print("wireguard/peer.conf", peer=checked(peer))
 
 
 # --- overlay --------------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ def peer_block(peer: Peer) -> str:
 
 def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
     """The files of one private network that differ from host to host."""
-    network = overlay.network
+    network = checked(checked(overlay).network)
     vni = network.vni
     vxlan = _print("networkd/vxlan.netdev", network=network, mac=overlay.mac, vtep=overlay.vtep, vxlan_port=vxlan_port)
     yield ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.netdev", vxlan)
@@ -171,7 +176,7 @@ def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
 @lru_cache(maxsize=20_000)
 def _remote_lines(network: Network) -> tuple[tuple[str, str, str], ...]:
     """For each container of a network: its host's mesh address, and what other hosts' FDB and neighbours say of it."""
-    remotes = sorted(network.remotes, key=lambda remote: remote.container.number)
+    remotes = sorted(map(checked, network.remotes), key=lambda remote: remote.container.number)
     fdb = fdb_text(network.vxlan, {remote.container.mac: remote.vtep for remote in remotes})
     neighbours = neighbours_text(network.vxlan, {remote.container.address: remote.container.mac for remote in remotes})
     vteps = [remote.vtep for remote in remotes]
@@ -180,18 +185,24 @@ def _remote_lines(network: Network) -> tuple[tuple[str, str, str], ...]:
 
 def fdb_text(vxlan: str, entries: Mapping[str, str]) -> str:
     """A batch for ``bridge``: where frames for each MAC go."""
+    checked_all("vxlan", [vxlan])
+    checked_all("mac", entries)
+    checked_all("address", entries.values())
     return _print("iproute2/fdb", vxlan=vxlan, entries=sorted(entries.items()))
 
 
 def neighbours_text(vxlan: str, neighbours: Mapping[str, str]) -> str:
     """A batch for ``ip``: the answers of the VXLAN device to ARP. MACs end in addresses, so both sort alike."""
+    checked_all("vxlan", [vxlan])
+    checked_all("address", neighbours)
+    checked_all("mac", neighbours.values())
     return _print("iproute2/neighbours", vxlan=vxlan, neighbours=sorted(neighbours.items(), key=lambda item: item[1]))
 
 
 @lru_cache(maxsize=20_000)
 def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ...]:
     """The files of one private network that are the same on all of its hosts."""
-    vni = network.vni
+    vni = checked(network).vni
     return (
         ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.netdev", _print("networkd/bridge.netdev", network=network)),
         ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.network", _print("networkd/bridge.network", network=network)),
@@ -209,6 +220,12 @@ def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> t
 @lru_cache(maxsize=20_000)
 def render_names(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ManagedFile]:
     """Configuration and hosts file of a private network's resolver; the same on all of its hosts."""
+    checked(network)
+    checked_all("domain", [domain])
+    checked_all("number", [ttl])
+    checked_all("name", network.names.empty)
+    for record in network.names.records:
+        checked_all("name", checked(record).names)
     config = _print(
         "dnsmasq/resolver.conf",
         network=network,
@@ -248,20 +265,20 @@ def render_containers(overlay: Overlay) -> Iterator[ManagedFile]:
 
 
 def _port_files(port: Port) -> tuple[ManagedFile, ManagedFile]:
-    conf = ManagedFile(f"{ETC}/containers/{port.name}.conf", _print("privnet/port.conf", port=port))
+    conf = ManagedFile(f"{ETC}/containers/{port.name}.conf", _print("privnet/port.conf", port=checked(port)))
     return conf, _wanted(f"privnet-container@{port.name}.service")
 
 
 @lru_cache(maxsize=20_000)
 def _resolver_files(port: Port) -> tuple[ManagedFile, ...]:
     """A resolver's port is the same on all hosts of its network."""
-    drop_in = f"{UNITS}/privnet-dns@{port.netns}.service.d/port.conf"
+    drop_in = f"{UNITS}/privnet-dns@{checked(port).netns}.service.d/port.conf"
     return ManagedFile(drop_in, _print("systemd/privnet-dns-port.conf", port=port.name)), *_port_files(port)
 
 
 @lru_cache(maxsize=20_000)
 def _resolv_conf(network: Network) -> str:
-    return _print("dnsmasq/resolv.conf", network=network)
+    return _print("dnsmasq/resolv.conf", network=checked(network))
 
 
 # --- names asked outside --------------------------------------------------------------------------
@@ -269,6 +286,8 @@ def _resolv_conf(network: Network) -> str:
 
 @lru_cache(maxsize=16)
 def _forwarder_files(domain: str, upstream: tuple[str, ...]) -> tuple[ManagedFile, ...]:
+    checked_all("domain", [domain])
+    checked_all("upstream", upstream)
     return (
         ManagedFile(f"{ETC}/forwarder.conf", _print("dnsmasq/forwarder.conf", domain=domain, upstream=upstream)),
         ManagedFile(f"{UNITS}/privnet-forwarder.service", _print("systemd/privnet-forwarder.service")),
@@ -300,7 +319,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # configuration files, not HTML; every value is a checked identifier or a number
+        autoescape=False,  # configuration files, not HTML; every value has the shape of its kind (plan/printable.py)
     )
 
 
