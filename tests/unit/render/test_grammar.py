@@ -254,7 +254,7 @@ GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (r"/etc/systemd/network/05-privnet-unmanaged[.]network", ini(UNMANAGED)),
     (r"/etc/systemd/networkd[.]conf[.]d/privnet[.]conf", ini(NETWORKD)),
     (rf"/etc/systemd/system/privnet-dns@pn-{UUID}[.]service[.]d/port[.]conf", ini(SYSTEMD)),
-    (r"/etc/systemd/system/privnet-[a-z]+@?[.](service|target)", ini(SYSTEMD)),
+    (r"/etc/systemd/system/privnet-[a-z-]+@?[.](service|target)", ini(SYSTEMD)),
     (r"/etc/privnet/lib/[a-z]+[.]sh", lambda text: None),  # programs: read by shellcheck and real hosts
 )
 LINK = r"/etc/systemd/system/privnet-networks[.]target[.]wants/privnet-[a-z0-9@-]+[.]service"
