@@ -159,12 +159,18 @@ def peer_block(peer: Peer) -> str:
     return _print("wireguard/peer.conf", peer=checked(peer))
 
 
+@lru_cache(maxsize=20_000)
+def _checked(network: Network) -> Network:
+    """A network is judged once, and printed on each of its hosts."""
+    return checked(network)
+
+
 # --- overlay --------------------------------------------------------------------------------------
 
 
 def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
     """The files of one private network that differ from host to host."""
-    network = checked(checked(overlay).network)
+    network = _checked(checked(overlay).network)
     vni = network.vni
     vxlan = _print("networkd/vxlan.netdev", network=network, mac=overlay.mac, vtep=overlay.vtep, vxlan_port=vxlan_port)
     yield ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.netdev", vxlan)
@@ -202,7 +208,7 @@ def neighbours_text(vxlan: str, neighbours: Mapping[str, str]) -> str:
 @lru_cache(maxsize=20_000)
 def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ...]:
     """The files of one private network that are the same on all of its hosts."""
-    vni = checked(network).vni
+    vni = _checked(network).vni
     return (
         ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.netdev", _print("networkd/bridge.netdev", network=network)),
         ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.network", _print("networkd/bridge.network", network=network)),
@@ -220,7 +226,7 @@ def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> t
 @lru_cache(maxsize=20_000)
 def render_names(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ManagedFile]:
     """Configuration and hosts file of a private network's resolver; the same on all of its hosts."""
-    checked(network)
+    _checked(network)
     checked_all("domain", [domain])
     checked_all("number", [ttl])
     checked_all("name", network.names.empty)
@@ -278,7 +284,7 @@ def _resolver_files(port: Port) -> tuple[ManagedFile, ...]:
 
 @lru_cache(maxsize=20_000)
 def _resolv_conf(network: Network) -> str:
-    return _print("dnsmasq/resolv.conf", network=checked(network))
+    return _print("dnsmasq/resolv.conf", network=_checked(network))
 
 
 # --- names asked outside --------------------------------------------------------------------------

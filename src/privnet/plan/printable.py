@@ -117,7 +117,8 @@ def checked(part: T) -> T:
 def checked_all(kind: str, values: Iterable[object]) -> None:
     """Raises NotPrintable unless every value is of ``kind``."""
     texts = [*map(str, values)]
-    if not _LINES[kind].fullmatch("\n".join([*texts, ""])):
+    lines = "\n".join([*texts, ""])
+    if not _LINES[kind].fullmatch(lines) or lines.count("\n") != len(texts):
         wrong = next((text for text in texts if not _is(kind, text)), "")
         raise NotPrintable(f"{quoted(wrong)} is no {kind}, and is printed into no file")
 
