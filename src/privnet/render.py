@@ -37,6 +37,7 @@ UNIT_FILES = (
     "privnet-guard-watch.service",
     "privnet-overlay@.service",
     "privnet-container@.service",
+    "privnet-namespace@.service",
     "privnet-dns@.service",
     TARGET,
 )
@@ -82,6 +83,7 @@ def static_files() -> tuple[ManagedFile, ...]:
         *(ManagedFile(f"{ETC}/lib/{name}", (host / name).read_text()) for name in HOST_PROGRAMS),
         *(ManagedFile(f"{UNITS}/{name}", _print(f"systemd/{name}")) for name in UNIT_FILES),
         _wanted("privnet-guard-watch.service"),
+        ManagedFile(f"{UNITS}/wg-quick@privnet.service.d/privnet.conf", _print("systemd/wg-quick.conf")),
         ManagedFile("/etc/systemd/networkd.conf.d/privnet.conf", _print("networkd/networkd.conf")),
         ManagedFile(f"{NETWORKD}/05-privnet-unmanaged.network", _print("networkd/unmanaged.network")),
     )

@@ -21,7 +21,7 @@ section files
 {
 	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -type d -print0
 	find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 1 -name '*privnet*' -print0
-	find /etc/systemd/system -path '*/privnet-*' ! -type d -print0
+	find /etc/systemd/system \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service.d/*' \) ! -type d -print0
 	find /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf -print0
 } 2> /dev/null | {
 	list=$(mktemp) && cat > "$list"

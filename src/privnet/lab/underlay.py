@@ -151,7 +151,8 @@ def uplink_batch(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> 
     own = list(addresses)
     lines += [f"address replace {_alone(address)} dev {UPLINK}{_nodad(address)}" for address in own]
     versions = {address.version for address in own}
-    source = {address.version: address for address in reversed(own)}
+    # A translated endpoint comes last: what the host sends then carries it, as it would behind its translator.
+    source = {address.version: address for address in own}
     for subnet in underlay.subnets:
         if subnet.version in versions:
             lines.append(f"route replace {subnet} dev {UPLINK} src {source[subnet.version]}")

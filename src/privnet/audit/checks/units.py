@@ -41,7 +41,7 @@ def planned_units(plan: HostPlan) -> set[str]:
     units |= {"systemd-networkd.service", "privnet-networks.target"}
     for overlay in plan.overlays:
         units |= {f"privnet-overlay@{overlay.network.vni}.service", f"privnet-dns@{overlay.network.id}.service"}
-        units |= {f"privnet-container@{port.name}.service" for port in overlay.ports}
+        units |= {f"privnet-{kind}@{port.name}.service" for port in overlay.ports for kind in ("container", "namespace")}
     if plan.upstream:
         units.add("privnet-forwarder.service")
     return units

@@ -13,7 +13,7 @@ from privnet.render import ETC, TARGET
 
 _OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}")
 _OWN_PORT = re.compile("pn[cu][0-9a-f]+")
-_PORT_UNIT = re.compile(r"privnet-container@(pnc[0-9a-f]{10})[.]service")
+_PORT_UNIT = re.compile(r"privnet-(?:container|namespace)@(pnc[0-9a-f]{10})[.]service")
 
 
 def unit_of(port: str) -> str:
@@ -21,20 +21,32 @@ def unit_of(port: str) -> str:
     return f"privnet-container@{port}.service"
 
 
+def namespace_unit_of(port: str) -> str:
+    """The unit of a container port's network namespace."""
+    return f"privnet-namespace@{port}.service"
+
+
 def add(plan: HostPlan, state: HostState, script: Script) -> None:
     """Start what is missing, repair in place what is not as it should be."""
     if state.enabled.get(TARGET) != "enabled":
         script.run("systemctl", "enable", "--quiet", TARGET)
     target = state.units.get(TARGET)
-    start, repair = [], []
+    start, repair, renew = [], [], []
     for port in (port for overlay in plan.overlays for port in overlay.ports):
         unit = state.units.get(unit_of(port.name))
         if unit is None or unit.active != "active":
             start.append(unit_of(port.name))
+        elif namespace_unit_of(port.name) not in state.units:
+            start.append(namespace_unit_of(port.name))
+        elif port.netns not in state.namespaces:
+            renew.append(namespace_unit_of(port.name))
         elif f"{ETC}/containers/{port.name}.conf" in script.files or not _attached(port, state):
             repair.append(unit_of(port.name))
     if start:
         script.run("systemctl", "start", *start)
+    if renew:
+        # The port's own unit follows; what ran in a namespace that is gone has to be started again by its owner.
+        script.run("systemctl", "restart", *renew)
     if repair:
         script.run("systemctl", "reload", *repair)
     if target is None or target.active != "active":

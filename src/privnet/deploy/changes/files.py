@@ -58,7 +58,8 @@ def _is_ours(path: str) -> bool:
     if path.startswith("/etc/netns/"):
         return bool(_OWN_NETNS.fullmatch(path))
     if path.startswith(f"{UNITS}/"):
-        return path.startswith((f"{UNITS}/privnet-", f"{UNITS}/{TARGET}.wants/"))
+        own = (f"{UNITS}/privnet-", f"{UNITS}/{TARGET}.wants/", f"{UNITS}/wg-quick@privnet.service.d/privnet")
+        return path.startswith(own)
     if path.startswith("/etc/systemd/"):
         name = path.rpartition("/")[2]
         return name == "privnet.conf" or name.startswith(("05-privnet-", "60-privnet-"))
