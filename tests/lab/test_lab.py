@@ -14,11 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import lab_name
 
+from conftest import lab_name
 from privnet.lab import Lab, LabError, settings, underlay
 from privnet.lab.process import Process, wait_until
 from privnet.lab.settings import ssh_config_of
+
+# These tests are about the underlay itself, and send what they like.
+UNDERLAY = "ip or ip6"
 
 # Two subnets and IPv6, an endpoint beside the address, jumbo frames, another port and user.
 FLEET = """\

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import SHOP, STOREFRONT, deploy, edit, inside, network_of, replace_once
+from runs import SHOP, STOREFRONT, deploy, inside, network_of, replace_once
 
 from privnet.lab import Lab
+
+# Names outside, asked of the outsider.
+UNDERLAY = "host 192.0.2.252 and port 53"
 
 DOMAIN = "private-network.internal"
 ASKER = f"1.web.{STOREFRONT}"

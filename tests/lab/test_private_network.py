@@ -36,6 +36,9 @@ from runs import (
 
 from privnet.lab import Lab
 
+# A host looks for a container, in vain: its default route takes that to the underlay.
+UNDERLAY = "src net 192.0.2.0/24 and dst net 10.240.0.0/22"
+
 pytestmark = pytest.mark.lab
 
 HOSTS = ("lab-1", "lab-2", "lab-3")
@@ -189,7 +192,7 @@ def test_host_and_container_do_not_reach_each_other(lab: Lab) -> None:
         assert lab.exec(host, "ip route show table all | grep -E '^10[.]240' || true").stdout == ""
 
 
-def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path) -> None:
+def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path, watch) -> None:
     pcap = tmp_path / "underlay.pcap"
     slots = [container.slot for container in network_of(lab, SHOP).containers]
     planted = (
@@ -204,8 +207,10 @@ def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path)
         assert pcap_lines(lab, pcap, "udp port 51820"), "the capture has not seen the mesh at all"
         assert b"privnet-canary" not in pcap.read_bytes()
         # The twin: a clear packet between two hosts is seen, and so is its canary.
-        lab.exec("lab-1", ["python3", "-c", planted])
-        time.sleep(0.5)
+        with watch(lab).planting() as seen:
+            lab.exec("lab-1", ["python3", "-c", planted])
+            time.sleep(0.5)
+        assert any("privnet-canary" in line for line in seen.lines), "the watch over every lab has not seen it"
         assert pcap_lines(lab, pcap, "udp port 4000")
         assert b"privnet-canary" in pcap.read_bytes()
 

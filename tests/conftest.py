@@ -1,10 +1,13 @@
-"""Booted fleets for tests, and what is to be seen of them when a test fails.
+"""Booted fleets for tests, a watch over their underlay, and what is to be seen of them when a test fails.
 
     def test_something(fleet, inventory_copy):
         lab = fleet(inventory_copy("lab"))
         lab.exec("lab-1", "ip link")
 
-A module's lab is booted once, by the first test that asks for it, and removed after the last.
+A module's lab is booted once, by the first test that asks for it, and removed after the last. From its boot to its end
+a watch looks at every frame on its underlay: a test during which a canary, a private name or anything but WireGuard,
+SSH and neighbour discovery was seen there fails. What a module's tests themselves send over the underlay they name in
+`UNDERLAY`, a tcpdump filter.
 """
 
 from __future__ import annotations
@@ -18,17 +21,20 @@ from pathlib import Path
 import pytest
 
 from privnet.lab import Lab, LabError
+from security.watch import Watch
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parent.parent
+REPOSITORY = HERE.parent
+LAB_TESTS = (HERE / "lab", HERE / "security")
 LABS: pytest.StashKey[dict[str, Lab]] = pytest.StashKey()
+WATCHES: pytest.StashKey[dict[str, Watch]] = pytest.StashKey()
 
 Fleet = Callable[..., Lab]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents:
+        if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
 
 
@@ -65,6 +71,8 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     Asked again, it starts what the inventory has gained. Another `name` is another lab beside it.
     """
     labs = request.session.stash.setdefault(LABS, {})
+    watches = request.session.stash.setdefault(WATCHES, {})
+    planted = getattr(request.module, "UNDERLAY", "")
     own: list[str] = []
 
     def boot(inventory: Path, *hosts: str, bare: tuple[str, ...] = (), name: str = "") -> Lab:
@@ -74,23 +82,45 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
             own.append(full_name)
         lab = labs[full_name] = Lab(inventory, name=full_name)
         lab.up(*hosts, bare=bare)
+        if full_name not in watches:
+            watches[full_name] = Watch(lab, planted)
         return lab
 
     yield boot
+    seen = []
     for name in own:
+        watch = watches.pop(name, None)
+        if watch is not None:
+            seen += watch.end()
         Lab(name=name).down()
         labs.pop(name, None)
+    assert not seen, "\n".join(seen)
+
+
+@pytest.fixture(autouse=True)
+def underlay_watched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test during which something was seen on the underlay that must not be there."""
+    yield
+    if request.node.get_closest_marker("lab"):
+        seen = [line for watch in request.session.stash.get(WATCHES, {}).values() for line in watch.seen()]
+        assert not seen, "\n".join(seen)
 
 
 @pytest.fixture(scope="module")
-def inventory_copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def watch(request: pytest.FixtureRequest) -> Callable[[Lab], Watch]:
+    """`watch(lab)`: the watch over a lab's underlay, for a test that plants something there."""
+    return lambda lab: request.session.stash[WATCHES][lab.name]
+
+
+@pytest.fixture(scope="module")
+def inventory_copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | Path], Path]:
     """`inventory_copy("lab")`: a copy of the repository's inventory/lab and its shim, to change at will."""
 
-    def copy(name: str) -> Path:
+    def copy(name: str | Path) -> Path:
         directory = tmp_path_factory.mktemp("inventory")
         original = REPOSITORY / "inventory" / name
-        shutil.copytree(original, directory / name, ignore=shutil.ignore_patterns("privnet.lock.yaml"))
+        shutil.copytree(original, directory / original.name, ignore=shutil.ignore_patterns("privnet.lock.yaml"))
         shutil.copy(original.with_suffix(".py"), directory)
-        return directory / name
+        return directory / original.name
 
     return copy

@@ -1,0 +1,1 @@
+"""Isolation and encryption, proven against an attacker: see docs/security.md."""

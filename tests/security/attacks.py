@@ -1,0 +1,557 @@
+"""The attacks, each a function that raises AssertionError when it succeeds, or when its honest twin is not seen.
+
+They leave the fleet as they found it, so that any of them can be run at any time: by the tests, which must see them
+fail, and by the mutation runner, which switches a control off and must see at least one of them succeed.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from . import frames
+from .oracle import OUTSIDER, STRAY, Endpoint
+from .scene import ALONE, BLOG, DOMAIN, PAGES, SHOP, SOLO, STOREFRONT, VXLAN_PORT, Scene
+
+Attack = Callable[[Scene], None]
+BILLING = "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
+FAKE_MAC = "02:70:0a:f0:03:77"
+NEIGHBOUR, TENANT = f"1.web.{BILLING}", f"1.web.{ALONE}"
+"""Two containers of one network on one host, lab-3."""
+PORT_RULE = "not the port's own MAC and address"
+HOST_RULE = "private network to host"
+PEER_RULE = "not a container of that peer"
+OUTSIDE_RULE = "VXLAN from outside the mesh"
+
+
+def seen(found: list[str]) -> set[str]:
+    """Names of the planted tokens."""
+    return {token.removeprefix("planted-") for token in found}
+
+
+def assert_only(found: list[str], honest: set[str], who: Endpoint) -> None:
+    """Exactly the honest ones arrived."""
+    assert seen(found) - honest == set(), f"{who} got what is forged: {sorted(seen(found) - honest)}"
+    assert honest - seen(found) == set(), f"{who} did not get what is honest: {sorted(honest - seen(found))}"
+
+
+# --- a container against its neighbours and its host --------------------------------------------------
+
+
+def container_frames(scene: Scene) -> None:
+    """T4, T5, T12: spoofed MAC, IP and ARP, rogue RA and DHCP, IPv6, STP, LLDP, VLAN tags."""
+    me, victim, resolver = scene[TENANT], scene[NEIGHBOUR], scene.resolver(SOLO, "lab-3")
+    mac, to, taken = scene.mac(me), scene.mac(victim), scene.mac(resolver)
+    honest = frames.datagram("honest", mac, me.address, to, victim.address)
+    forged = [
+        frames.datagram("spoofed-mac", FAKE_MAC, me.address, to, victim.address),
+        frames.datagram("neighbours-mac", taken, resolver.address, to, victim.address),
+        frames.datagram("spoofed-ip", mac, resolver.address, to, victim.address),
+        frames.datagram("foreign-ip", mac, "10.240.3.77", to, victim.address),
+        frames.datagram("outside-ip", mac, "192.0.2.252", to, victim.address),
+        frames.arp("arp-ip", mac, resolver.address, victim.address, to=to),
+        frames.arp("arp-sender", mac, me.address, victim.address, sender=FAKE_MAC, to=to),
+        frames.arp("arp-mac", FAKE_MAC, me.address, victim.address, sender=mac, to=to),
+        frames.arp("arp-gratuitous", mac, resolver.address, resolver.address, reply=True),
+        frames.dhcp("dhcp-offer", mac, resolver.address, server=True),
+        frames.dhcp("dhcp-discover", mac, "0.0.0.0", server=False),
+        frames.router_advertisement("router-advertisement", mac),
+        frames.ipv6("ipv6", mac, to),
+        frames.bpdu("bpdu", mac),
+        frames.tagged(honest.replace(b"honest", b"vlan--")),
+        frames.tagged(honest.replace(b"honest", b"qinq--"), frames.QINQ),
+        frames.tagged(frames.arp("vlan-arp", mac, me.address, victim.address), frames.VLAN, 0),
+        frames.ethernet(to, mac, 0x88B5, frames.token("unknown-type")),
+    ]
+    right = [honest, frames.arp("honest-arp", mac, me.address, victim.address)]
+    neighbours = scene.inside(victim, "ip neigh | grep -v FAILED | sort; ip -6 route")
+    with scene.dropping("lab-3", PORT_RULE, len(forged)), scene.sniffing(victim) as found:
+        scene.send_frames(me, [*right, *forged, frames.lldp("lldp", mac)])
+    assert_only(found[victim], {"honest", "honest-arp"}, victim)
+    after = scene.inside(victim, "ip neigh | grep -v FAILED | sort; ip -6 route")
+    addresses = [re.sub(r" (REACHABLE|STALE|DELAY|PROBE)", "", text) for text in (neighbours, after)]
+    wrong = set(addresses[1].splitlines()) - set(addresses[0].splitlines()) - {f"{me.address} dev pn0 lladdr {mac}"}
+    assert not {line for line in wrong if not line.startswith(f"{me.address} ")}, f"the victim learnt {wrong}"
+
+
+def unknown_mac(scene: Scene) -> None:
+    """T10: a frame for nobody in particular is not everybody's to read."""
+    me, victim = scene[TENANT], scene[NEIGHBOUR]
+    mac = scene.mac(me)
+    with scene.sniffing(victim) as found:
+        scene.send_frames(
+            me,
+            [
+                frames.datagram("nobody", mac, me.address, FAKE_MAC, "10.240.3.77"),
+                frames.datagram("honest", mac, me.address, scene.mac(victim), victim.address),
+            ],
+        )
+    assert_only(found[victim], {"honest"}, victim)
+
+
+def host_stack(scene: Scene) -> None:
+    """T2, T3, T6, T7: from a container into its host's own IP stack, by frames for the bridge's and the port's MAC."""
+    me, host, victim = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], scene[f"1.web.{PAGES}"]
+    mac = scene.mac(me)
+    own_port = "02:71" + mac[5:]
+    into_blog = frames.datagram(
+        "inner", scene.mac(scene[f"1.worker.{PAGES}"]), "10.240.0.3", scene.mac(victim), victim.address
+    )
+    tunnel = frames.vxlan(scene.vni(BLOG), into_blog)
+    volley = []
+    for to in (scene.bridge_mac("lab-1", SHOP), own_port):
+        for address in (host.address, scene.mesh("lab-1"), "255.255.255.255", "10.240.0.99", "224.0.0.1"):
+            for port in (9, 22, 53, 51820):
+                volley.append(frames.datagram(f"host-{address}-{port}", mac, me.address, to, address, port))
+        for address in (host.address, scene.mesh("lab-1")):
+            inner = frames.ipv4(me.address, address, frames.udp(tunnel, VXLAN_PORT))
+            volley.append(frames.ethernet(to, mac, frames.IPV4, inner))
+    with scene.dropping("lab-1", HOST_RULE, len(volley)), scene.sniffing(host, victim) as found:
+        scene.send_frames(me, volley)
+        scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
+    assert_only(found[host], {"honest"}, host)
+    assert_only(found[victim], set(), victim)
+
+
+def host_to_container(scene: Scene) -> None:
+    """P2: an address put on a bridge does not open a way between the host and a network."""
+    me, host, bridge = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], f"pnb{scene.vni(SHOP)}"
+    scene.run("lab-1", f"ip address add 10.240.0.99/22 dev {bridge}")
+    try:
+        mac = scene.mac(me)
+        scene.run("lab-1", f"ip neigh replace {me.address} lladdr {mac} dev {bridge}")
+        with (
+            scene.dropping("lab-1", "host to private network"),
+            scene.dropping("lab-1", HOST_RULE),
+            scene.sniffing(me, host) as found,
+        ):
+            scene.send_datagrams(host, me.address, [frames.token("host")], 9)
+            to = scene.bridge_mac("lab-1", SHOP)
+            scene.send_frames(me, [frames.datagram("container", mac, me.address, to, "10.240.0.99")])
+            scene.send_datagrams(scene.resolver(SHOP, "lab-1"), me.address, [frames.token("honest")], 9)
+        assert_only(found[me], {"honest"}, me)
+        assert_only(found[host], set(), host)
+    finally:
+        scene.run("lab-1", f"ip address del 10.240.0.99/22 dev {bridge}")
+
+
+def conntrack(scene: Scene) -> None:
+    """T10: a container cannot fill the connection tracking of its host, also where bridged frames pass the firewall."""
+    me, victim = scene[TENANT], scene[NEIGHBOUR]
+    mac, to = scene.mac(me), scene.mac(victim)
+    volley = [
+        frames.datagram(f"flow-{port}", mac, me.address, to, victim.address, port) for port in range(10000, 10300)
+    ]
+    scene.run("lab-3", "sysctl -qw net.bridge.bridge-nf-call-iptables=1; nft add table inet other")
+    try:
+        scene.run("lab-3", "nft add chain inet other p '{ type filter hook prerouting priority 0; }'")
+        scene.run("lab-3", "nft add rule inet other p ct state new counter accept")
+        before = int(scene.run("lab-3", "cat /proc/sys/net/netfilter/nf_conntrack_count"))
+        with scene.sniffing(victim) as found:
+            scene.send_frames(me, volley)
+        after = int(scene.run("lab-3", "cat /proc/sys/net/netfilter/nf_conntrack_count"))
+    finally:
+        scene.run("lab-3", "nft delete table inet other")
+    assert len(seen(found[victim])) == len(volley), "the volley did not arrive"
+    assert after - before < 100, f"{after - before} connections of a container are tracked by its host"
+
+
+# --- from outside the fleet ---------------------------------------------------------------------------
+
+
+def _into_shop(scene: Scene, name: str, host: str = "lab-2", slot: str = f"2.web.{STOREFRONT}") -> bytes:
+    """The VXLAN datagram by which a host brings a frame of its container to the first one of the network, on lab-1."""
+    source, target = scene[slot], scene[f"1.web.{STOREFRONT}"]
+    frame = frames.datagram(name, scene.mac(source), source.address, scene.mac(target), target.address)
+    return frames.vxlan(scene.vni(SHOP), frame)
+
+
+def outsider_vxlan(scene: Scene) -> None:
+    """T20, T21: VXLAN from outside to the underlay and to the mesh address, with everything inside as it should be."""
+    victim, outsider = scene[f"1.web.{STOREFRONT}"], scene["outsider"]
+    with scene.watch().planting(), scene.dropping("lab-1", OUTSIDE_RULE, 4), scene.sniffing(victim) as found:
+        for address in (scene["lab-1"].address, scene.mesh("lab-1")):
+            scene.send_datagrams(outsider, address, [_into_shop(scene, "own-address")])
+            scene.send_datagrams(outsider, address, [_into_shop(scene, "spoofed")], source=scene.mesh("lab-2"))
+        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, "honest")])
+    assert_only(found[victim], {"honest"}, victim)
+
+
+def mesh_address_from_outside(scene: Scene) -> None:
+    """T21: a host's mesh address is nobody's outside the mesh."""
+    host, outsider = scene["lab-1"], scene["outsider"]
+    rule = "mesh address from outside the mesh"
+    with scene.watch().planting(), scene.dropping("lab-1", rule, 2), scene.sniffing(host) as found:
+        scene.send_datagrams(outsider, scene.mesh("lab-1"), [frames.token("outside")], 9)
+        scene.send_datagrams(outsider, scene.mesh("lab-1"), [frames.token("spoofed")], 22, source=scene.mesh("lab-2"))
+        scene.send_datagrams(outsider, host.address, [frames.token("honest")], 9)
+    assert_only(found[host], {"honest"}, host)
+
+
+def garbage(scene: Scene) -> None:
+    """T24: garbage and replays on WireGuard's port change nothing and lose nothing."""
+    outsider, host = scene["outsider"], scene["lab-1"]
+    peers = scene.run("lab-1", "wg show privnet peers; wg show privnet endpoints")
+    volley = [bytes([1 + number % 4, 0, 0, 0]) + bytes(range(number % 200)) for number in range(2000)]
+    with scene.sniffing(scene[f"1.web.{STOREFRONT}"]) as found:
+        scene.send_datagrams(outsider, host.address, volley, 51820)
+        for number in range(20):
+            scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, f"honest-{number}")])
+    assert len(seen(found[scene[f"1.web.{STOREFRONT}"]])) == 20
+    assert scene.run("lab-1", "wg show privnet peers; wg show privnet endpoints") == peers
+
+
+# --- from a taken-over host ---------------------------------------------------------------------------
+
+
+def peer_forgery(scene: Scene) -> None:
+    """T30, T32: a host speaks for a VNI it does not serve, and in one that it serves as somebody else's container."""
+    shop, blog = scene[f"1.web.{STOREFRONT}"], scene[f"1.web.{PAGES}"]
+    own, other, foreign = scene[f"1.worker.{STOREFRONT}"], scene[f"2.web.{STOREFRONT}"], scene[f"1.worker.{PAGES}"]
+    resolver = scene.resolver(SHOP, "lab-1")
+    mac, to = scene.mac(own), scene.mac(shop)
+
+    def shop_frame(name: str, source_mac: str, source: str) -> bytes:
+        return frames.vxlan(scene.vni(SHOP), frames.datagram(name, source_mac, source, to, shop.address))
+
+    blog_frame = frames.datagram("foreign-vni", scene.mac(foreign), foreign.address, scene.mac(blog), blog.address)
+    own_in_blog = frames.datagram("own-in-foreign-vni", mac, own.address, scene.mac(blog), blog.address)
+    honest = frames.datagram("honest", mac, own.address, to, shop.address)
+    forged = [
+        frames.vxlan(scene.vni(BLOG), blog_frame),
+        frames.vxlan(scene.vni(BLOG), own_in_blog),
+        shop_frame("other-hosts-container", scene.mac(other), other.address),
+        shop_frame("other-mac", scene.mac(other), own.address),
+        shop_frame("other-address", mac, other.address),
+        shop_frame("resolver", scene.mac(resolver), resolver.address),
+        shop_frame("victim-itself", to, shop.address),
+        shop_frame("nobody", FAKE_MAC, "10.240.3.77"),
+        frames.vxlan(scene.vni(SHOP), frames.arp("arp", mac, other.address, shop.address, reply=True, to=to)),
+        frames.vxlan(scene.vni(SHOP), frames.ipv6("ipv6", mac, to)),
+        frames.vxlan(scene.vni(SHOP), frames.tagged(honest.replace(b"honest", b"vlan--"))),
+        frames.vxlan(scene.vni(SOLO), honest.replace(b"honest", b"absent")),
+        frames.vxlan(scene.vni(SHOP), frames.ethernet(to, mac, 0x88B5, frames.token("unknown-type"))),
+    ]
+    tables = "bridge fdb show | grep -v eth0 | sort; ip neigh show nud permanent | sort"
+    before = scene.run("lab-1", tables)
+    with scene.dropping("lab-1", PEER_RULE, len(forged)), scene.sniffing(shop, blog) as found:
+        right = [frames.vxlan(scene.vni(SHOP), honest)]
+        scene.send_datagrams(scene["lab-3"], scene.mesh("lab-1"), [*right, *forged])
+    assert_only(found[shop], {"honest"}, shop)
+    assert_only(found[blog], set(), blog)
+    assert scene.run("lab-1", tables) == before, "the host has learnt from a forged frame"
+
+
+def outer_spoof(scene: Scene) -> None:
+    """T31: a host with another host's mesh address."""
+    victim = scene[f"1.web.{STOREFRONT}"]
+    with scene.sniffing(victim) as found:
+        scene.send_datagrams(
+            scene["lab-3"], scene.mesh("lab-1"), [_into_shop(scene, "as-lab-2")], source=scene.mesh("lab-2")
+        )
+        honest = _into_shop(scene, "honest", "lab-3", f"1.worker.{STOREFRONT}")
+        scene.send_datagrams(scene["lab-3"], scene.mesh("lab-1"), [honest], source=scene.mesh("lab-3"))
+    assert_only(found[victim], {"honest"}, victim)
+
+
+def mesh_services(scene: Scene) -> None:
+    """P4: a taken-over host reaches no service of another host over the mesh."""
+    host = scene["lab-1"]
+    with scene.dropping("lab-1", "not VXLAN, out of the mesh", 3), scene.sniffing(host) as found:
+        for port in (9, 22, 53):
+            scene.send_datagrams(scene["lab-3"], scene.mesh("lab-1"), [frames.token(f"port-{port}")], port)
+    assert_only(found[host], set(), host)
+    answer = scene.run("lab-3", f"ping -c 1 -W 2 {scene.mesh('lab-1')}", check=False)
+    assert " 1 received" in answer, "the twin: the mesh itself carries an echo"
+
+
+def peer_to_host_stack(scene: Scene) -> None:
+    """P4: a container of another host, with a frame for the bridge's MAC, does not reach the host either."""
+    own, host = scene[f"1.worker.{STOREFRONT}"], scene["lab-1"]
+    to = scene.bridge_mac("lab-1", SHOP)
+    frame = frames.datagram("into-host", scene.mac(own), own.address, to, host.address)
+    with scene.dropping("lab-1", HOST_RULE), scene.sniffing(host) as found:
+        scene.send_datagrams(scene["lab-3"], scene.mesh("lab-1"), [frames.vxlan(scene.vni(SHOP), frame)])
+        scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
+    assert_only(found[host], {"honest"}, host)
+
+
+def through_host(scene: Scene) -> None:
+    """T1, T22: a host that forwards for others (`ip_forward=1`) forwards nothing into or out of the mesh."""
+    outsider, stray = scene["outsider"], scene[STRAY]
+    key = scene.run("lab-1", "wg show privnet public-key").strip()
+    allowed = scene.run("lab-3", f"wg show privnet allowed-ips | grep '{key}'").split()[1]
+    try:
+        scene.run(
+            "lab-3",
+            f"wg set privnet peer {key} allowed-ips {allowed},{OUTSIDER}/32; ip route add {OUTSIDER}/32 dev privnet",
+        )
+        with (
+            scene.watch().planting(),
+            scene.dropping("lab-1", "through host into mesh"),
+            scene.dropping("lab-1", "out of mesh through host"),
+            scene.sniffing(outsider) as found,
+        ):
+            scene.send_datagrams(stray, scene.mesh("lab-2"), [frames.token("into")], 9)
+            scene.send_datagrams(scene["lab-3"], OUTSIDER, [frames.token("out")], 9, source=scene.mesh("lab-3"))
+            scene.send_datagrams(stray, OUTSIDER, [frames.token("honest")], 9)
+        assert_only(found[outsider], {"honest"}, outsider)
+    finally:
+        scene.run("lab-3", f"ip route del {OUTSIDER}/32 dev privnet; wg set privnet peer {key} allowed-ips {allowed}")
+
+
+def resolver_taken_over(scene: Scene) -> None:
+    """A resolver in an attacker's hands reaches DNS on its host, and nothing else of it or through it."""
+    resolver, host, outsider = scene.resolver(SHOP, "lab-1"), scene["lab-1"], scene["outsider"]
+    port = scene.run("lab-1", f"grep -h ^UPSTREAM= /etc/privnet/containers/pnc{scene.vni(SHOP):06x}0001.conf").strip()[
+        9:
+    ]
+    mac = scene.run("lab-1", f"cat /sys/class/net/{port}/address").strip()
+    own = scene.inside(resolver, "cat /sys/class/net/pnu0/address").strip()
+    volley = [
+        frames.datagram("resolver-host", own, resolver.address, mac, host.address, 22),
+        frames.datagram("resolver-through", own, resolver.address, mac, OUTSIDER, 9),
+    ]
+    with (
+        scene.watch().planting(),
+        scene.dropping("lab-1", "resolver to host"),
+        scene.dropping("lab-1", "resolver through host"),
+        scene.sniffing(host, outsider) as found,
+    ):
+        scene.send_frames(resolver, volley, "pnu0")
+        scene.send_datagrams(outsider, host.address, [frames.token("honest")], 9)
+        scene.send_datagrams(host, OUTSIDER, [frames.token("honest")], 9)
+    assert_only(found[host], {"honest"}, host)
+    assert_only(found[outsider], {"honest"}, outsider)
+
+
+def into_resolver(scene: Scene) -> None:
+    """From outside through the host to a resolver's back door."""
+    vni = scene.vni(SHOP)
+    port = scene.run("lab-1", f"grep -h ^UPSTREAM= /etc/privnet/containers/pnc{vni:06x}0001.conf").strip()[9:]
+    scene.run(
+        "lab-1",
+        f"ip route add 198.51.100.77/32 dev {port}; ip neigh replace 198.51.100.77 lladdr {FAKE_MAC} dev {port}",
+    )
+    scene.run("outsider", f"ip route replace 198.51.100.77 via {scene['lab-1'].address}")
+    try:
+        with scene.watch().planting(), scene.dropping("lab-1", "through host to resolver"):
+            scene.send_datagrams(scene["outsider"], "198.51.100.77", [frames.token("back-door")], 53)
+    finally:
+        scene.run("lab-1", f"ip route del 198.51.100.77/32 dev {port}; ip neigh del 198.51.100.77 dev {port}")
+        scene.run("outsider", "ip route del 198.51.100.77")
+
+
+# --- without the guard --------------------------------------------------------------------------------
+
+
+def no_learning(scene: Scene) -> None:
+    """T32, second line: with the guard's set out of the way, a forged frame still teaches no bridge where a MAC is."""
+    victim, neighbour = scene[f"1.web.{STOREFRONT}"], scene.resolver(SHOP, "lab-1")
+    tables = "bridge fdb show | grep -v eth0 | sort; ip neigh show nud permanent | sort"
+    scene.run(
+        "lab-1", "systemctl stop privnet-guard-watch 2> /dev/null; nft insert rule inet privnet decapsulate accept"
+    )
+    try:
+        before = scene.run("lab-1", tables)
+        volley = []
+        for name, mac in (("victims", scene.mac(neighbour)), ("new", FAKE_MAC)):
+            frame = frames.datagram(name, mac, "10.240.0.1", scene.mac(victim), victim.address)
+            volley.append(frames.vxlan(scene.vni(SHOP), frame))
+        with scene.sniffing(victim) as found:
+            scene.send_datagrams(scene["lab-3"], scene.mesh("lab-1"), volley)
+        after = scene.run("lab-1", tables)
+    finally:
+        scene.run("lab-1", "systemctl reload privnet-guard; systemctl start privnet-guard-watch 2> /dev/null || true")
+    assert_only(found[victim], {"victims", "new"}, victim)
+    assert after == before, "a forged frame has moved a MAC"
+
+
+def port_teaches_nothing(scene: Scene) -> None:
+    """T5, second line: with the port rule out of the way, a container still teaches the bridge no MAC."""
+    me, victim = scene[TENANT], scene[NEIGHBOUR]
+    tables = "bridge fdb show | grep -v eth0 | sort"
+    scene.run("lab-3", "systemctl stop privnet-guard-watch 2> /dev/null; nft insert rule bridge privnet port accept")
+    try:
+        before = scene.run("lab-3", tables)
+        forged = frames.datagram("forged", FAKE_MAC, me.address, scene.mac(victim), victim.address)
+        with scene.sniffing(victim) as found:
+            scene.send_frames(me, [forged])
+        after = scene.run("lab-3", tables)
+    finally:
+        scene.run("lab-3", "systemctl reload privnet-guard; systemctl start privnet-guard-watch 2> /dev/null || true")
+    assert_only(found[victim], {"forged"}, victim)
+    assert after == before, "a forged frame has taught the bridge a MAC"
+
+
+def hardened(scene: Scene) -> None:
+    """What has no visible effect while everything else holds: no IPv6 and no address on what is ours on a host."""
+    for host in scene.hosts:
+        addresses = scene.run(host, 'ip -o addr | awk \'$2 ~ /^pn[bcx]/ || ($2 == "privnet" && $3 == "inet6")\'')
+        assert "pnb" not in addresses and "pnc" not in addresses and "pnx" not in addresses, addresses
+        modes = scene.run(host, "stat -c '%a %U %n' /etc/privnet/wireguard.key /etc/wireguard/privnet.conf")
+        assert re.fullmatch("600 root .*\n600 root .*\n", modes), modes
+        enabled = scene.run(host, "grep -L 1 /proc/sys/net/ipv6/conf/pn[bcx]*/disable_ipv6 || true")
+        assert enabled == "", f"IPv6 is on: {enabled}"
+
+
+# --- the mesh is away ---------------------------------------------------------------------------------
+
+
+def _talk(scene: Scene) -> None:
+    """Traffic with a canary from lab-1 to lab-2, whether it arrives or not."""
+    source, target = scene[f"1.web.{STOREFRONT}"], scene[f"2.web.{STOREFRONT}"]
+    scene.send_datagrams(source, target.address, [b"privnet-canary-leak " * 8] * 5, 9)
+    time.sleep(0.2)
+
+
+def without_mesh(scene: Scene, *, guard: bool, route: bool) -> list[str]:
+    """What the watch sees of traffic while the mesh is gone, and with it the guard or the route."""
+    off = "systemctl stop privnet-guard-watch 2> /dev/null; ip link del privnet"
+    mesh = f"{scene.mesh('lab-2')}/16"
+    if not guard:
+        off += "; nft flush chain inet privnet egress"
+    if not route:
+        off += f"; ip route del unreachable {'.'.join(mesh.split('.')[:2])}.0.0/16 metric 4294967295"
+    on = "systemctl reset-failed wg-quick@privnet; systemctl restart wg-quick@privnet; systemctl reload privnet-guard"
+    with scene.watch().planting() as planted:
+        scene.run("lab-1", off, check=False)
+        try:
+            _talk(scene)
+        finally:
+            scene.run("lab-1", f"{on}; systemctl start privnet-guard-watch 2> /dev/null || true")
+            time.sleep(0.3)
+    return planted.lines
+
+
+def mesh_gone(scene: Scene) -> None:
+    """T26: with the mesh away nothing leaves; nor when of guard and route only one is left."""
+    for guard, route in ((True, True), (False, True), (True, False)):
+        lines = without_mesh(scene, guard=guard, route=route)
+        assert lines == [], f"with guard: {guard}, with route: {route}: {lines}"
+
+
+# --- names --------------------------------------------------------------------------------------------
+
+
+def ask(scene: Scene, who: Endpoint, *arguments: str) -> tuple[str, list[str]]:
+    """(status, answers) of dig in an endpoint's namespace, asked of its resolver."""
+    words = " ".join(f"'{word}'" for word in arguments)
+    options = "+noall +comments +answer +tries=1 +time=2"
+    text = scene.inside(who, f"dig @10.240.0.1 {options} {words}", check=False)
+    status = re.search(r"status: (\w+)", text)
+    answers = [
+        line.split(None, 4)[4] for line in text.splitlines() if line and line[0] not in ";" and len(line.split()) > 4
+    ]
+    return status[1] if status else "NONE", sorted(answers)
+
+
+def names_of_others(scene: Scene) -> None:
+    """T8: other networks' names and addresses, zone transfers, ANY, recursion; what a resolver says of itself."""
+    me = scene[f"1.worker.{STOREFRONT}"]
+    other = f"web.{PAGES}.{BLOG}.{DOMAIN}"
+    own = f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"
+    assert ask(scene, scene[f"1.web.{PAGES}"], other)[0] == "NOERROR", "the twin: it is a name where it belongs"
+    assert len(ask(scene, me, own)[1]) == 2, "the twin: the resolver answers"
+    for words in ((other,), (other, "ANY"), (f"{BLOG}.{DOMAIN}",), ("-x", "10.240.2.2"), (DOMAIN,), (f"*.{DOMAIN}",)):
+        status, answers = ask(scene, me, *words)
+        assert answers == [] and status in ("NXDOMAIN", "NOERROR"), (words, status, answers)
+    assert set(ask(scene, me, own, "ANY", "+tcp")[1]) <= {e.address for e in scene.everybody if e.network == SHOP}
+    for zone in (DOMAIN, f"{SHOP}.{DOMAIN}"):
+        assert ask(scene, me, zone, "AXFR", "+tcp")[1] == []
+    for name in ("version.bind", "hostname.bind", "authors.bind", "servers.bind", "cachesize.bind"):
+        assert ask(scene, me, "-c", "CH", "-t", "TXT", name)[1] == [], f"the resolver tells {name}"
+
+
+def names_from_outside(scene: Scene) -> None:
+    """T8, T9: no private name is asked outside, and no answer from there points inside or plants a private name."""
+    me = scene[f"1.worker.{STOREFRONT}"]
+    planted_name = f"cron.{STOREFRONT}.{SHOP}.{DOMAIN}"
+    server = scene.start(scene["outsider"], "upstream.py", private=planted_name)
+    server.wait_ready()
+    try:
+        assert ask(scene, me, "www.example.com") == ("NOERROR", ["11.22.33.44"]), "the twin: names outside are answered"
+        for name in ("rebind.example", "mapped.example", "rebind-public.example"):
+            for kind in ("A", "AAAA"):
+                answers = [a for a in ask(scene, me, name, kind)[1] if "11.22" not in a]
+                assert answers == [], f"{name} leads inside: {answers}"
+        with scene.watch().planting():
+            ask(scene, me, "alias.example")
+        assert ask(scene, me, planted_name)[1] == [], "an alias from outside has planted a private name"
+        for name in (planted_name, f"web.{PAGES}.{BLOG}.{DOMAIN}", f"x.{DOMAIN}", DOMAIN):
+            assert ask(scene, me, name)[1] == [], name
+        assert ask(scene, me, "-x", "10.240.2.2")[0] == "NXDOMAIN"
+    finally:
+        asked = server.finish()
+    assert isinstance(asked, list) and "www.example.com" in asked
+    wrong = [name for name in asked if "private-network" in name.lower() or name.endswith(("10.in-addr.arpa", ".bind"))]
+    assert wrong == [], f"asked outside: {wrong}"
+
+
+def without_hosts_file(scene: Scene) -> None:
+    """T9: with its hosts file missing or damaged a resolver says no, and asks nobody."""
+    me, name = scene[f"1.web.{STOREFRONT}"], f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"
+    path = f"/etc/privnet/names/{SHOP}.hosts"
+    server = scene.start(scene["outsider"], "upstream.py", private="")
+    server.wait_ready()
+    scene.run("lab-1", f"cp -a {path} /run/hosts.kept")
+    try:
+        for damage in (f"rm {path}", f"head -c 999 /dev/urandom > {path}", f": > {path}"):
+            scene.run("lab-1", f"{damage}; systemctl restart privnet-dns@{SHOP} || true", check=False)
+            time.sleep(0.5)
+            status, answers = ask(scene, me, name)
+            assert answers == [] and status != "NOERROR", f"after `{damage}`: {status} {answers}"
+    finally:
+        asked = server.finish()
+        scene.run("lab-1", f"cp -a /run/hosts.kept {path}; systemctl restart privnet-dns@{SHOP}")
+        time.sleep(0.5)
+    assert isinstance(asked, list) and not [name for name in asked if "private" in name], asked
+    assert len(ask(scene, me, name)[1]) == 2, "the twin: it answers again"
+
+
+def resolver_killed(scene: Scene) -> None:
+    """The gap after a SIGKILL is below 2 s; a frozen one gives no wrong answer."""
+    me, name = scene[f"1.web.{STOREFRONT}"], f"1.worker.{STOREFRONT}.{SHOP}.{DOMAIN}"
+    right = [scene[f"1.worker.{STOREFRONT}"].address]
+    assert ask(scene, me, name)[1] == right
+    begun = time.monotonic()
+    scene.run("lab-1", f"systemctl kill -s KILL privnet-dns@{SHOP}")
+    while ask(scene, me, "+time=1", name)[1] != right:
+        assert time.monotonic() - begun < 2, "2 s after a crash the resolver does not answer"
+    scene.run("lab-1", f"systemctl kill -s STOP privnet-dns@{SHOP}")
+    try:
+        assert ask(scene, me, name) == ("NONE", [])
+    finally:
+        scene.run("lab-1", f"systemctl kill -s CONT privnet-dns@{SHOP}")
+    assert ask(scene, me, name)[1] == right
+
+
+ATTACKS: dict[str, Attack] = {
+    attack.__name__: attack
+    for attack in (
+        container_frames,
+        unknown_mac,
+        host_stack,
+        host_to_container,
+        conntrack,
+        outsider_vxlan,
+        mesh_address_from_outside,
+        garbage,
+        peer_forgery,
+        outer_spoof,
+        mesh_services,
+        peer_to_host_stack,
+        through_host,
+        resolver_taken_over,
+        into_resolver,
+        no_learning,
+        port_teaches_nothing,
+        hardened,
+        mesh_gone,
+        names_of_others,
+        names_from_outside,
+        without_hosts_file,
+        resolver_killed,
+    )
+}

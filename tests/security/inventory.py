@@ -1,0 +1,3 @@
+from privnet.deploy.inventory import groups as _groups
+
+globals().update(_groups())

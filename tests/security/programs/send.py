@@ -1,0 +1,31 @@
+"""Send frames on an interface, or datagrams: with this namespace's own address or with one written by hand."""
+
+import json
+import socket
+import struct
+import sys
+import time
+
+order = json.loads(sys.stdin.readline())
+if "frames" in order:
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    raw.bind((order["interface"], 0))
+    for frame in order["frames"]:
+        raw.send(bytes.fromhex(frame))
+        if order["pause"]:
+            time.sleep(order["pause"])
+else:
+    target, port = order["address"], order["port"]
+    if order["source"]:
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    else:
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for payload in map(bytes.fromhex, order["payloads"]):
+        if order["source"]:
+            udp = struct.pack("!HHHH", 40000, port, 8 + len(payload), 0) + payload
+            addresses = socket.inet_aton(order["source"]) + socket.inet_aton(target)
+            payload = struct.pack("!BBHHHBBH", 69, 0, 0, 0, 0, 64, 17, 0) + addresses + udp
+        try:
+            sender.sendto(payload, (target, port))
+        except OSError as error:
+            print(error, file=sys.stderr)

@@ -1,0 +1,223 @@
+"""A lab with private networks on it, and an attacker's hands in it: probes, forged frames, sniffers, counters.
+
+All addresses are the oracle's. Programs are Python and need nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from privnet.lab import Lab
+
+from . import oracle
+from .oracle import Endpoint
+from .watch import Watch
+
+PROGRAMS = Path(__file__).parent / "programs"
+SHOP = "pn-ad0fd6a1-d05e-40ea-bf63-c4f8a75a9d8c"
+BLOG = "pn-77b1c0de-4a1f-4a53-8f0e-6f1d2b9c3a47"
+SOLO = "pn-3c9e8d42-5b1a-4a77-9d3f-61f0b7c2e815"
+STOREFRONT = "ap-a71da13f-7c70-4c00-a644-eee8558d8053"
+PAGES = "ap-5d2e9c14-0b7a-4f66-8c3d-91f4a7e60b25"
+ALONE = "ap-d4b6f1a0-93c7-4e52-8a1d-2f5b7c9e0d36"
+DOMAIN = "private-network.internal"
+VXLAN_PORT = 4789
+
+
+@dataclass
+class Program:
+    """A Python program of ``programs/`` that runs in a namespace; its first line of output is `ready`."""
+
+    process: subprocess.Popen[str]
+    name: str
+
+    def wait_ready(self) -> None:
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if line != "ready\n":
+            rest = self.process.communicate()
+            raise AssertionError(f"{self.name}: {line}{rest[0]}{rest[1]}")
+
+    def finish(self) -> object:
+        """Close its standard input, which ends it; the JSON that it says then."""
+        out, err = self.process.communicate(timeout=60)
+        if self.process.returncode:
+            raise AssertionError(f"{self.name} ended with {self.process.returncode}: {out}{err}")
+        return json.loads(out) if out.strip() else None
+
+
+@dataclass
+class Scene:
+    """``lab`` as an attacker sees it."""
+
+    lab: Lab
+    watch: Callable[[], Watch]
+    everybody: list[Endpoint] = field(default_factory=list)
+
+    def look(self) -> None:
+        """Read the declaration and the lock file again."""
+        self.everybody = oracle.endpoints(self.lab.inventory)
+
+    # --- who --------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Endpoint:
+        return next(endpoint for endpoint in self.everybody if endpoint.name == name)
+
+    def resolver(self, network: str, host: str) -> Endpoint:
+        return self[f"resolver of {network} on {host}"]
+
+    @property
+    def hosts(self) -> list[str]:
+        return [endpoint.name for endpoint in self.everybody if endpoint.kind == "host"]
+
+    def mesh(self, host: str) -> str:
+        return self[f"{host} mesh"].address
+
+    def vni(self, network: str) -> int:
+        return int(oracle.documents(self.lab.inventory)[2]["networks"][network]["vni"])
+
+    def mac(self, endpoint: Endpoint) -> str:
+        """As the endpoint's own kernel has it."""
+        return self.inside(endpoint, "cat /sys/class/net/pn0/address").strip()
+
+    def bridge_mac(self, host: str, network: str) -> str:
+        return self.run(host, f"cat /sys/class/net/pnb{self.vni(network)}/address").strip()
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def run(self, host: str, command: str, check: bool = True) -> str:
+        return self.lab.exec(host, command, check=check).stdout
+
+    def inside(self, endpoint: Endpoint, command: str, check: bool = True) -> str:
+        """What a shell command prints in an endpoint's namespace."""
+        return self.lab.exec(endpoint.place, [*_enter(endpoint), "sh", "-c", command], check=check).stdout
+
+    def start(self, endpoint: Endpoint, program: str, **arguments: object) -> Program:
+        """Run a program; the caller feeds and ends it through :class:`Program`."""
+        argv = self.lab.argv(endpoint.place, [*_enter(endpoint), "python3", "-c", (PROGRAMS / program).read_text()])
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        assert process.stdin
+        process.stdin.write(json.dumps(arguments) + "\n")
+        process.stdin.flush()
+        return Program(process, f"{program} in {endpoint}")
+
+    # --- reach ------------------------------------------------------------------------------------
+
+    def matrix(self) -> list[str]:
+        """Probe every ordered pair over TCP, UDP and ICMP; where the fleet and the oracle differ.
+
+        A probe's number is its destination port and its ICMP sequence number. What arrives is seen by raw sockets,
+        behind every filter, so that packets count which nobody answers.
+        """
+        everybody = self.everybody
+        sources = oracle.sources(everybody)
+        numbered = {
+            number: (source, target)
+            for number, (source, target) in enumerate((s, t) for s in sources for t in everybody)
+            if (source.place, source.netns) != (target.place, target.netns)
+        }
+        listeners = {source: self.start(source, "listen.py") for source in sources}
+        for listener in listeners.values():
+            listener.wait_ready()
+        probers = {}
+        for source in sources:
+            targets = [[number, target.address] for number, (who, target) in numbered.items() if who == source]
+            token = "privnet-canary-matrix" if source.network else "planted-matrix"
+            probers[source] = self.start(source, "probe.py", targets=targets, token=token)
+        answered = {source: prober.finish() for source, prober in probers.items()}
+        arrived = {source: listener.finish() for source, listener in listeners.items()}
+        wrong = []
+        for number, (source, target) in numbered.items():
+            place = next(s for s in sources if (s.place, s.netns) == (target.place, target.netns))
+            for protocol in oracle.PROTOCOLS:
+                must = oracle.must_reach(source, target, protocol, everybody)
+                there = number in arrived[place][protocol]
+                back = protocol == "udp" or number in answered[source][protocol]
+                if must is True and not (there and back):
+                    wrong.append(
+                        f"{source} does not reach {target} over {protocol} (arrived: {there}, answered: {back})"
+                    )
+                if must is False and there:
+                    wrong.append(f"{source} reaches {target} over {protocol}")
+        return wrong
+
+    def hostile(self) -> None:
+        """Routes that an attacker would set: through the bridge's MAC, and from outside through the hosts."""
+        meshes = {host: self.mesh(host) for host in self.hosts}
+        outside = [self[host].address for host in self.hosts] + [*meshes.values(), oracle.OPERATOR, oracle.OUTSIDER]
+        for endpoint in self.everybody:
+            if endpoint.kind in ("container", "resolver"):
+                mac = self.bridge_mac(endpoint.place, endpoint.network)
+                lines = ["ip route replace default dev pn0"]
+                lines += [f"ip neigh replace {address} lladdr {mac} dev pn0 nud permanent" for address in outside]
+                self.inside(endpoint, "; ".join(lines))
+        routes = [f"ip route replace {mesh} via {self[host].address}" for host, mesh in meshes.items()]
+        self.run("outsider", "; ".join([*routes, f"ip route replace 10.240.0.0/22 via {self['lab-1'].address}"]))
+        self.run("operator", "; ".join([*routes, f"ip route replace 10.240.0.0/22 via {self['lab-2'].address}"]))
+        stray = [
+            "ip netns add stray; ip link add st0 type veth peer name eth0 netns stray",
+            "ip addr add 198.51.100.1/30 dev st0; ip link set st0 up; sysctl -qw net.ipv4.ip_forward=1",
+            "ip -n stray addr add 198.51.100.2/30 dev eth0; ip -n stray link set eth0 up; ip -n stray link set lo up",
+            "ip -n stray route add default via 198.51.100.1",
+        ]
+        if "stray" not in self.run(oracle.STRAY_HOST, "ip netns"):
+            self.run(oracle.STRAY_HOST, "; ".join(stray))
+
+    # --- frames -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def sniffing(self, *endpoints: Endpoint, token: bytes = b"planted") -> Iterator[dict[Endpoint, list[str]]]:
+        """What arrives during the block at containers (on `pn0`) and hosts (behind their filters) with a token in it.
+
+        A token ends at its first blank; each is listed once for each time it was seen.
+        """
+        programs = {endpoint: self.start(endpoint, "sniff.py", token=token.decode()) for endpoint in endpoints}
+        for program in programs.values():
+            program.wait_ready()
+        found: dict[Endpoint, list[str]] = {}
+        yield found
+        time.sleep(0.3)
+        for endpoint, program in programs.items():
+            found[endpoint] = program.finish()  # type: ignore[assignment]
+
+    def send_frames(self, endpoint: Endpoint, frames: list[bytes], interface: str = "pn0", pause: float = 0) -> None:
+        """Put raw Ethernet frames on an interface of an endpoint."""
+        hexes = [frame.hex() for frame in frames]
+        self.start(endpoint, "send.py", interface=interface, frames=hexes, pause=pause).finish()
+
+    def send_datagrams(
+        self, endpoint: Endpoint, address: str, payloads: list[bytes], port: int = VXLAN_PORT, source: str = ""
+    ) -> None:
+        """UDP from an endpoint, with its own address or, written by hand, with another one."""
+        hexes = [payload.hex() for payload in payloads]
+        self.start(endpoint, "send.py", address=address, port=port, payloads=hexes, source=source).finish()
+
+    # --- what the guard says ----------------------------------------------------------------------
+
+    def drops(self, host: str) -> dict[str, int]:
+        """Packets dropped by each rule of the guard, by its comment."""
+        text = self.run(host, "nft list table inet privnet; nft list table bridge privnet", check=False)
+        counts: dict[str, int] = {}
+        for packets, comment in re.findall(r'counter packets (\d+) bytes \d+ drop comment "([^"]+)"', text):
+            counts[comment] = counts.get(comment, 0) + int(packets)
+        return counts
+
+    @contextlib.contextmanager
+    def dropping(self, host: str, comment: str, at_least: int = 1) -> Iterator[None]:
+        """The rule with this comment must drop that many packets during the block."""
+        before = self.drops(host).get(comment)
+        yield
+        after = self.drops(host).get(comment)
+        assert before is not None and after is not None, f"{host} has no rule {comment!r}"
+        assert after - before >= at_least, f"{host}: rule {comment!r} dropped {after - before} packets, not {at_least}"
+
+
+def _enter(endpoint: Endpoint) -> list[str]:
+    return ["ip", "netns", "exec", endpoint.netns] if endpoint.netns else []

@@ -1,0 +1,77 @@
+"""Every ordered pair of endpoints, over TCP, UDP and ICMP, against the oracle; and again after each kind of change."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lab.runs import deploy, edit, give_application, take_application
+
+from .scene import ALONE, PAGES, SHOP, STOREFRONT, Scene
+
+# Probes between hosts, operator and outsider, and from the container outside any network.
+UNDERLAY = (
+    "(src net 192.0.2.0/24 or src net 198.51.100.0/24) and "
+    "(tcp portrange 20000-30000 or udp portrange 20000-30000 or icmp)"
+)
+
+
+def assert_as_declared(scene: Scene) -> None:
+    scene.look()
+    scene.hostile()
+    begun = time.monotonic()
+    wrong = scene.matrix()
+    seconds = time.monotonic() - begun
+    print(f"{len(scene.everybody)} endpoints probed in {seconds:.1f} s")
+    assert not wrong, "\n".join(wrong)
+    assert seconds < 30
+
+
+def test_as_declared(scene: Scene) -> None:
+    assert_as_declared(scene)
+
+
+def test_the_matrix_sees_a_way_that_must_not_be(scene: Scene) -> None:
+    """The twin: two bridges joined on a host."""
+    ports = f"pnb{scene.vni(SHOP)} pnb{scene.vni(scene[f'1.web.{PAGES}'].network)}"
+    add = "set -- {}; ip link add j0 type veth peer name j1; ip link set j0 master $1 up; ip link set j1 master $2 up"
+    scene.run("lab-1", add.format(ports))
+    try:
+        wrong = scene.matrix()
+    finally:
+        scene.run("lab-1", "ip link del j0")
+    assert any(" reaches " in line for line in wrong)
+
+
+def test_the_matrix_sees_a_way_that_is_missing(scene: Scene) -> None:
+    scene.run("lab-2", f"ip link set pnx{scene.vni(SHOP)} down")
+    try:
+        wrong = scene.matrix()
+    finally:
+        scene.run("lab-2", f"systemctl restart privnet-overlay@{scene.vni(SHOP)}")
+    assert any("does not reach" in line for line in wrong)
+
+
+@pytest.mark.parametrize("change", ["move", "scale up", "scale down", "migrate", "remove network", "remove host"])
+def test_as_declared_after(scene: Scene, change: str) -> None:
+    lab = scene.lab
+    if change == "move":
+        edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
+    elif change == "scale up":
+        edit(lab, "blog", "worker: [lab-2]", "worker: [lab-2, lab-3]")
+    elif change == "scale down":
+        edit(lab, "blog", "worker: [lab-2, lab-3]", "worker: [lab-2]")
+    elif change == "migrate":
+        give_application(lab, "blog", take_application(lab, "shop", STOREFRONT))
+        give_application(lab, "shop", take_application(lab, "solo", ALONE))
+    elif change == "remove network":
+        (lab.inventory / "projects/solo.yaml").unlink()
+        (lab.inventory / "projects/shop.yaml").unlink()
+    else:
+        edit(lab, "blog", "worker: [lab-3]", "worker: [lab-2]")
+        edit(lab, "blog", "web: [lab-1, lab-3]", "web: [lab-1, lab-2]")
+        fleet = lab.inventory / "fleet.yaml"
+        fleet.write_text(fleet.read_text().replace("  lab-3: {address: 192.0.2.13, zone: b}\n", ""))
+    deploy(lab)
+    assert_as_declared(scene)
