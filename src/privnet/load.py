@@ -204,7 +204,7 @@ def validate(model: type[T], documents: list[Document], problems: list[Problem])
     for number, details_of_one in by_document.items():
         document = good[number]
         if document.node is not None:
-            problems.extend(shape.explain_all(model, document.path, document.node, details_of_one))
+            problems.extend(shape.explain_all(model, document.path, document.node, details_of_one[:PROBLEMS_PER_FILE]))
     return []
 
 
@@ -281,7 +281,8 @@ def _read(path: Path, document: Document, bytes_at_most: int) -> bytes | None:
     if len(data) > bytes_at_most:
         size = max(status.st_size, len(data))
         message = f"{document.path} has {size:,} bytes; at most {bytes_at_most:,} are read"
-        document.problems.append(Problem("PN102", message, help="divide it into several projects"))
+        start = Place(document.path, 1, 1, 1, 1)
+        document.problems.append(Problem("PN102", message, start, help="divide it into several projects"))
         return None
     return data
 
@@ -311,8 +312,8 @@ def _decode(data: bytes, document: Document) -> bool:
     document.text = body.decode("utf-8", "surrogateescape")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         document.text = ""
-        help = "save it as UTF-8"
-        document.problems.append(Problem("PN103", f"{document.path} is UTF-16 text, not UTF-8", help=help))
+        help, start = "save it as UTF-8", Place(document.path, 1, 1, 1, 1)
+        document.problems.append(Problem("PN103", f"{document.path} is UTF-16 text, not UTF-8", start, help=help))
         return False
     try:
         body.decode("utf-8")
@@ -368,7 +369,11 @@ def _compose(document: Document, nodes_at_most: int) -> None:
         document.problems.append(_syntax(document, error))
         return
     except yaml.YAMLError as error:
-        document.problems.append(Problem("PN105", f"{document.path} is not YAML: {error}".splitlines()[0]))
+        start = Place(document.path, 1, 1, 1, 1)
+        help = "save the file as plain text in UTF-8"
+        document.problems.append(
+            Problem("PN105", f"{document.path} is not YAML: {error}".splitlines()[0], start, help=help)
+        )
         return
     if composer.complex_keys:
         # `{{ name }}` is one mistake: what lies inside such a key is not looked at.
@@ -581,7 +586,7 @@ _MEANT = (
     ("cannot start any token", "a value that begins with this character stands in quotes"),
     ("could not find expected ':'", "a key is followed by `: ` and its value"),
     ("escape c", "write the character itself instead of an escape"),
-    ("unexpected end of stream", "close the quote that was opened"),
+    ("unexpected end of stream", "close the quote: what follows it became a part of the text"),
     ("expected ',' or ']'", "close the `[` with `]`, and write `,` between its items"),
     ("expected ',' or '}'", "close the `{` with `}`, and write `,` between its fields"),
     ("did not find expected <document start>", "the lines at this depth are not `key: value`"),
@@ -598,10 +603,44 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     place = _mark_place(document, mark) if mark else None
     related: tuple[Related, ...] = ()
+    message = f"not YAML: {_IN_OUR_WORDS.get(said, said)}"
     if error.context_mark and mark and error.context_mark.index != mark.index:
         opened = _mark_place(document, error.context_mark)
-        related = (Related(opened, f"{error.context or 'it'} that begins here"),)
-    return Problem("PN105", f"not YAML: {said}", place, help=help, related=related)
+        context = (error.context or "it").removeprefix("while ").removeprefix("scanning ").removeprefix("parsing ")
+        what = _PARTS.get(context, context)
+        if place and any(words in said for words in _NOTICED_LATE):
+            # The mistake is where it began; the reader only noticed it later.
+            place, opened, what = opened, place, "it was noticed here"
+            help = _space_missing(document, place.line) or help
+        else:
+            what = f"{what} begins here"
+        related = (Related(opened, what),)
+    return Problem("PN105", message, place, help=help, related=related)
+
+
+_IN_OUR_WORDS = {
+    "found unexpected end of stream": "a quote is opened here and never closed",
+    "could not find expected ':'": "this line is not `key: value`",
+    "did not find expected key": "this line is indented unlike the others of its mapping",
+    "did not find expected '-' indicator": "this line is indented like an item of the list, without its `- `",
+    "mapping values are not allowed in this context": "a second `: ` in one line, or a line that is indented too deep",
+}
+_PARTS = {
+    "a quoted scalar": "the quoted text",
+    "a simple key": "the line",
+    "a plain scalar": "the value",
+    "a block mapping": "the mapping",
+    "a flow mapping": "the `{`",
+    "a block collection": "the list",
+    "a flow sequence": "the `[`",
+}
+_NOTICED_LATE = ("unexpected end of stream", "could not find expected ':'")
+
+
+def _space_missing(document: Document, line: int) -> str:
+    text = document.text.split("\n")[line - 1].strip()
+    found = re.match(r"([\w-]+):([^\s:].{0,40})", text)
+    return f"write a space behind the `:`: `{found[1]}: {found[2]}`" if found else ""
 
 
 def _mark_place(document: Document, mark: Any) -> Place:

@@ -48,8 +48,16 @@ def explain_all(model: Any, path: str, node: Node, found: Iterable[Mapping[str, 
         keys, _ = _walkable(loc)
         owner = _fields_at(model, node, keys[:-1])
         misspelt.update((*keys[:-1], name) for name in close(str(keys[-1]), owner.model_fields if owner else ()))
+    placements = {_walkable(loc)[0][:-1] for loc in unknown if len(_walkable(loc)[0]) == 5}
+    mistaken: set[tuple[str | int, ...]] = set()
     for error in every:
-        if error["type"] != "missing" or _walkable(error["loc"])[0] not in misspelt:
+        keys = _walkable(error["loc"])[0]
+        if error["type"] == "missing" and keys not in misspelt and keys[:-1] in placements:
+            mistaken.add(keys[:-1])
+            yield _not_a_spread(path, node, keys[:-1])
+        elif error["type"] == "extra_forbidden" and keys[:-1] in mistaken:
+            continue
+        elif error["type"] != "missing" or keys not in misspelt:
             yield explain(model, path, node, error["loc"], error)
 
 
@@ -318,11 +326,29 @@ def _not_a_choice(expected: str, where: str, place: Place, value: str) -> Proble
 
 
 def _not_a_placement(where: str, place: Place, value: str) -> Problem:
-    spread = f"{{count: {value}, spread: host}}" if value.isdigit() else "{count: 2, spread: host}"
     fields = ", ".join(Spread.model_fields)
+    name = where.strip("`").rsplit(".", 1)[-1]
+    if value.isdigit():
+        count = f"`{name}: {{count: {value}, spread: host}}`"
+        help = f"write {count} to let privnet place them, or a list with the host of each container"
+    else:
+        help = f"write `{name}: [{value}]`: a list with the host of each container"
     return Problem(
         "PN201",
         f"{where} must be a list of hosts, or a mapping of {fields}; not {quoted(value)}, a single value",
         place,
-        help=f"write a list with the host of each container, or `{spread}` to let privnet place them",
+        help=help,
+    )
+
+
+def _not_a_spread(path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
+    """A mapping of hosts where a list of them is wanted: one mistake, whatever pydantic counts."""
+    found = find(node, keys)
+    hosts = [name for name in found if isinstance(name, Scalar)] if isinstance(found, nodes.Mapping) else []
+    return Problem(
+        "PN201",
+        f"{_where(keys)} must be a list of hosts, or a mapping of {', '.join(Spread.model_fields)}",
+        place_of(path, node, keys),
+        note="a host stands in the list once for each of its containers",
+        help=f"write `{keys[-1]}: [HOST, HOST]`, or `{keys[-1]}: {{count: {max(1, len(hosts))}, spread: host}}`",
     )

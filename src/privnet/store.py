@@ -137,14 +137,16 @@ def load_lock(directory: Path, fleet: str) -> Lock:
     problems = list(document.problems)
     entries = [] if problems else [*_damaged(document)]
     if problems or entries:
-        raise DeclarationError([*map(_with_remedy, problems), *entries], {document.path: document.text})
+        refused = [_with_remedy(problem, document.path) for problem in (*problems, *entries)]
+        raise DeclarationError(refused, {document.path: document.text})
     files = validate(LockFile, [document], problems)
     if not problems and files[0].fleet != fleet:
         problems.append(_of_another_fleet(document.path, files[0].fleet, fleet))
     if not problems:
         problems.extend(_given_twice(document.path, files[0]))
     if problems:
-        raise DeclarationError(map(_with_remedy, problems), {document.path: document.text})
+        refused = [_with_remedy(problem, document.path) for problem in problems]
+        raise DeclarationError(refused, {document.path: document.text})
     return _lock(files[0])
 
 
@@ -290,11 +292,12 @@ _AFTER_A_MERGE = (
 _OWN_REMEDY = ("PN101", "PN102", "PN502", "PN503")
 
 
-def _with_remedy(problem: Problem) -> Problem:
+def _with_remedy(problem: Problem, path: str) -> Problem:
     """What helps in a file that people write (to delete a line, or the file) would be harm in this one."""
     if problem.code == "PN109":
-        return replace(problem, help=_AFTER_A_MERGE)
-    return problem if problem.help and problem.code in _OWN_REMEDY else replace(problem, help=_REMEDY)
+        return replace(problem, help=_AFTER_A_MERGE.replace(LOCK_FILE, path))
+    own = problem.help and problem.code in _OWN_REMEDY
+    return problem if own else replace(problem, help=_REMEDY.replace(LOCK_FILE, path))
 
 
 def _of_another_fleet(path: str, found: str, wanted: str) -> Problem:

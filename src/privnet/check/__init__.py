@@ -22,7 +22,7 @@ def check(declaration: Declaration, lock: Lock | None, today: str = "") -> Itera
     """
     yield from underlay.check(declaration)
     yield from identity.check(declaration)
-    yield from placement.check(declaration)
+    yield from placement.check(declaration, lock)
     yield from addressing.check(declaration)
     yield from names.check(declaration)
     yield from policy.check(declaration, lock, today)

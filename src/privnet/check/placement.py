@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from privnet.diagnostics import Problem, Related, nearest, plural, quoted
 from privnet.load import Declaration
 from privnet.model.application import Spread
+from privnet.model.lock import Lock
 
 
-def check(declaration: Declaration) -> Iterator[Problem]:
+def check(declaration: Declaration, lock: Lock | None) -> Iterator[Problem]:
     """Every host named in a formation is one of the fleet; spreading over zones finds zones."""
-    yield from _hosts(declaration)
+    yield from _hosts(declaration, lock.hosts if lock else {})
     yield from _zones(declaration)
 
 
-def _hosts(declaration: Declaration) -> Iterator[Problem]:
+def _hosts(declaration: Declaration, known: Container[str]) -> Iterator[Problem]:
     hosts = declaration.fleet.hosts.keys()
     remedies: dict[str, str] = {}
     for project in declaration.projects:
@@ -26,7 +27,7 @@ def _hosts(declaration: Declaration) -> Iterator[Problem]:
                 for index, host in enumerate(placed):
                     if host not in hosts:
                         if host not in remedies:
-                            remedies[host] = _remedy(host, declaration, len(remedies))
+                            remedies[host] = _remedy(host, declaration, known, len(remedies))
                         yield Problem(
                             "PN301",
                             f"the fleet has no host {quoted(host)}",
@@ -38,7 +39,12 @@ def _hosts(declaration: Declaration) -> Iterator[Problem]:
                         )
 
 
-def _remedy(host: str, declaration: Declaration, searched: int) -> str:
+def _remedy(host: str, declaration: Declaration, known: Container[str], searched: int) -> str:
+    if host in known:
+        return "it was taken out of fleet.yaml: place its containers on other hosts, or declare it again"
+    words = host.replace(",", " ").split()
+    if len(words) > 1 and all(word in declaration.fleet.hosts for word in words):
+        return f"write a comma between hosts: [{', '.join(words)}]"
     # Comparing with a thousand names takes milliseconds: enough is enough when a whole zone was renamed.
     meant = nearest(host, declaration.fleet.hosts) if searched < 50 else ""
     count = plural(len(declaration.fleet.hosts), "host")

@@ -236,6 +236,8 @@ def _id_meant(text: str, prefix: str) -> str:
     if _IDS[other].fullmatch(text):
         kinds = {"ap-": "an application", "pn-": "a private network"}
         return f"this is the id of {kinds[other]}; {kinds[prefix]} has an id that begins with `{prefix}`"
+    if not 32 <= len(text) <= 100:
+        return ""  # no UUID, however it is written
     digits = re.sub("[^0-9a-f]", "", re.sub("^(ap|pn)-|urn:uuid:", "", text.lower().strip()))
     if len(digits) == 32 and text.isascii():
         meant = f"{prefix}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
