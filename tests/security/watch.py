@@ -74,8 +74,14 @@ class Watch:
         try:
             yield planted
         finally:
-            time.sleep(SETTLE)
-            planted.lines = self.seen()
+            # On a busy machine tcpdump takes its time: the end has come when something was seen and then nothing more.
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                time.sleep(SETTLE)
+                more = self.seen()
+                planted.lines += more
+                if planted.lines and not more:
+                    break
             with self._lock:
                 self._found = before + self._found
 
