@@ -178,6 +178,22 @@ def names(
 
 
 @app.command()
+def report(
+    inventory: Inventory = None,
+    format: Annotated[Format, typer.Option("--format", help="`json` for other programs.")] = Format.text,
+) -> None:
+    """Print the evidence for an auditor: who accepted what, what is in which network, how it is encrypted."""
+    with _told(format):
+        from privnet.report.evidence import evidence_data, evidence_lines
+
+        compiled = _compile(inventory)
+        if format is Format.json:
+            _say_json(evidence_data(compiled))
+        else:
+            _say(*evidence_lines(compiled))
+
+
+@app.command()
 def schema(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")] = SCHEMAS,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from privnet.compiler import Compiled
@@ -12,6 +13,7 @@ from privnet.model.lock import Rest
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
 from privnet.report.difference import Change, difference_lines, differences, rest_name
+from privnet.report.policy import decision_lines, decisions
 
 CONTAINERS_LISTED = 40
 PARTS_LISTED = 30
@@ -59,6 +61,7 @@ def plan_data(compiled: Compiled) -> dict[str, Any]:
         "summary": summary_data(compiled),
         "hosts": {name: _host_data(host) for name, host in sorted(plan.hosts.items())},
         "networks": {name: _network_data(network) for name, network in sorted(plan.networks.items())},
+        "decisions": [asdict(decision) for decision in decisions(compiled)],
         "changes": [_change_data(change) for change in differences(compiled.known, compiled.lock)],
         "quarantine": [_rest_data(rest) for rest in compiled.lock.quarantine],
     }
@@ -104,6 +107,7 @@ def plan_lines(compiled: Compiled) -> Iterator[str]:
     yield ""
     yield from _network_lines(compiled)
     yield from _host_lines(compiled)
+    yield from decision_lines(compiled)
     yield from _change_lines(compiled)
 
 

@@ -1,0 +1,53 @@
+"""`pyinfra inventory/X.py …` refuses a declaration as `privnet check` does: one message, no host, no traceback."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PYINFRA = Path(sys.executable).with_name("pyinfra")
+
+
+def run(directory: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [str(PYINFRA), "inventory/small.py", *more]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def lay(directory: Path) -> None:
+    shutil.copytree(ROOT / "tests" / "errors" / "base", directory / "inventory" / "small")
+    shutil.copyfile(ROOT / "inventory" / "prod.py", directory / "inventory" / "small.py")
+
+
+def test_a_refused_declaration_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+    lay(tmp_path)
+    shop = tmp_path / "inventory" / "small" / "projects" / "shop.yaml"
+    shop.write_text(shop.read_text().replace("par-a-2", "par-a-9"))
+    done = run(tmp_path, "exec", "--", "true")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said.count("error[PN301]") == 1
+    assert "did you mean `par-a-" in said
+    assert "No host was contacted." in said
+    assert "the declaration has 1 problem" in said
+    assert "Traceback" not in said
+    assert "Connecting" not in said
+
+
+def test_a_damaged_lock_file_likewise(tmp_path: Path) -> None:
+    lay(tmp_path)
+    (tmp_path / "inventory" / "small" / "privnet.lock.yaml").write_text("version: 1\nchecksum: 0\nfleet: small\n")
+    done = run(tmp_path, "exec", "--", "true")
+    said = done.stdout + done.stderr
+    assert (done.returncode, said.count("error[PN501]"), "Traceback" in said) == (1, 1, False)
+
+
+def test_a_right_one_is_not_refused(tmp_path: Path) -> None:
+    lay(tmp_path)
+    done = run(tmp_path, "debug-inventory")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "par-a-1" in said
+    assert "error[" not in said
