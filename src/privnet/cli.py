@@ -114,6 +114,36 @@ def check(
 
 
 @app.command()
+def forget(
+    inventory: Inventory,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="A host that was reinstalled.")],
+) -> None:
+    """Forget the keys of a host that was reinstalled; the next run records its new ones and tells its peers."""
+    with _told():
+        from dataclasses import replace
+
+        from privnet.store import save_lock
+
+        known = _compile(inventory).known
+        if host not in known.hosts:
+            _refuse_unknown(host, known.hosts)
+        emptied = replace(known.hosts[host], wireguard=None, ssh=None)
+        if emptied == known.hosts[host]:
+            _say(f"the lock file holds no key of {host}")
+            return
+        save_lock(Path(inventory or ""), replace(known, hosts={**known.hosts, host: emptied}))
+        _say(f"forgot the keys of {host}: the next run takes those that it has now, and its peers drop the old ones")
+
+
+def _refuse_unknown(host: str, known: Iterable[str]) -> None:
+    from privnet.diagnostics import close
+
+    meant = close(host, known)
+    guess = f"; did you mean {meant[0]}?" if meant else ""
+    _refuse(f"the lock file knows no host {host!r}{guess}")
+
+
+@app.command()
 def plan(
     inventory: Inventory = None,
     format: Annotated[Format, typer.Option("--format", help="`json` has everything, however large.")] = Format.text,
@@ -193,6 +223,93 @@ def report(
             _say(*evidence_lines(compiled))
 
 
+new = typer.Typer(
+    help="Write commented, valid YAML with fresh identifiers. Nothing is ever overwritten.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(new, name="new")
+Existing = Annotated[Path, typer.Argument(metavar="INVENTORY", help="Directory of a fleet: inventory/prod.")]
+
+
+@new.command("fleet")
+def new_fleet(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The new directory: inventory/NAME.")],
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="NAME=ADDRESS", help="A host (repeat for more).")
+    ] = None,
+) -> None:
+    """Begin a fleet: its directory, and the inventory for pyinfra beside it."""
+    with _told():
+        from privnet.new.write import new_fleet as write
+
+        pairs = [given.partition("=") for given in host or []]
+        if any(not (name and address) for name, _, address in pairs):
+            _refuse("a host is given as NAME=ADDRESS: --host par-a-1=192.0.2.11")
+        written = write(directory, {name: address for name, _, address in pairs})
+        _say(*(f"{path} written" for path in written), f"next: privnet new project {directory} NAME")
+
+
+@new.command("project")
+def new_project(
+    inventory: Existing,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The project's name.")],
+    accepted_by: Annotated[
+        str, typer.Option("--accepted-by", metavar="WHO", help="Who read and accepted the terms of private networks.")
+    ] = "",
+    terms: Annotated[str, typer.Option("--terms", metavar="VERSION", help="Which version of the terms.")] = "",
+    accepted_on: Annotated[
+        str, typer.Option("--accepted-on", metavar="YYYY-MM-DD", help="When; today unless given.")
+    ] = "",
+) -> None:
+    """Begin a project; with a private network when its terms were accepted."""
+    with _told():
+        import datetime
+
+        from privnet.new.documents import Terms
+        from privnet.new.write import new_project as write
+
+        if bool(accepted_by) != bool(terms):
+            _refuse("a private network needs both: --accepted-by WHO and --terms VERSION; without them it has none")
+        day = accepted_on or datetime.date.today().isoformat()
+        _fleet_at(inventory)
+        path = write(inventory, name, Terms(accepted_by, terms, day) if terms else None)
+        _say(f"{path} written", f"next: privnet new application {inventory} {name}")
+
+
+@new.command("application")
+def new_application(
+    inventory: Existing,
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="The project that it belongs to.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="A name for people.")] = "",
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Host of a `web` container (repeat for more).")
+    ] = None,
+) -> None:
+    """Add an application with a fresh id to a project."""
+    with _told():
+        from privnet.new.write import new_application as write
+
+        _fleet_at(inventory)
+        path, application = write(inventory, project, name, host or [])
+        _say(f"{path}: {application} added", f"next: privnet plan {inventory}")
+
+
+@new.command("host")
+def new_host(
+    inventory: Existing,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The host's name.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its IP address on the underlay.")],
+    zone: Annotated[str, typer.Option("--zone", metavar="ZONE", help="Hosts that fail together.")] = "",
+) -> None:
+    """Add a host to a fleet."""
+    with _told():
+        from privnet.new.write import new_host as write
+
+        _fleet_at(inventory)
+        _say(f"{write(inventory, name, address, zone)}: {name} added", f"next: privnet plan {inventory}")
+
+
 @app.command()
 def schema(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")] = SCHEMAS,
@@ -224,12 +341,18 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="As in erro
 
 def _compile(inventory: Path | None) -> Compiled:
     from privnet.compiler import compile_fleet
+
+    return compile_fleet(_fleet_at(inventory))
+
+
+def _fleet_at(inventory: Path | None) -> Path:
+    """The directory, when it is a fleet's. Raises DeclarationError with the one that was probably meant."""
     from privnet.diagnostics import DeclarationError
     from privnet.load import FLEET_FILE
 
     if inventory is None or not (inventory / FLEET_FILE).exists():
         raise DeclarationError([_no_inventory(inventory)])
-    return compile_fleet(inventory)
+    return inventory
 
 
 def _no_inventory(inventory: Path | None) -> Problem:
@@ -280,12 +403,15 @@ def _also(more: str) -> str:
 def _told(format: str = "text") -> Iterator[None]:
     """Say what is wrong instead of a traceback, and end with the exit code that fits."""
     from privnet.diagnostics import DeclarationError
+    from privnet.new import NotWritten
 
     try:
         yield
     except DeclarationError as error:
         _say_problems(error, format)
         raise typer.Exit(REFUSED) from None
+    except NotWritten as error:
+        _refuse(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _say_error(f"{where}{error.strerror or error}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy.state import HostState, Unknown
+from privnet.load import shown_path
 from privnet.model.lock import Lock
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.store import save_lock
@@ -51,7 +52,8 @@ class Run:
         if known.wireguard is not None and state.public_key not in (None, known.wireguard):
             return (
                 f"PN508: its WireGuard key is {state.public_key}, but the lock file has {known.wireguard}: "
-                "another machine answers at its address, or it was reinstalled"
+                "another machine answers at its address, or it was reinstalled. If you know that it was: "
+                f"`privnet forget {shown_path(self.directory)} {host}`, then run again"
             )
         learnt = replace(known, wireguard=known.wireguard or state.public_key, ssh=known.ssh or state.ssh_key)
         if learnt != known:
