@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("render",),
     ("compiler",),
-    ("report",),
+    ("report", "new"),
     ("lab", "known_hosts"),
     ("deploy", "audit"),
     ("cli",),

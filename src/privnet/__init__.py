@@ -3,7 +3,7 @@
 Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
 
     diagnostics ◀ model ◀ shape ◀ load ◀ {check, store} ◀ plan ◀ render ◀ compiler
-    compiler ◀ report ◀ lab ◀ {deploy, audit} ◀ cli
+    compiler ◀ {report, new} ◀ lab ◀ {deploy, audit} ◀ cli
 
 ===============  ==========================================================================================
 ``diagnostics``  a problem: code, place, sentence, help; and how problems are shown
@@ -17,6 +17,7 @@ Begin with ``compiler``: it is one line a pass. Imports go to the left only (``t
 ``render``       the plan of a host → managed files, through ``templates/``
 ``compiler``     load → lock file → check → allocate → plan
 ``report``       what ``privnet plan``, ``names``, ``render`` and ``explain`` say
+``new``          new documents and entries, put into files that people wrote
 ``lab``          a real fleet on this machine
 ``known_hosts``  SSH host keys of the lock file for SSH clients
 ``deploy``       the only place that imports pyinfra: one question a host, three waves of changes
