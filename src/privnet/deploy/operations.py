@@ -37,11 +37,14 @@ def record() -> Commands:
 def prepare() -> Commands:
     """Packages, the host's own key, networkd."""
     run = _run()
+    if run.stopped:
+        yield _fail(run.stopped)
+        return
     found = _snapshot(run)
     if isinstance(found, Unknown):
         yield _fail(found.why)
         return
-    why = changes.obstacle(found)
+    why = changes.obstacle(found) or run.lost_key(host.name, found)
     if why is not None:
         yield _fail(why)
         return
@@ -81,6 +84,9 @@ def retire() -> Commands:
 
 def _wave(change: Callable[[Run, HostState], Script]) -> Commands:
     run = _run()
+    if run.stopped:
+        yield _fail(run.stopped)
+        return
     found = _snapshot(run)
     if isinstance(found, Unknown):
         yield _fail(found.why)
@@ -129,5 +135,9 @@ def _record(state: Any, host: Any, run: Run) -> bool:  # pyinfra passes these tw
         run.record()
     except DeclarationError as error:
         logger.error(render_text(error.problems, color=False, sources=error.sources))
-        return False
-    return True
+        run.stopped = "nothing is changed: the lock file was written by another run in the meantime"
+    except OSError as error:
+        run.stopped = f"nothing is changed: the lock file cannot be written ({error.strerror}: {error.filename})"
+        logger.error(run.stopped)
+    # pyinfra runs this for one host, and goes on with the others when it fails; they look at `stopped`.
+    return run.stopped is None

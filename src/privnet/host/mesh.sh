@@ -10,6 +10,7 @@ key)
 		sync "$key.new"
 		mv -T "$key.new" "$key"
 	fi
+	chown 0:0 "$key"
 	chmod 0600 "$key"
 	wg pubkey < "$key" > /dev/null
 	;;
