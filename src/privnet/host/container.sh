@@ -56,16 +56,21 @@ up)
 		ip link add name "$port" address "$HOST_MAC" mtu "$MTU" type veth \
 			peer name pn0 address "$MAC" mtu "$MTU" netns "$NETNS"
 	fi
-	if [ -d /proc/sys/net/ipv6 ]; then
-		echo 1 > "/proc/sys/net/ipv6/conf/$port/disable_ipv6"
-		within sh -c 'echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
-	fi
+	# Before IPv6 is switched off: a device whose MTU is too small for it (RFC 8200, 5) has nothing to switch off.
+	ip link set dev "$port" mtu "$MTU"
+	inside link set dev pn0 mtu "$MTU"
+	[ ! -e "/proc/sys/net/ipv6/conf/$port" ] || echo 1 > "/proc/sys/net/ipv6/conf/$port/disable_ipv6"
+	within sh -c '[ ! -e /proc/sys/net/ipv6/conf/pn0 ] || echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
 	ip address flush dev "$port"
-	ip link set dev "$port" mtu "$MTU" master "$BRIDGE"
+	ip link set dev "$port" master "$BRIDGE"
 	# The one MAC of this port is known; frames for any other are not its business.
-	bridge link set dev "$port" learning off flood off guard on
+	bridge link set dev "$port" learning off flood off guard on hairpin off isolated off neigh_suppress off
+	bridge fdb show dev "$port" | awk -v own="$MAC" -v host="$HOST_MAC" '/ master / && $1 != own && $1 != host { print $1 }' |
+		while read -r mac; do bridge fdb del "$mac" dev "$port" master; done
 	bridge fdb replace "$MAC" dev "$port" master static
-	inside link set dev pn0 address "$MAC" mtu "$MTU"
+	# A port that was made to forward nothing does so again after it was down.
+	[ "$(cat "/sys/class/net/$port/brport/state")" = 3 ] || ip link set dev "$port" down
+	inside link set dev pn0 address "$MAC"
 	inside -o -4 addr show dev pn0 | awk '{ print $4 }' | while read -r old; do
 		[ "$old" = "$ADDRESS" ] || inside addr del "$old" dev pn0
 	done

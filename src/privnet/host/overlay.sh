@@ -14,26 +14,28 @@ wait_for() {
 	done
 }
 
+# A host without IPv6, and a device whose MTU is too small for it (RFC 8200, 5), have nothing to switch off.
 no_ipv6() {
-	echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"
+	[ ! -e "/proc/sys/net/ipv6/conf/$1" ] || echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"
 }
 
 case $1 in
 up)
 	wait_for "$BRIDGE"
 	wait_for "$VXLAN"
-	# A host without IPv6 has nothing to switch off.
-	if [ -d /proc/sys/net/ipv6 ]; then
-		no_ipv6 "$BRIDGE"
-		no_ipv6 "$VXLAN"
-	fi
+	ip link set dev "$BRIDGE" mtu "$MTU"
+	ip link set dev "$VXLAN" mtu "$MTU"
+	no_ipv6 "$BRIDGE"
+	no_ipv6 "$VXLAN"
 	# The host takes no part in the network: an address here would let it reach containers.
 	ip address flush dev "$BRIDGE"
 	ip address flush dev "$VXLAN"
-	ip link set dev "$BRIDGE" mtu "$MTU" up
-	ip link set dev "$VXLAN" mtu "$MTU" master "$BRIDGE"
+	ip link set dev "$BRIDGE" up
+	ip link set dev "$VXLAN" master "$BRIDGE"
 	# A frame from another host must not teach the bridge where a local container is.
-	bridge link set dev "$VXLAN" learning off flood on
+	bridge link set dev "$VXLAN" learning off flood on hairpin off isolated off neigh_suppress off
+	# A port that was made to forward nothing does so again after it was down.
+	[ "$(cat "/sys/class/net/$VXLAN/brport/state")" = 3 ] || ip link set dev "$VXLAN" down
 	bridge -batch "/etc/privnet/overlay/$2.fdb"
 	ip link set dev "$VXLAN" up
 	# Neighbours go when a device goes down, so they come after it is up.
