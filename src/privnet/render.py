@@ -292,12 +292,18 @@ def _resolv_conf(network: Network) -> str:
 # --- names asked outside --------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=16)
-def _forwarder_files(domain: str, upstream: tuple[str, ...]) -> tuple[ManagedFile, ...]:
+def render_forwarder(domain: str, upstream: tuple[str, ...]) -> ManagedFile:
+    """The configuration of a host's forwarder."""
     checked_all("domain", [domain])
     checked_all("upstream", upstream)
+    text = _print("dnsmasq/forwarder.conf", domain=domain, upstream=upstream)
+    return ManagedFile(f"{ETC}/forwarder.conf", text)
+
+
+@lru_cache(maxsize=16)
+def _forwarder_files(domain: str, upstream: tuple[str, ...]) -> tuple[ManagedFile, ...]:
     return (
-        ManagedFile(f"{ETC}/forwarder.conf", _print("dnsmasq/forwarder.conf", domain=domain, upstream=upstream)),
+        render_forwarder(domain, upstream),
         ManagedFile(f"{UNITS}/privnet-forwarder.service", _print("systemd/privnet-forwarder.service")),
         _wanted("privnet-forwarder.service"),
     )

@@ -15,7 +15,8 @@ class Snapshot(FactBase[HostState | Unknown]):
 
     def command(self) -> StringCommand:
         program = (resources.files("privnet.deploy") / "snapshot.sh").read_text()
-        return StringCommand("sh", "-c", QuoteString(program))
+        # What is no plain text would end the reading of the answer: pyinfra expects UTF-8.
+        return StringCommand("sh", "-c", QuoteString(program), "|", "tr", "-c", QuoteString(r"\11\12\40-\176"), "'?'")
 
     def process(self, output: Iterable[str]) -> HostState | Unknown:
         return parse_snapshot(output)

@@ -34,6 +34,8 @@ umask 022
 place() {
 	while IFS= read -r path; do
 		mkdir -p "${path%/*}"
+		# An empty directory of that name is what a container engine leaves that was told of a missing file.
+		[ -L "$path" ] || [ ! -d "$path" ] || rmdir "$path"
 		mv -T "files$path" "$path"
 	done < "$1"
 }
@@ -42,7 +44,9 @@ discard() {
 	# Directories that only one file was in go with it.
 	sed -n 's|/[^/]*$||p' "$1" | sort -u | while IFS= read -r folder; do
 		case $folder in
-		/etc/netns/* | *.service.d) rmdir --ignore-fail-on-non-empty "$folder" 2> /dev/null || true ;;
+		/etc/netns/* | *.service.d | /etc/systemd/network/*.d)
+			rmdir --ignore-fail-on-non-empty "$folder" 2> /dev/null || true
+			;;
 		esac
 	done
 }
@@ -79,6 +83,10 @@ class Script:
         steps = self.before if early else self.after
         if line not in steps:
             steps.append(line)
+
+    def end(self, unit: str, active: str) -> None:
+        """Stop a unit before anything of its is removed; a failed one is only to be forgotten."""
+        self.run("systemctl", "reset-failed" if active == "failed" else "stop", unit, early=True)
 
     def feed(self, name: str, lines: Iterable[str], *words: str | int, early: bool = False) -> None:
         """Run a command that reads ``lines`` from the file ``name``, which is its last argument."""

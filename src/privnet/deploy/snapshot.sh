@@ -12,6 +12,11 @@ for unit in systemd-networkd.service systemd-networkd-wait-online.service privne
 	wg-quick@privnet.service; do
 	printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"
 done
+systemctl list-unit-files --state=masked,masked-runtime --plain --no-legend 'privnet-*' wg-quick@privnet.service |
+	sed 's/^/masked /; s/ masked.*//'
+[ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(cat /run/privnet/forwarder)"
+# A name that is no plain text is no file of ours, and cannot be spoken of line by line.
+[ -z "$(find $etc -path '*[! -~]*' 2> /dev/null | head -n 1)" ] || echo 'names odd'
 [ -r /etc/ssh/ssh_host_ed25519_key.pub ] && cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/ssh /'
 
 section packages
@@ -19,15 +24,16 @@ dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' wireguard-tools w
 
 section files
 {
-	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -type d -print0
-	find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 1 -name '*privnet*' -print0
+	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path '*[! -~]*' ! -type d -print0
+	find $etc ! -path "$etc/.stage.*" ! -path '*[! -~]*' -type d \( ! -perm 755 -o ! -uid 0 -o ! -gid 0 \) -print0
+	find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 2 -path '*privnet*' ! -path '*[! -~]*' ! -type d -print0
 	find /etc/systemd/system \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service.d/*' \) ! -type d -print0
 	find /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf -print0
 } 2> /dev/null | {
 	list=$(mktemp) && cat > "$list"
 	find -files0-from "$list" -maxdepth 0 -printf '%y %m %U:%G %p\t%l\n' 2> /dev/null
 	section digests
-	grep -zv "^$etc/wireguard.key" "$list" | xargs -0r -n 500 sh -c 'for f; do [ -L "$f" ] || printf "%s\0" "$f"; done' - |
+	grep -zv "^$etc/wireguard.key" "$list" | xargs -0r -n 500 sh -c 'for f; do [ -L "$f" ] || [ -d "$f" ] || printf "%s\0" "$f"; done' - |
 		xargs -0r sha256sum 2> /dev/null
 	rm -f "$list"
 }
@@ -55,6 +61,7 @@ grep -sl 0 /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6 | cut -d / -f 7 | sed '
 
 section routes
 ip -4 route show type unreachable
+ip -4 route show dev privnet 2> /dev/null | sed 's/^/mesh /'
 
 section fdb
 bridge fdb show | awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^pn[cx]/) { print; break } }'
@@ -91,7 +98,11 @@ for path in /run/netns/*; do
 	[ -e "$path" ] || continue
 	name=${path##*/}
 	case $name in
-	*.ap-* | pn-*) printf '%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show dev pn0 2> /dev/null)" ;;
+	*.ap-*) printf '%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show dev pn0 2> /dev/null)" ;;
+	pn-*)
+		printf '%s\t%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show dev pn0 2> /dev/null)" \
+			"$(ip -n "$name" -j addr show dev pnu0 2> /dev/null)"
+		;;
 	esac
 done
 

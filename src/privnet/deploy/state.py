@@ -10,10 +10,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from privnet.model.identifiers import format_address
+from privnet.plan.containers import mac_of
 from privnet.plan.guard import Binding, Speaker
+from privnet.plan.printable import KINDS, NotPrintable, checked
+
+Part = TypeVar("Part", Speaker, Binding)
 
 MARK = "##privnet "
 SECTIONS = (
@@ -24,9 +28,13 @@ BYTES_AT_MOST = 64 * 2**20
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t\n]+)\t(.*)")
 _DIGEST = re.compile(r"([0-9a-f]{64})  (/.+)")
-_KEY = re.compile("[A-Za-z0-9+/]{43}=")
+_KEY = re.compile(KINDS["key"])
+_SSH_KEY = re.compile("ssh-ed25519 [A-Za-z0-9+/]{68}")
 _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
-_FDB = re.compile(rf"({_MAC}) dev (pn[cx][0-9a-f]+)(?: dst ([0-9.]+))?(?: master (\S+))?.*")
+_FDB = re.compile(
+    rf"({_MAC}) dev (pn[cx][0-9a-f]+)(?: vlan [0-9]+)?"
+    r"(?: dst ([0-9.]+(?: (?:port|vni|src_vni) [0-9]+| via [a-z0-9.-]+)*))?(?: master (\S+))?.*"
+)
 _NEIGHBOUR = re.compile(rf"([0-9.]+) dev (pnx[0-9]+) lladdr ({_MAC}) PERMANENT\s*")
 
 
@@ -84,6 +92,11 @@ class Link:
     data: Mapping[str, Any]
     port: Mapping[str, Any]
 
+    def is_port(self, **settings: object) -> bool:
+        """Whether it forwards for its bridge, with these settings and no others that keep frames from it."""
+        wanted = {"state": "forwarding", "hairpin": False, "isolated": False, "neigh_suppress": False, **settings}
+        return wanted == {key: self.port.get(key, False) for key in wanted}
+
 
 @dataclass(frozen=True, slots=True)
 class GuardState:
@@ -97,13 +110,17 @@ class GuardState:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """The interface in a container's, or a resolver's, namespace."""
+    """The interface in a container's, or a resolver's, namespace.
+
+    :param asks_outside: whether a resolver's second interface is as it has to be
+    """
 
     mac: str
     mtu: int
     up: bool
     addresses: frozenset[str]
     outer: int
+    asks_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +151,8 @@ class HostState:
     machine: str
     ssh_key: str | None
     enabled: Mapping[str, str]
+    masked: frozenset[str]
+    odd_names: bool
     packages: Mapping[str, str]
     files: Mapping[str, FileState]
     public_key: str | None
@@ -144,7 +163,9 @@ class HostState:
     links: Mapping[str, Link]
     addresses: Mapping[str, frozenset[str]]
     unreachable: frozenset[str]
+    mesh_routes: frozenset[str]
     fdb: Mapping[str, Mapping[str, str]]
+    flooded: Mapping[str, tuple[tuple[str, str], ...]]
     port_macs: Mapping[str, frozenset[str]]
     neighbours: Mapping[str, Mapping[str, str]]
     forward_drops: tuple[str, ...]
@@ -152,6 +173,7 @@ class HostState:
     namespaces: Mapping[str, Inside | None]
     units: Mapping[str, UnitState]
     names: Mapping[str, NamesState] = field(default_factory=dict)
+    forwarder: str = ""
 
 
 def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
@@ -160,7 +182,7 @@ def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
         return _state(_sections(lines))
     except Malformed as error:
         return Unknown(str(error))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         return Unknown(f"its answer has a shape that privnet does not know ({type(error).__name__})")
 
 
@@ -173,7 +195,10 @@ def _sections(lines: Iterable[str]) -> dict[str, list[str]]:
         if size > BYTES_AT_MOST:
             raise Malformed(f"its answer is longer than {BYTES_AT_MOST:,} characters")
         if line.startswith(MARK):
-            current = sections.setdefault(line.removeprefix(MARK).strip(), [])
+            name = line.removeprefix(MARK).strip()
+            if name in sections:
+                raise Malformed("its answer has a part twice")
+            current = sections[name] = []
         elif current is not None and line:
             current.append(line)
     if tuple(sections) != SECTIONS:
@@ -186,15 +211,18 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
     facts = {words[0]: words[1] for words in system if len(words) == 2}
     key = dict(line.split(" ", 1) for line in sections["key"])
     config = key.get("config", "").split(" ")
-    fdb, port_macs = _forwarding(sections["fdb"])
+    fdb, flooded, port_macs = _forwarding(sections["fdb"])
     links = _links(sections["links"])
+    routes = [" ".join(line.split()) for line in sections["routes"]]
     return HostState(
         root=facts.get("user") == "0",
         systemd=facts.get("systemd") == "yes",
         kernel_wireguard=facts.get("wireguard") == "kernel",
         machine=facts.get("machine", ""),
-        ssh_key=next((f"{words[1]} {words[2]}" for words in system if words[0] == "ssh" and len(words) == 3), None),
+        ssh_key=next((text for words in system if _SSH_KEY.fullmatch(text := " ".join(words[1:]))), None),
         enabled={words[1]: words[2] for words in system if words[0] == "enabled" and len(words) == 3},
+        masked=frozenset(words[1] for words in system if words[0] == "masked" and len(words) == 2),
+        odd_names=facts.get("names") == "odd",
         packages=dict(_packages(sections["packages"])),
         files=dict(_files(sections["files"], sections["digests"])),
         public_key=_key(key.get("key")),
@@ -204,8 +232,10 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         mesh=_mesh(sections["mesh"]),
         links=links,
         addresses=_addresses(sections["addresses"]),
-        unreachable=frozenset(" ".join(line.split()) for line in sections["routes"]),
+        unreachable=frozenset(route for route in routes if route.startswith("unreachable ")),
+        mesh_routes=frozenset(route.removeprefix("mesh ") for route in routes if route.startswith("mesh ")),
         fdb=fdb,
+        flooded=flooded,
         port_macs=port_macs,
         neighbours=_neighbours(sections["neighbours"]),
         forward_drops=tuple(_forward_drops(sections["firewall"])),
@@ -213,6 +243,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         namespaces=dict(_namespaces(sections["namespaces"])),
         units=dict(_units(sections["units"])),
         names=dict(_names(sections["names"])),
+        forwarder=facts.get("forwarder", ""),
     )
 
 
@@ -222,9 +253,10 @@ def _key(text: str | None) -> str | None:
 
 def _packages(lines: list[str]) -> Iterator[tuple[str, str]]:
     for line in lines:
-        status, name, version = line.split()
-        if status == "ii":
-            yield name, version
+        words = line.split()
+        # The first letter is what was asked for (a held package has another), the second what is.
+        if len(words) == 3 and words[0][1:2] == "i":
+            yield words[1], words[2]
 
 
 def _files(lines: list[str], digests: list[str]) -> Iterator[tuple[str, FileState]]:
@@ -235,6 +267,8 @@ def _files(lines: list[str], digests: list[str]) -> Iterator[tuple[str, FileStat
         if match is None:
             raise Malformed("it lists a file in a way that privnet does not know")
         kind, mode, owner, path, target = match.groups()
+        if ".." in path.split("/"):
+            raise Malformed("it lists a file in a way that privnet does not know")
         content = target if kind == "l" else digest_of.get(path, "")
         yield path, FileState(kind, 0 if kind == "l" else int(mode, 8), owner, content)
 
@@ -245,7 +279,9 @@ def _mesh(lines: list[str]) -> MeshState | None:
     first, *rest = (line.split(" ") for line in lines)
     if first[0] != "interface":
         raise Malformed("its WireGuard interface is not listed first")
-    peers = {words[1]: PeerState(words[1], words[2], words[3], words[4]) for words in rest}
+    peers = {key: PeerState(key, endpoint, allowed, keepalive) for _, key, endpoint, allowed, keepalive in rest}
+    if not all(map(_KEY.fullmatch, peers)):
+        raise Malformed("a WireGuard peer has no key that could be one")
     return MeshState(first[1], int(first[2]), peers)
 
 
@@ -256,15 +292,15 @@ def _links(lines: list[str]) -> dict[str, Link]:
             continue
         info = entry.get("linkinfo", {})
         link = Link(
-            name=entry["ifname"],
-            kind=info.get("info_kind", ""),
+            name=str(entry["ifname"]),
+            kind=str(info.get("info_kind", "")),
             index=int(entry["ifindex"]),
             up="UP" in entry["flags"],
             mtu=int(entry["mtu"]),
-            mac=entry.get("address", ""),
-            master=entry.get("master", ""),
-            data=info.get("info_data", {}),
-            port=info.get("info_slave_data", {}),
+            mac=str(entry.get("address", "")),
+            master=str(entry.get("master", "")),
+            data=dict(info.get("info_data", {})),
+            port=dict(info.get("info_slave_data", {})),
         )
         links[link.name] = link
     return links
@@ -278,9 +314,13 @@ def _addresses(lines: list[str]) -> dict[str, frozenset[str]]:
     return {name: frozenset(addresses) for name, addresses in found.items()}
 
 
-def _forwarding(lines: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, frozenset[str]]]:
-    """VXLAN destinations by device, and the MACs that the bridge has behind each container port."""
+Forwarding = tuple[dict[str, dict[str, str]], dict[str, tuple[tuple[str, str], ...]], dict[str, frozenset[str]]]
+
+
+def _forwarding(lines: list[str]) -> Forwarding:
+    """VXLAN destinations by device; those of a MAC that has several; and the MACs behind each container port."""
     vxlan: dict[str, dict[str, str]] = {}
+    flooded: dict[str, tuple[tuple[str, str], ...]] = {}
     ports: dict[str, set[str]] = {}
     for line in lines:
         match = _FDB.fullmatch(line)
@@ -288,10 +328,11 @@ def _forwarding(lines: list[str]) -> tuple[dict[str, dict[str, str]], dict[str, 
             continue
         mac, device, destination, master = match.groups()
         if device.startswith("pnx") and destination:
-            vxlan.setdefault(device, {})[mac] = destination
+            if vxlan.setdefault(device, {}).setdefault(mac, destination) != destination:
+                flooded[device] = (*flooded.get(device, ()), (mac, destination))
         elif device.startswith("pnc") and master:
             ports.setdefault(device, set()).add(mac)
-    return vxlan, {device: frozenset(macs) for device, macs in ports.items()}
+    return vxlan, flooded, {device: frozenset(macs) for device, macs in ports.items()}
 
 
 def _neighbours(lines: list[str]) -> dict[str, dict[str, str]]:
@@ -316,27 +357,45 @@ def _guard(lines: list[str]) -> GuardState | None:
         return None
     words = dict(line.split(" ", 1) for line in lines if not line.startswith("{"))
     sets = [json.loads(line) for line in lines if line.startswith("{")]
-    speakers: frozenset[Speaker] = frozenset()
-    bindings: frozenset[Binding] = frozenset()
+    found: dict[str, list[Speaker | Binding | None]] = {"speakers": [], "ports": []}
     for entry in (item["set"] for listing in sets for item in listing["nftables"] if "set" in item):
-        elements = [element["concat"] for element in entry.get("elem", [])]
-        if entry["name"] == "speakers":
-            speakers = frozenset(_speaker(*element) for element in elements)
-        elif entry["name"] == "ports":
-            bindings = frozenset(Binding(*map(str, element)) for element in elements)
-    intact = len(sets) == 2 and bool(words.get("sum")) and words.get("sum") == words.get("listing")
-    return GuardState(intact, words.get("structure", ""), speakers, bindings)
+        read = _speaker if entry["name"] == "speakers" else _binding
+        found[entry["name"]] = [read(element) for element in entry.get("elem", [])]
+    members = [*found["speakers"], *found["ports"]]
+    # An element that privnet would not write is no member on its way out: the rules were touched, and are loaded anew.
+    intact = len(sets) == 2 and None not in members and bool(words.get("sum")) and words["sum"] == words.get("listing")
+    return GuardState(
+        intact,
+        words.get("structure", ""),
+        frozenset(member for member in members if isinstance(member, Speaker)),
+        frozenset(member for member in members if isinstance(member, Binding)),
+    )
 
 
-def _speaker(vtep: str, vni: int, mac: int, address: int) -> Speaker:
-    digits = f"{int(mac):012x}"
-    text = ":".join(digits[i : i + 2] for i in range(0, 12, 2))
-    return Speaker(str(vtep), int(vni), text, format_address(int(address)))
+def _speaker(element: dict[str, Any]) -> Speaker | None:
+    match element.get("concat"):
+        case [str(vtep), int(vni), int(mac), int(address)] if mac == 0x0270 << 32 | address and address < 1 << 32:
+            return _printable(Speaker(vtep, vni, mac_of(address), format_address(address)))
+    return None
+
+
+def _binding(element: dict[str, Any]) -> Binding | None:
+    match element.get("concat"):
+        case [str(port), str(mac), str(address)]:
+            return _printable(Binding(port, mac, address))
+    return None
+
+
+def _printable(part: Part) -> Part | None:
+    try:
+        return checked(part)
+    except NotPrintable:
+        return None
 
 
 def _namespaces(lines: list[str]) -> Iterator[tuple[str, Inside | None]]:
     for line in lines:
-        name, _, text = line.partition("\t")
+        name, text, more = f"{line}\t\t".split("\t")[:3]
         entries = [entry for entry in json.loads(text) if entry] if text else []
         if not entries:
             yield name, None
@@ -346,7 +405,14 @@ def _namespaces(lines: list[str]) -> Iterator[tuple[str, Inside | None]]:
             f"{address['local']}/{address['prefixlen']}" for address in entry.get("addr_info", [])
         )
         outer = int(entry.get("link_index", 0))
-        yield name, Inside(entry["address"], int(entry["mtu"]), "UP" in entry["flags"], addresses, outer)
+        second = next((entry for entry in json.loads(more) if entry), None) if more else None
+        asks_outside = second is not None and "UP" in second["flags"] and "fe80::2" in map(_local, second["addr_info"])
+        up = "UP" in entry["flags"]
+        yield name, Inside(str(entry["address"]), int(entry["mtu"]), up, addresses, outer, asks_outside)
+
+
+def _local(address: dict[str, Any]) -> object:
+    return address.get("local")
 
 
 def _units(lines: list[str]) -> Iterator[tuple[str, UnitState]]:

@@ -18,6 +18,10 @@ load() {
 	nft -f /etc/privnet/guard.nft
 	# While the mesh is away its prefix must not be reached by the default route.
 	ip route replace unreachable "$MESH" metric 4294967295
+	# The barrier of a prefix that the mesh had before goes.
+	old=$(cat "$state/guard.mesh" 2> /dev/null || true)
+	[ -z "$old" ] || [ "$old" = "$MESH" ] || ip route del unreachable "$old" metric 4294967295 2> /dev/null || true
+	echo "$MESH" > "$state/guard.mesh"
 	# What nft makes of the rules just loaded: a later listing that differs has been touched.
 	listing > "$state/guard.sum"
 	# Which rules they were, whatever the members of the sets.

@@ -62,8 +62,12 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
         for unit in sorted(state.units)
         if (found := _PORT_UNIT.fullmatch(unit)) and found[1] not in ports and state.units[unit].active != "inactive"
     ]
+    failed = [unit for unit in stop if state.units[unit].active == "failed"]
+    stop = [unit for unit in stop if unit not in failed]
     if stop:
         script.run("systemctl", "stop", *stop, early=True)
+    if failed:
+        script.run("systemctl", "reset-failed", *failed, early=True)
     stopped = {found[1] for unit in stop if (found := _PORT_UNIT.fullmatch(unit))}
     for name in sorted(state.links):
         if _OWN_PORT.fullmatch(name) and name not in ports | stopped:
@@ -77,7 +81,8 @@ def _asks_outside(port: Port, state: HostState) -> bool:
     link = state.links.get(port.upstream)
     if link is None or not link.up or link.mac != port.host_mac:
         return False
-    return "fe80::1/64" in state.addresses.get(link.name, ())
+    inside = state.namespaces.get(port.netns)
+    return "fe80::1/64" in state.addresses.get(link.name, ()) and inside is not None and inside.asks_outside
 
 
 def _attached(port: Port, state: HostState) -> bool:
@@ -91,10 +96,8 @@ def _attached(port: Port, state: HostState) -> bool:
         and link.mtu == port.mtu
         and link.mac == port.host_mac
         and not state.addresses.get(port.name)
-        and link.port.get("learning") is False
-        and link.port.get("flood") is False
-        and link.port.get("guard") is True
-        and port.mac in state.port_macs.get(port.name, frozenset())
+        and link.is_port(learning=False, flood=False, guard=True)
+        and state.port_macs.get(port.name, frozenset()) == {port.mac, port.host_mac}
         and inside.up
         and inside.mac == port.mac
         and inside.mtu == port.mtu

@@ -15,6 +15,8 @@ _OWN_NETNS = re.compile(rf"/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/r
 _LATER = re.compile(rf"{ETC}/(?:guard[.]nft|mesh[.]conf|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)")
 """Files that the features write themselves, each wave its own text of them."""
 _UNITS = re.compile(rf"{UNITS}/.*")
+_OWN_UNIT = re.compile(r"privnet-[a-z0-9@.-]+|wg-quick@privnet[.]service")
+_OWN_IN_NETWORKD = re.compile(rf"{NETWORKD}/(?:05|60)-privnet-.*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf")
 
 
 def differs(file: ManagedFile, state: HostState) -> bool:
@@ -29,6 +31,14 @@ def differs(file: ManagedFile, state: HostState) -> bool:
 
 def add(managed: Iterable[ManagedFile], state: HostState, script: Script) -> None:
     """Write what differs, except for the files that only the features know when to write."""
+    folders = [path for path, found in state.files.items() if found.kind == "d"]
+    for path in sorted(path for path in folders if path == ETC or path.startswith(f"{ETC}/")):
+        # Who may write into a directory of ours may replace what is in it.
+        script.run("chown", "-h", "0:0", path, early=True)
+        script.run("chmod", "0755", path, early=True)
+    for unit in sorted(unit for unit in state.masked if _OWN_UNIT.fullmatch(unit)):
+        script.run("systemctl", "unmask", "--quiet", unit, early=True)
+        script.run("systemctl", "unmask", "--quiet", "--runtime", unit, early=True)
     for file in managed:
         if not _LATER.fullmatch(file.path) and differs(file, state):
             script.place(file)
@@ -45,7 +55,9 @@ def add(managed: Iterable[ManagedFile], state: HostState, script: Script) -> Non
 def retire(managed: Iterable[ManagedFile], state: HostState, script: Script) -> None:
     """Delete every file of ours that the plan does not have."""
     wanted = {file.path for file in managed} | {f"{ETC}/wireguard.key"}
-    stray = {path for path in state.files if path not in wanted and _is_ours(path)}
+    stray = {path for path, f in state.files.items() if f.kind != "d" and path not in wanted and _is_ours(path)}
+    if state.odd_names:
+        script.run("find", ETC, "-path", "*[! -~]*", "-delete")
     for path in stray:
         script.remove(path)
     if any(path.startswith(NETWORKD) for path in stray):
@@ -61,6 +73,5 @@ def _is_ours(path: str) -> bool:
         own = (f"{UNITS}/privnet-", f"{UNITS}/{TARGET}.wants/", f"{UNITS}/wg-quick@privnet.service.d/privnet")
         return path.startswith(own)
     if path.startswith("/etc/systemd/"):
-        name = path.rpartition("/")[2]
-        return name == "privnet.conf" or name.startswith(("05-privnet-", "60-privnet-"))
+        return bool(_OWN_IN_NETWORKD.fullmatch(path))
     return path.startswith(f"{ETC}/")

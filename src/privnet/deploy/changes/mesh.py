@@ -10,6 +10,7 @@ from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
+from privnet.plan.printable import NotPrintable, checked
 from privnet.render import ETC, ManagedFile, mesh_text, peer_block
 
 INTERFACE = "privnet"
@@ -51,13 +52,19 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
 def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
     wanted = f"{mesh.address}/{mesh.length}"
     present = state.addresses.get(INTERFACE, frozenset())
-    if wanted not in present:
-        script.run("ip", "address", "replace", wanted, "dev", INTERFACE)
-    for stray in sorted(address for address in present if "." in address and address != wanted):
+    strays = sorted(address for address in present if "." in address and address != wanted)
+    for stray in strays:
         script.run("ip", "address", "delete", stray, "dev", INTERFACE)
+    if strays or wanted not in present:
+        # Afterwards: an address that came second goes with the first one of its prefix.
+        script.run("ip", "address", "replace", wanted, "dev", INTERFACE)
     link = state.links[INTERFACE]
     if link.mtu != mesh.mtu or not link.up:
         script.run("ip", "link", "set", "dev", INTERFACE, "mtu", mesh.mtu, "up")
+    # It comes with the address; without it the barrier behind it swallows everything for other hosts.
+    if f"{mesh.prefix} proto kernel scope link src {mesh.address}" not in state.mesh_routes:
+        words = ("proto", "kernel", "scope", "link", "src", mesh.address)
+        script.run("ip", "route", "replace", mesh.prefix, "dev", INTERFACE, *words)
 
 
 def _write(mesh: Mesh, state: HostState, script: Script, force: bool = False) -> None:
@@ -91,12 +98,21 @@ def _leaving(mesh: Mesh, state: HostState) -> list[Peer]:
     ]
 
 
+def _can_be_written(peer: Peer) -> bool:
+    """A peer that somebody else has added may have no endpoint, or whole networks as its addresses."""
+    try:
+        checked(peer)
+    except NotPrintable:
+        return False
+    return True
+
+
 def _with_leaving(mesh: Mesh, state: HostState) -> Mesh:
     """The mesh while a run goes on: what is about to leave still works after a reboot in the middle."""
     given = {peer.address for peer in mesh.peers}
     stay = [
         peer
         for peer in _leaving(mesh, state)
-        if peer.endpoint != "(none)" and peer.address not in given and not {"/", ","} & set(peer.address)
+        if peer.address not in given and _can_be_written(peer)
     ]
     return replace(mesh, peers=(*stay, *mesh.peers)) if stay else mesh

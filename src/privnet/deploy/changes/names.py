@@ -11,10 +11,9 @@ from privnet.deploy.state import HostState
 from privnet.model.identifiers import NETWORK_ID
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
-from privnet.render import ETC, ManagedFile, render_names
+from privnet.render import ManagedFile, render_forwarder, render_names
 
 FORWARDER = "privnet-forwarder.service"
-FORWARDER_FILE = f"{ETC}/forwarder.conf"
 _UNIT = re.compile(rf"privnet-dns@({NETWORK_ID})[.]service")
 
 
@@ -34,7 +33,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     forwarder = state.units.get(FORWARDER)
     if plan.upstream and (forwarder is None or forwarder.active != "active"):
         script.run("systemctl", "start", FORWARDER)
-    elif plan.upstream and FORWARDER_FILE in script.files:
+    elif plan.upstream and state.forwarder != _digest(render_forwarder(plan.domain, plan.upstream)):
         script.run("systemctl", "restart", FORWARDER)
 
 
@@ -60,10 +59,10 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     for unit in sorted(state.units):
         found = _UNIT.fullmatch(unit)
         if found and found[1] not in kept and state.units[unit].active != "inactive":
-            script.run("systemctl", "stop", unit, early=True)
+            script.end(unit, state.units[unit].active)
             script.run("rm", "-f", f"/run/privnet/names.{found[1]}", early=True)
     if not plan.upstream and FORWARDER in state.units and state.units[FORWARDER].active != "inactive":
-        script.run("systemctl", "stop", FORWARDER, early=True)
+        script.end(FORWARDER, state.units[FORWARDER].active)
 
 
 def _files(plan: HostPlan) -> list[tuple[Network, ManagedFile, ManagedFile]]:

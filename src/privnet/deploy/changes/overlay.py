@@ -66,7 +66,7 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     for unit in sorted(state.units):
         found = re.fullmatch(r"privnet-overlay@([0-9]+)[.]service", unit)
         if found and int(found[1]) not in kept and state.units[unit].active != "inactive":
-            script.run("systemctl", "stop", unit, early=True)
+            script.end(unit, state.units[unit].active)
     gone = {name for name in state.links if (found := _OWN.fullmatch(name)) and int(found[1]) not in kept}
     for name in sorted(gone, reverse=True):  # pnx before pnb
         script.run("ip", "link", "delete", "dev", name)
@@ -76,10 +76,11 @@ def _retire_entries(overlay: Overlay, state: HostState, script: Script) -> None:
     network = overlay.network
     present, neighbours = state.fdb.get(network.vxlan, {}), state.neighbours.get(network.vxlan, {})
     wanted, known = _wanted(overlay)
-    stray = [mac for mac in sorted(present) if mac not in wanted]
+    stray = [(mac, present[mac]) for mac in sorted(present) if mac not in wanted]
+    stray += state.flooded.get(network.vxlan, ())
     unknown = [address for address in sorted(neighbours) if address not in known]
     if stray:
-        lines = [f"fdb delete {mac} dev {network.vxlan} dst {present[mac]} self" for mac in stray]
+        lines = [f"fdb delete {mac} dev {network.vxlan} dst {vtep} self" for mac, vtep in stray]
         script.feed(f"fdb.{network.vni}", lines, "bridge", "-batch")
     if unknown:
         lines = [f"neighbour delete {address} dev {network.vxlan}" for address in unknown]
@@ -116,12 +117,14 @@ def _wanted(overlay: Overlay) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _superset(overlay: Overlay, state: HostState) -> tuple[dict[str, str], dict[str, str]]:
-    """The plan's entries and the running ones; where both have one, the running one."""
+    """The plan's entries and the running ones; where both have a destination for a MAC, the running one."""
     entries, neighbours = _wanted(overlay)
     vxlan = overlay.network.vxlan
     # Only a container's entry can be on its way out; one that floods cannot even be written again (EOPNOTSUPP).
-    running = {mac: vtep for mac, vtep in state.fdb.get(vxlan, {}).items() if mac.startswith(MAC_PREFIX)}
-    return entries | running, neighbours | dict(state.neighbours.get(vxlan, {}))
+    present = state.fdb.get(vxlan, {}).items()
+    running = {mac: vtep for mac, vtep in present if mac.startswith(MAC_PREFIX) and " " not in vtep}
+    # A MAC is a function of its address: another one is nobody's, on no way anywhere.
+    return entries | running, dict(state.neighbours.get(vxlan, {})) | neighbours
 
 
 def _write(
@@ -155,8 +158,7 @@ def _runs(
         and vxlan.master == network.bridge
         and not state.addresses.get(network.bridge)
         and not state.addresses.get(network.vxlan)
-        and vxlan.port.get("learning") is False
-        and vxlan.port.get("flood") is True
+        and vxlan.is_port(learning=False, flood=True)
         and dict(state.fdb.get(network.vxlan, {})) == entries
         and dict(state.neighbours.get(network.vxlan, {})) == neighbours
     )
