@@ -1,4 +1,4 @@
-"""What an auditor asks of a fleet, from declaration, lock file and plan; no host is asked: `privnet audit` does that."""
+"""What an auditor asks of a fleet, from declaration, lock file and plan; hosts are asked by `privnet audit`."""
 
 from __future__ import annotations
 
