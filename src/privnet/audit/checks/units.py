@@ -35,13 +35,17 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     return Finding(f"{plural(len(wanted), 'unit')} active", tuple(deviations))
 
 
+PORT_UNITS = ("namespace", "container")
+"""A container port's units, in the order of their start."""
+
+
 def planned_units(plan: HostPlan) -> set[str]:
     """Units that are to be active on a host."""
     units = {"privnet-guard.service", "privnet-guard-watch.service", "wg-quick@privnet.service"}
     units |= {"systemd-networkd.service", "privnet-networks.target"}
     for overlay in plan.overlays:
         units |= {f"privnet-overlay@{overlay.network.vni}.service", f"privnet-dns@{overlay.network.id}.service"}
-        units |= {f"privnet-{kind}@{port.name}.service" for port in overlay.ports for kind in ("container", "namespace")}
+        units |= {f"privnet-{kind}@{port.name}.service" for kind in PORT_UNITS for port in overlay.ports}
     if plan.upstream:
         units.add("privnet-forwarder.service")
     return units
