@@ -95,5 +95,3 @@ def vni_rows(compiled: Compiled) -> Iterator[tuple[str, ...]]:
     yield "VNI", "NETWORK", "PROJECT"
     for entry in vni_data(compiled):
         yield str(entry["vni"]), entry["network"] or "in quarantine", entry["project"] or ""
-
-
