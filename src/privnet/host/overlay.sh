@@ -1,4 +1,4 @@
-# Managed by privnet. overlay.sh up|down VNI: the VXLAN device of one private network, behind the guard.
+# Managed by privnet. overlay.sh create|up|down VNI: the VXLAN device of one private network, behind the guard.
 set -eu
 . "/etc/privnet/overlay/$2.conf"
 
@@ -20,6 +20,16 @@ no_ipv6() {
 }
 
 case $1 in
+create)
+	# networkd makes nothing whose removal it has not noticed yet, and does not say so: it is asked until the devices are there.
+	tries=0
+	until [ -e "/sys/class/net/$BRIDGE" ] && [ -e "/sys/class/net/$VXLAN" ]; do
+		[ $((tries % 10)) -ne 0 ] || networkctl reload
+		tries=$((tries + 1))
+		[ "$tries" -le 300 ] || break # the unit that needs them says so
+		sleep 0.1
+	done
+	;;
 up)
 	wait_for "$BRIDGE"
 	wait_for "$VXLAN"

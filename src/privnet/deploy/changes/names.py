@@ -63,6 +63,7 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
             script.run("rm", "-f", f"/run/privnet/names.{found[1]}", early=True)
     if not plan.upstream and FORWARDER in state.units and state.units[FORWARDER].active != "inactive":
         script.end(FORWARDER, state.units[FORWARDER].active)
+        script.run("rm", "-f", "/run/privnet/forwarder", early=True)
 
 
 def _files(plan: HostPlan) -> list[tuple[Network, ManagedFile, ManagedFile]]:

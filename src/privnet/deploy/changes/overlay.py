@@ -27,8 +27,9 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     for name in wrong:
         script.run("ip", "link", "delete", "dev", name)
     missing = [name for overlay in plan.overlays for name in _devices(overlay) if name not in state.links]
-    if wrong or missing:
-        script.run("networkctl", "reload")
+    for overlay in plan.overlays:
+        if any(name in wrong or name in missing for name in _devices(overlay)):
+            script.run("sh", f"{ETC}/lib/overlay.sh", "create", overlay.network.vni)
     for overlay in plan.overlays:
         entries, neighbours = _superset(overlay, state)
         changed = _write(overlay, entries, neighbours, state, script)
