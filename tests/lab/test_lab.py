@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -508,6 +509,6 @@ def write_lock(directory: Path, seed: str) -> None:
     from privnet.model.lock import HostLock, Lock
     from privnet.store import save_lock
 
-    key = (seed[:43] + "=")[:44]
+    key = base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode()
     host = HostLock(parse_address("100.64.0.7"), key, f"ssh-ed25519 {seed}")
     save_lock(directory, Lock(fleet="prod", hosts={"alpha": host}))

@@ -111,10 +111,11 @@ systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemo
 	'privnet-*' wg-quick@privnet.service systemd-networkd.service
 
 section names
+pids=$(systemctl show --no-pager --property=Id,MainPID 'privnet-dns@*' | sed -n 's/^Id=privnet-dns@\(.*\)[.]service$/\1/p; s/^MainPID=//p' | paste -s -d ' \n')
 for mark in /run/privnet/names.*; do
 	[ -e "$mark" ] || continue
 	name=${mark##*/names.}
-	pid=$(systemctl show --property=MainPID --value "privnet-dns@$name.service")
+	pid=$(printf '%s\n' "$pids" | sed -n "s/^$name //p; s/^\([0-9]*\) $name\$/\1/p")
 	same=no
 	[ "$(stat -L -c %i "/proc/$pid/ns/net" 2> /dev/null)" = "$(stat -L -c %i "/run/netns/$name" 2> /dev/null)" ] && same=yes
 	printf '%s %s %s\n' "$name" "$same" "$(cat "$mark")"

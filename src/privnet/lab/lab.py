@@ -159,6 +159,9 @@ class Lab:
         what the deploy installs.
         """
         requirements.check()
+        raised = requirements.make_room()
+        if raised:
+            self.say(raised)
         with self._changing():
             fleet = read_fleet(self._wanted_source())
             wanted = self._selection(fleet, hosts, bare)
