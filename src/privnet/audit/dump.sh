@@ -69,8 +69,8 @@ section namespaces
 for path in /run/netns/*; do
 	name=${path##*/}
 	ours "$name" || continue
-	printf '%s\t%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show 2> /dev/null)" \
-		"$(ip -n "$name" route show table all default 2> /dev/null | head -n 1)"
+	printf '%s\t%s\t%s\n' "$name" "$(nsenter --net="/run/netns/$name" ip -d -j addr show 2> /dev/null)" \
+		"$(nsenter --net="/run/netns/$name" ip route show table all default 2> /dev/null | head -n 1)"
 done
 
 section end

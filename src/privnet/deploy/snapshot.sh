@@ -94,14 +94,15 @@ if [ -r /run/privnet/guard.sum ] && nft list table inet privnet > /dev/null 2>&1
 fi
 
 section namespaces
+# nsenter, not `ip -n`: that makes a mount namespace for each look, which a host with a hundred containers feels.
 for path in /run/netns/*; do
 	[ -e "$path" ] || continue
 	name=${path##*/}
 	case $name in
-	*.ap-*) printf '%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show dev pn0 2> /dev/null)" ;;
+	*.ap-*) printf '%s\t%s\n' "$name" "$(nsenter --net="$path" ip -d -j addr show dev pn0 2> /dev/null)" ;;
 	pn-*)
-		printf '%s\t%s\t%s\n' "$name" "$(ip -n "$name" -d -j addr show dev pn0 2> /dev/null)" \
-			"$(ip -n "$name" -j addr show dev pnu0 2> /dev/null)"
+		printf '%s\t%s\t%s\n' "$name" "$(nsenter --net="$path" ip -d -j addr show dev pn0 2> /dev/null)" \
+			"$(nsenter --net="$path" ip -j addr show dev pnu0 2> /dev/null)"
 		;;
 	esac
 done

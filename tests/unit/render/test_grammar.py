@@ -126,7 +126,7 @@ SYSTEMD: Sections = {
         "StartLimitIntervalSec": "0",
     },
     "Service": {
-        "Type": "oneshot",
+        "Type": "oneshot|exec",
         "RemainAfterExit": "yes",
         "ExecStart": rf"({PROGRAM}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
