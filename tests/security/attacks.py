@@ -117,16 +117,19 @@ def host_stack(scene: Scene) -> None:
 def host_to_container(scene: Scene) -> None:
     """P2: an address put on a bridge does not open a way between the host and a network."""
     me, host, bridge = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], f"pnb{scene.vni(SHOP)}"
+    remote = scene[f"2.web.{STOREFRONT}"]
     scene.run("lab-1", f"ip address add 10.240.0.99/22 dev {bridge}")
     try:
         mac = scene.mac(me)
-        scene.run("lab-1", f"ip neigh replace {me.address} lladdr {mac} dev {bridge}")
+        for target in (me, remote):
+            scene.run("lab-1", f"ip neigh replace {target.address} lladdr {scene.mac(target)} dev {bridge}")
         with (
-            scene.dropping("lab-1", "host to private network"),
+            scene.dropping("lab-1", "host to private network", 2),
             scene.dropping("lab-1", HOST_RULE),
             scene.sniffing(me, host) as found,
         ):
-            scene.send_datagrams(host, me.address, [frames.token("host")], 9)
+            for target in (me, remote):
+                scene.send_datagrams(host, target.address, [frames.token("host")], 9)
             to = scene.bridge_mac("lab-1", SHOP)
             scene.send_frames(me, [frames.datagram("container", mac, me.address, to, "10.240.0.99")])
             scene.send_datagrams(scene.resolver(SHOP, "lab-1"), me.address, [frames.token("honest")], 9)
@@ -155,6 +158,22 @@ def conntrack(scene: Scene) -> None:
         scene.run("lab-3", "nft delete table inet other")
     assert len(seen(found[victim])) == len(volley), "the volley did not arrive"
     assert after - before < 100, f"{after - before} connections of a container are tracked by its host"
+
+
+def honest_traffic(scene: Scene) -> None:
+    """What is honest arrives, near and far, with ARP and all, and the guard does not count it as an attack."""
+    me, near, far = scene[f"1.web.{STOREFRONT}"], scene.resolver(SHOP, "lab-1"), scene[f"2.web.{STOREFRONT}"]
+    tenant, neighbour = scene[TENANT], scene[NEIGHBOUR]
+    before = {host: scene.drops(host) for host in ("lab-1", "lab-2", "lab-3")}
+    for endpoint in (me, tenant):
+        scene.inside(endpoint, "ip neigh flush dev pn0 nud reachable; ip neigh flush dev pn0 nud stale")
+    with scene.sniffing(near, far, neighbour) as found:
+        for target in (near, far):
+            scene.send_datagrams(me, target.address, [frames.token("honest")], 9)
+        scene.send_datagrams(tenant, neighbour.address, [frames.token("honest")], 9)
+    for target in (near, far, neighbour):
+        assert_only(found[target], {"honest"}, target)
+    assert {host: scene.drops(host) for host in before} == before, "the guard has dropped what is honest"
 
 
 # --- from outside the fleet ---------------------------------------------------------------------------
@@ -192,14 +211,14 @@ def mesh_address_from_outside(scene: Scene) -> None:
 def garbage(scene: Scene) -> None:
     """T24: garbage and replays on WireGuard's port change nothing and lose nothing."""
     outsider, host = scene["outsider"], scene["lab-1"]
-    peers = scene.run("lab-1", "wg show privnet peers; wg show privnet endpoints")
+    peers = scene.run("lab-1", "wg show privnet endpoints | sort")
     volley = [bytes([1 + number % 4, 0, 0, 0]) + bytes(range(number % 200)) for number in range(2000)]
     with scene.sniffing(scene[f"1.web.{STOREFRONT}"]) as found:
         scene.send_datagrams(outsider, host.address, volley, 51820)
         for number in range(20):
             scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, f"honest-{number}")])
     assert len(seen(found[scene[f"1.web.{STOREFRONT}"]])) == 20
-    assert scene.run("lab-1", "wg show privnet peers; wg show privnet endpoints") == peers
+    assert scene.run("lab-1", "wg show privnet endpoints | sort") == peers
 
 
 # --- from a taken-over host ---------------------------------------------------------------------------
@@ -392,8 +411,40 @@ def hardened(scene: Scene) -> None:
         assert "pnb" not in addresses and "pnc" not in addresses and "pnx" not in addresses, addresses
         modes = scene.run(host, "stat -c '%a %U %n' /etc/privnet/wireguard.key /etc/wireguard/privnet.conf")
         assert re.fullmatch("600 root .*\n600 root .*\n", modes), modes
+        barrier = scene.run(host, "ip route show type unreachable")
+        assert barrier.startswith("unreachable 100.64.0.0/16"), f"no route behind the mesh: {barrier}"
         enabled = scene.run(host, "grep -L 1 /proc/sys/net/ipv6/conf/pn[bcx]*/disable_ipv6 || true")
         assert enabled == "", f"IPv6 is on: {enabled}"
+
+
+def guard_flushed(scene: Scene) -> None:
+    """Another program flushes every rule: VXLAN devices are down until the guard is back, within a second."""
+    for command in ("nft flush ruleset", "nft delete table inet privnet", "nft flush chain bridge privnet port"):
+        count = "nft list table inet privnet | wc -l; nft list table bridge privnet | wc -l"
+        before = scene.run("lab-1", count)
+        begun = time.monotonic()
+        scene.run("lab-1", command)
+        while scene.run("lab-1", f"{{ {count}; }} 2> /dev/null", check=False) != before:
+            # How long it may take on a machine with nothing else to do is measured in test_barriers.py.
+            assert time.monotonic() - begun < 8, f"8 s after `{command}` the guard is not back"
+        deadline = time.monotonic() + 3
+        while "state DOWN" in scene.run("lab-1", "ip -o link | grep pnx"):
+            assert time.monotonic() < deadline, "the VXLAN devices did not come back"
+
+
+def guard_stopped(scene: Scene) -> None:
+    """Without the guard no VXLAN device is up."""
+    host = "lab-3"
+    up = "ip -o link show up | grep -c ' pnx' || true"
+    before = scene.run(host, up)
+    assert int(before) > 0
+    scene.run(host, "systemctl stop privnet-guard-watch privnet-guard")
+    try:
+        assert int(scene.run(host, up)) == 0, "the guard is stopped, and VXLAN devices are up"
+    finally:
+        vnis = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, SOLO))
+        scene.run(host, f"systemctl start privnet-guard privnet-guard-watch {vnis}")
+    assert scene.run(host, up) == before
 
 
 # --- the mesh is away ---------------------------------------------------------------------------------
@@ -407,29 +458,44 @@ def _talk(scene: Scene) -> None:
 
 
 def without_mesh(scene: Scene, *, guard: bool, route: bool) -> list[str]:
-    """What the watch sees of traffic while the mesh is gone, and with it the guard or the route."""
-    off = "systemctl stop privnet-guard-watch 2> /dev/null; ip link del privnet"
-    mesh = f"{scene.mesh('lab-2')}/16"
+    """What the watch sees of traffic while the mesh is away, and with it the guard or the route.
+
+    The interface is down, not gone: with its address gone VXLAN would not even try.
+    """
+    off = "systemctl stop privnet-guard-watch; ip link set privnet down"
     if not guard:
         off += "; nft flush chain inet privnet egress"
     if not route:
-        off += f"; ip route del unreachable {'.'.join(mesh.split('.')[:2])}.0.0/16 metric 4294967295"
-    on = "systemctl reset-failed wg-quick@privnet; systemctl restart wg-quick@privnet; systemctl reload privnet-guard"
+        off += "; ip route del unreachable 100.64.0.0/16 metric 4294967295 2> /dev/null || true"
+    on = "systemctl restart wg-quick@privnet; systemctl reload privnet-guard; systemctl start privnet-guard-watch"
     with scene.watch().planting() as planted:
-        scene.run("lab-1", off, check=False)
+        scene.run("lab-1", off)
         try:
             _talk(scene)
         finally:
-            scene.run("lab-1", f"{on}; systemctl start privnet-guard-watch 2> /dev/null || true")
+            scene.run("lab-1", on)
             time.sleep(0.3)
     return planted.lines
 
 
-def mesh_gone(scene: Scene) -> None:
-    """T26: with the mesh away nothing leaves; nor when of guard and route only one is left."""
-    for guard, route in ((True, True), (False, True), (True, False)):
-        lines = without_mesh(scene, guard=guard, route=route)
-        assert lines == [], f"with guard: {guard}, with route: {route}: {lines}"
+def guard_alone(scene: Scene) -> None:
+    """P1, T26: with the mesh away and no route behind it, the guard lets no VXLAN leave in clear, and counts it."""
+    with scene.watch().planting() as planted:
+        before = scene.drops("lab-1").get("VXLAN in clear", 0)
+        scene.run("lab-1", "ip link set privnet down; ip route del unreachable 100.64.0.0/16 metric 4294967295")
+        try:
+            _talk(scene)
+            after = scene.drops("lab-1").get("VXLAN in clear", 0)
+        finally:
+            scene.run("lab-1", "systemctl restart wg-quick@privnet; systemctl reload privnet-guard")
+    assert after > before, "the guard has not seen what it is there for"
+    assert planted.lines == [], "\n".join(planted.lines)
+
+
+def route_alone(scene: Scene) -> None:
+    """P1, T26: with the mesh away and no guard, the route behind it keeps VXLAN from leaving in clear."""
+    lines = without_mesh(scene, guard=False, route=True)
+    assert lines == [], "\n".join(lines)
 
 
 # --- names --------------------------------------------------------------------------------------------
@@ -481,11 +547,13 @@ def names_from_outside(scene: Scene) -> None:
         assert ask(scene, me, planted_name)[1] == [], "an alias from outside has planted a private name"
         for name in (planted_name, f"web.{PAGES}.{BLOG}.{DOMAIN}", f"x.{DOMAIN}", DOMAIN):
             assert ask(scene, me, name)[1] == [], name
-        assert ask(scene, me, "-x", "10.240.2.2")[0] == "NXDOMAIN"
+        for address in ("10.240.2.2", "10.99.0.1", "192.168.7.7"):
+            assert ask(scene, me, "-x", address)[0] == "NXDOMAIN"
+        assert not [a for a in ask(scene, me, "lab-3")[1] if a.startswith("127.")], "/etc/hosts of a host is told"
     finally:
         asked = server.finish()
     assert isinstance(asked, list) and "www.example.com" in asked
-    wrong = [name for name in asked if "private-network" in name.lower() or name.endswith(("10.in-addr.arpa", ".bind"))]
+    wrong = [name for name in asked if "private-network" in name.lower() or name.endswith(("in-addr.arpa", ".bind"))]
     assert wrong == [], f"asked outside: {wrong}"
 
 
@@ -514,11 +582,13 @@ def resolver_killed(scene: Scene) -> None:
     """The gap after a SIGKILL is below 2 s; a frozen one gives no wrong answer."""
     me, name = scene[f"1.web.{STOREFRONT}"], f"1.worker.{STOREFRONT}.{SHOP}.{DOMAIN}"
     right = [scene[f"1.worker.{STOREFRONT}"].address]
+    begun = time.monotonic()
     assert ask(scene, me, name)[1] == right
+    allowed = 2 + 10 * max(0, time.monotonic() - begun - 0.2)  # more only where a plain question is slow
     begun = time.monotonic()
     scene.run("lab-1", f"systemctl kill -s KILL privnet-dns@{SHOP}")
     while ask(scene, me, "+time=1", name)[1] != right:
-        assert time.monotonic() - begun < 2, "2 s after a crash the resolver does not answer"
+        assert time.monotonic() - begun < allowed, f"{allowed:.1f} s after a crash the resolver does not answer"
     scene.run("lab-1", f"systemctl kill -s STOP privnet-dns@{SHOP}")
     try:
         assert ask(scene, me, name) == ("NONE", [])
@@ -535,6 +605,7 @@ ATTACKS: dict[str, Attack] = {
         host_stack,
         host_to_container,
         conntrack,
+        honest_traffic,
         outsider_vxlan,
         mesh_address_from_outside,
         garbage,
@@ -548,7 +619,10 @@ ATTACKS: dict[str, Attack] = {
         no_learning,
         port_teaches_nothing,
         hardened,
-        mesh_gone,
+        guard_flushed,
+        guard_stopped,
+        guard_alone,
+        route_alone,
         names_of_others,
         names_from_outside,
         without_hosts_file,

@@ -193,11 +193,18 @@ class Scene:
         self.start(endpoint, "send.py", interface=interface, frames=hexes, pause=pause).finish()
 
     def send_datagrams(
-        self, endpoint: Endpoint, address: str, payloads: list[bytes], port: int = VXLAN_PORT, source: str = ""
+        self,
+        endpoint: Endpoint,
+        address: str,
+        payloads: list[bytes],
+        port: int = VXLAN_PORT,
+        source: str = "",
+        pause: float = 0,
     ) -> None:
         """UDP from an endpoint, with its own address or, written by hand, with another one."""
         hexes = [payload.hex() for payload in payloads]
-        self.start(endpoint, "send.py", address=address, port=port, payloads=hexes, source=source).finish()
+        order = {"address": address, "port": port, "payloads": hexes, "source": source, "pause": pause}
+        self.start(endpoint, "send.py", **order).finish()
 
     # --- what the guard says ----------------------------------------------------------------------
 

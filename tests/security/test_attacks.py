@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from lab.runs import deploy
+
 from .attacks import ATTACKS
+from .mutation import CONTROLS, GUARD, declared, notices, switched_off
 from .scene import Scene
 
 # What the outsider sends and what hosts send for the tests; names outside are asked of the outsider.
 UNDERLAY = "(src net 192.0.2.0/24 or src net 198.51.100.0/24) and (port 9 or port 53 or icmp) and not (port 4789)"
 
+STATE = (
+    "bridge fdb show | grep -Ev 'eth0|33:33|01:00:5e' | sort; ip neigh show nud permanent | sort; "
+    "wg show privnet allowed-ips | sort; "
+    "for port in /sys/class/net/pnb*/brif/*; do bridge -d link show dev ${port##*/} | tail -n +2; done; "
+    "sh /etc/privnet/lib/guard.sh listing; ip route show type unreachable; systemctl is-active privnet-guard-watch"
+)
+
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attack_fails(scene: Scene, attack: str) -> None:
     ATTACKS[attack](scene)
+
+
+def test_every_rule_of_the_guard_is_a_control(scene: Scene) -> None:
+    rules = {}
+    for family in ("inet", "bridge"):
+        text = scene.run("lab-1", f"nft list table {family} privnet")
+        for chain, body in re.findall(r"\tchain ([a-z]+) \{\n(.*?)\n\t\}", text, re.DOTALL):
+            rules[f"{family} {chain}"] = [line for line in body.splitlines() if "type filter hook" not in line]
+    for chain, lines in rules.items():
+        known = [control.rule for control in GUARD if control.rule and f" {chain}:" in control.name]
+        for line in lines:
+            assert [text for text in known if text in line], f"no control for {chain}: {line}"
+
+
+def test_the_published_table_is_this_one() -> None:
+    page = Path(__file__).parents[2] / "docs/security.md"
+    assert declared() in page.read_text(), "docs/security.md: put the table of tests.security.mutation.declared() there"
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_missing_control_is_noticed(scene: Scene, name: str) -> None:
+    control = CONTROLS[name]
+    before = scene.run(control.host, STATE)
+    with switched_off(scene, control):
+        noticed = [attack.__name__ for attack in control.noticed_by if notices(scene, attack)]
+    assert noticed == [attack.__name__ for attack in control.noticed_by]
+    assert scene.run(control.host, STATE) == before, "switched on again, the control is not what it was"
+
+
+def test_the_fleet_is_as_before(scene: Scene) -> None:
+    """Every control is back: a run finds nothing to do, and every attack that came last was met by all of them."""
+    result = deploy(scene.lab)
+    assert result.changed == {}, result.output

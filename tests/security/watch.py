@@ -27,8 +27,16 @@ CANARY = b"privnet-canary"
 FORBIDDEN = re.compile(re.escape(CANARY) + rb"[ -~]{0,40}|private-network")
 BEGINNING = 512
 """Bytes of each frame that are searched: outer and inner headers are 150, the payload comes after them."""
-SETTLE = 0.3
-FLUSH = 0.05
+MARK = re.compile(rb"privnet-watch ([0-9]+) ")
+MARKER_SECONDS = 20
+OVERLAP = 32
+_MARK = """
+import socket, sys
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("underlay", 0))
+for line in sys.stdin:
+    raw.send(bytes.fromhex("026c00000001026c0000000288b5") + f"privnet-watch {line.strip()} ".encode().ljust(60))
+"""
 NEIGHBOURS = "arp or (icmp6 and ((ip6[40] >= 133 and ip6[40] <= 137) or ip6[40] == 143)) or (ip6 proto 0)"
 _GLOBAL_HEADER = 24
 
@@ -54,17 +62,32 @@ class Watch:
             threading.Thread(target=self._search, daemon=True),
             threading.Thread(target=self._list, daemon=True),
         ]
+        self._marker = subprocess.Popen(lab.argv("fabric", ["python3", "-c", _MARK]), stdin=subprocess.PIPE)
+        self._marked = 0
+        self._arrived = {"everything": 0, "others": 0}
         for thread in self._threads:
             thread.start()
 
     def seen(self) -> list[str]:
-        """What has been seen since it was asked last."""
-        if self._everything.poll() is None:
-            self._everything.send_signal(signal.SIGUSR2)  # tcpdump(8): write out what is buffered
-            time.sleep(FLUSH)
+        """What has been seen since it was asked last, up to this moment."""
+        self._catch_up()
         with self._lock:
             found, self._found = self._found, []
         return found
+
+    def _catch_up(self) -> None:
+        """Send a frame of our own over the bridge: when both looks have it, they have all that came before."""
+        if self._marker.poll() is not None or self._marker.stdin is None:
+            return
+        self._marked += 1
+        self._marker.stdin.write(f"{self._marked}\n".encode())
+        self._marker.stdin.flush()
+        deadline = time.monotonic() + MARKER_SECONDS
+        while min(self._arrived.values()) < self._marked:
+            if time.monotonic() > deadline:
+                raise AssertionError("the watch is blind: its own frame has not come by")
+            self._everything.send_signal(signal.SIGUSR2)  # tcpdump(8): write out what is buffered
+            time.sleep(0.01)
 
     @contextmanager
     def planting(self) -> Iterator[Planted]:
@@ -74,20 +97,14 @@ class Watch:
         try:
             yield planted
         finally:
-            # On a busy machine tcpdump takes its time: the end has come when something was seen and then nothing more.
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:
-                time.sleep(SETTLE)
-                more = self.seen()
-                planted.lines += more
-                if planted.lines and not more:
-                    break
+            planted.lines = self.seen()
             with self._lock:
                 self._found = before + self._found
 
     def end(self) -> list[str]:
-        """Stop; what had not been told yet. Fails when the watch saw nothing at all: then it proved nothing."""
-        time.sleep(SETTLE)
+        """Stop; what had not been told yet."""
+        seen = self.seen()
+        self._marker.kill()
         for process in (self._everything, self._others):
             process.send_signal(signal.SIGINT)
         for thread in self._threads:
@@ -97,9 +114,6 @@ class Watch:
             said = process.stderr.read().decode() if process.stderr else ""
             process.wait(10)
             dropped += sum(int(count) for count in re.findall(r"(\d+) packets dropped by kernel", said))
-        seen = self.seen()
-        if not self.frames:
-            seen.append("the watch saw no frame at all")
         print(f"the watch searched {self.frames} pieces of the underlay's traffic, {dropped} frames escaped it")
         return seen
 
@@ -114,10 +128,14 @@ class Watch:
         while chunk := pipe.read1(1 << 20):  # type: ignore[attr-defined]
             self.frames += 1
             text = tail + chunk
+            told = 0
             for found in FORBIDDEN.finditer(text):
                 self._tell(f"the underlay carried {found[0]!r} in clear")
-            # A match that the cut would halve is found with the next piece; one that is told already is not kept.
-            tail = text[-len(CANARY) :]
+                told = found.end()
+            for mark in MARK.finditer(text):
+                self._arrived["everything"] = int(mark[1])
+            # What the cut halves is found with the next piece; what is told already is not kept.
+            tail = text[max(told, len(text) - OVERLAP) :]
 
     def _list(self) -> None:
         pipe = self._others.stdout
@@ -125,7 +143,10 @@ class Watch:
         pipe.read(_GLOBAL_HEADER)
         while len(header := pipe.read(16)) == 16:
             frame = pipe.read(struct.unpack("<IIII", header)[2])
-            self._tell(f"the underlay carried {_described(frame)}")
+            if mark := MARK.search(frame):
+                self._arrived["others"] = int(mark[1])
+            else:
+                self._tell(f"the underlay carried {_described(frame)}")
 
 
 def _own_traffic(lab: Lab) -> str:

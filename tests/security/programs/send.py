@@ -29,3 +29,5 @@ else:
             sender.sendto(payload, (target, port))
         except OSError as error:
             print(error, file=sys.stderr)
+        if order["pause"]:
+            time.sleep(order["pause"])
