@@ -13,7 +13,7 @@ for unit in systemd-networkd.service systemd-networkd-wait-online.service privne
 	printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"
 done
 systemctl list-unit-files --state=masked,masked-runtime --plain --no-legend 'privnet-*' wg-quick@privnet.service |
-	sed 's/^/masked /; s/ masked.*//'
+	awk '{ print "masked", $1 }'
 [ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(cat /run/privnet/forwarder)"
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
 [ -z "$(find $etc -path '*[! -~]*' 2> /dev/null | head -n 1)" ] || echo 'names odd'

@@ -1,4 +1,4 @@
-# Managed by privnet. mesh.sh key|assemble|greet: this host's WireGuard key, and wg-quick's file with the key in it.
+# Managed by privnet. mesh.sh key|assemble|up|greet: this host's WireGuard key, and wg-quick's file with the key in it.
 set -eu
 umask 077
 key=/etc/privnet/wireguard.key
@@ -24,6 +24,15 @@ assemble)
 	done < /etc/privnet/mesh.conf > /etc/wireguard/.privnet.conf.new
 	sync /etc/wireguard/.privnet.conf.new
 	mv -T /etc/wireguard/.privnet.conf.new /etc/wireguard/privnet.conf
+	;;
+up)
+	# wireguard-go is now and then not ready yet when wg-quick configures its interface.
+	tries=0
+	until systemctl "$2" wg-quick@privnet.service; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 10 ] || exit 1
+		sleep 0.5
+	done
 	;;
 greet)
 	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.

@@ -27,7 +27,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     unit, running = state.units.get(UNIT), state.mesh
     if running is None or INTERFACE not in state.links:
         # Active without its interface: wireguard-go was killed, and only a restart brings a new one.
-        script.run("systemctl", "restart" if unit and unit.active == "active" else "start", UNIT)
+        script.run("sh", f"{ETC}/lib/mesh.sh", "up", "restart" if unit and unit.active == "active" else "start")
         return
     if state.public_key is not None and running.public_key != state.public_key:
         script.run("wg", "set", INTERFACE, "private-key", KEY)

@@ -1,0 +1,348 @@
+"""What can go wrong with a running fleet, or be asked of it: one run puts it right, and the next has nothing to do."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+from runs import (
+    BILLING,
+    BLOG,
+    DEPLOY,
+    PAGES,
+    PYINFRA,
+    SHOP,
+    STOREFRONT,
+    assert_lossless,
+    deploy,
+    edit,
+    flowing,
+    give_application,
+    inside,
+    network_of,
+    plan_of,
+    pyinfra,
+    replace_once,
+    take_application,
+)
+
+from privnet.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+HOSTS = ("lab-1", "lab-2", "lab-3")
+UNDERLAY = "udp port 51900 or icmp"  # a test changes WireGuard's port; who knows it first is told that it is closed
+REPLACEMENT = "pn-11111111-2222-4333-8444-555555555555"
+
+
+@pytest.fixture(scope="module")
+def lab(fleet, inventory_copy) -> Lab:
+    """Three hosts, deployed to once."""
+    lab = fleet(inventory_copy("lab"))
+    deploy(lab)
+    assert deploy(lab).changed == {}
+    return lab
+
+
+@pytest.fixture
+def declaration(lab: Lab):
+    """The declaration may be changed at will; afterwards it is as before."""
+    before = {path: path.read_text() for path in lab.inventory.rglob("*.yaml") if "lock" not in path.name}
+    yield lab.inventory
+    for path in lab.inventory.rglob("*.yaml"):
+        if "lock" not in path.name and path not in before:
+            path.unlink()
+    for path, text in before.items():
+        path.write_text(text)
+
+
+# --- drift --------------------------------------------------------------------------------------------
+
+# Everything of privnet on a host, as its own tools show it; asked of the kernel, never of the deploy code.
+LOOK = r"""
+export LC_ALL=C
+for d in $(ls /sys/class/net | grep -E '^(pn|privnet)'); do
+    echo "== $d" $(ip -d -o link show dev $d | grep -oE 'mtu [0-9]+ qdisc|master \S+|state \S+|<[^>]*>|link/ether \S+|vxlan id [0-9]+ local [0-9.]+|dstport [0-9]+|(hairpin|guard|learning|flood|isolated|neigh_suppress) o\S+|nolearning|proxy ttl')
+done
+ip -o -4 addr show | grep -oE '(pn|privnet)\S* +inet \S+' | sort
+ls -d /proc/sys/net/ipv6/conf/pn[bxc]* | while read -r d; do echo "$d $(cat "$d/disable_ipv6")"; done
+ip route show dev privnet; ip route show type unreachable
+bridge fdb show | grep ' dev pn' | grep -vE '^(33:33|01:00)' | sort
+ip neigh show | grep ' dev pnx' | sort
+wg show privnet public-key; wg show privnet listen-port; wg show privnet allowed-ips | sort; wg show privnet endpoints | sort
+nft -s list table inet privnet; nft -s list table bridge privnet
+for n in $(ls /run/netns); do echo "== $n"; ip -n $n -o addr show | sed -E 's/^[0-9]+: //; s/@if[0-9]+//'; ip -n $n route; done
+systemctl list-units --all --plain --no-legend 'privnet-*' wg-quick@privnet.service systemd-networkd.service | awk '{print $1, $2, $3, $4}'
+systemctl is-enabled wg-quick@privnet.service privnet-networks.target privnet-guard.service systemd-networkd.service
+find /etc/privnet /etc/systemd /etc/netns /etc/wireguard /run/systemd/system -printf '%M %U:%G %p %l\n' 2> /dev/null |
+    grep -E 'privnet|netns|wireguard' | sort -k 3
+find /etc/privnet /etc/netns /etc/systemd/network -type f | sort | xargs -d '\n' sha256sum
+"""
+
+
+def look(lab: Lab, host: str = "lab-1") -> list[str]:
+    return lab.exec(host, LOOK, check=False).stdout.splitlines()
+
+
+def drifts(lab: Lab) -> dict[str, list[str]]:
+    """Commands by which somebody makes lab-1 another than it is to be, by kind."""
+    network = network_of(lab, SHOP)
+    overlay = next(o for o in plan_of(lab).hosts["lab-1"].overlays if o.network.id == SHOP)
+    resolver, port, *_ = overlay.ports
+    first, second = overlay.remotes[:2]
+    bridge, vxlan = network.bridge, network.vxlan
+    networkd = f"/etc/systemd/network/60-privnet-{network.vni}-bridge.network.d"
+    return {
+        "kernel": [
+            "ip route del 100.64.0.0/16 dev privnet",
+            f"ip neigh replace {first.container.address} lladdr 02:70:de:ad:be:ef dev {vxlan} nud permanent",
+            f"bridge fdb replace {first.container.mac} dev {vxlan} dst {first.vtep} port 999 self static",
+            f"bridge fdb replace {second.container.mac} dev {vxlan} dst 100.64.0.9 self static",
+            f"bridge fdb append 00:00:00:00:00:00 dev {vxlan} dst 100.64.0.2 self permanent",
+            f"bridge fdb append 00:00:00:00:00:00 dev {vxlan} dst 100.64.0.3 self permanent",
+            f"bridge fdb add 02:70:0a:f0:03:03 dev {port.name} master static",
+            f"bridge link set dev {vxlan} isolated on",
+            f"bridge link set dev {port.name} state 0 hairpin on",
+            f"ip address add 10.240.0.200/22 dev {bridge}",
+            f"ip link set {bridge} mtu 1200",
+        ],
+        "mesh": [
+            "ip address del 100.64.0.1/16 dev privnet",
+            "ip address add 100.64.0.9/16 dev privnet",
+            "ip address add 100.64.0.1/16 dev privnet",
+            "ip link set privnet mtu 1300",
+            f"wg set privnet peer {'A' * 43}= allowed-ips 10.0.0.0/8",
+        ],
+        "guard": [
+            "nft add element inet privnet speakers '{ 100.64.0.2 . 0x1000 . 0x02700af000ff . 0x0af00001 }'",
+            "nft add element inet privnet speakers '{ 100.64.0.2 . 0x1000 . 0x02700af000fe . 0x0af000fe comment \"x\" }'",
+            "nft add element bridge privnet ports '{ \"eth0\" . 0a:00:00:00:00:01 . 10.1.1.1 }'",
+        ],
+        "files": [
+            "chmod 777 /etc/privnet/containers",
+            "chown nobody /etc/privnet/names /etc/privnet/wireguard.key",
+            "rm /etc/privnet/guard.conf",
+            "mkdir /etc/privnet/guard.conf",
+            r"touch $(printf '/etc/privnet/a\377b') "
+            '"$(printf \'/etc/privnet/c\\nd\')"',
+            f"mkdir {networkd}; printf '[Link]\\nMTUBytes=1200\\n' > {networkd}/x.conf; networkctl reload",
+            "rm -rf /run/privnet",
+        ],
+        "units": [
+            f"systemctl mask --quiet --now privnet-dns@{SHOP}.service wg-quick@privnet.service",
+            f"systemctl mask --quiet --runtime --now privnet-container@{port.name}.service",
+            "systemctl start privnet-overlay@9999.service",
+            "systemctl disable --quiet privnet-guard.service privnet-networks.target systemd-networkd.service",
+            "systemctl stop systemd-networkd.socket systemd-networkd.service",
+        ],
+        "guard stopped": ["systemctl stop privnet-guard.service"],
+        "namespaces": [
+            f"ip netns del {port.netns}",
+            f"ip netns del {resolver.netns}",
+            f"ip netns add 9.web.{STOREFRONT}",
+            "ip link add pnc00100000ff type veth peer name zz",
+        ],
+        "everything of ours but the key": [
+            "rm -rf /etc/netns /etc/systemd/network/*privnet* /etc/systemd/system/privnet-* /etc/privnet/[a-v]*",
+        ],
+    }
+
+
+KINDS = ("kernel", "mesh", "guard", "files", "units", "guard stopped", "namespaces", "everything of ours but the key")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_run_repairs(lab: Lab, kind: str) -> None:
+    before = look(lab)
+    with flowing(lab, (f"2.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")) as flows:
+        for command in drifts(lab)[kind]:
+            lab.exec("lab-1", command, check=False)
+        if kind == "guard stopped":
+            assert "UP" not in lab.exec("lab-1", f"ip -br link show {network_of(lab, SHOP).vxlan}").stdout
+        assert look(lab) != before, "the drift changes nothing: the test sees nothing"
+        first = deploy(lab)
+    assert_lossless(flows)
+    assert {host for hosts in first.changed.values() for host in hosts} == {"lab-1"}
+    after = look(lab)
+    assert after == before, "\n".join(difflib.unified_diff(before, after, lineterm="", n=0))
+    assert deploy(lab).changed == {}
+    assert_reachable(lab)
+
+
+def assert_reachable(lab: Lab) -> None:
+    """The first container of each network reaches all others of it, by name."""
+    plan = plan_of(lab)
+    for network in plan.networks.values():
+        names = [f"{c.slot}.{network.names.suffix}" for c in network.containers]
+        if names:
+            loop = "for n; do ping -c 1 -W 3 -q $n > /dev/null || echo $n; done"
+            assert inside(lab, network.containers[0].slot, "sh", "-c", loop, "ping", *names) == ""
+
+
+def test_a_lost_key_is_not_replaced(lab: Lab) -> None:
+    key = lab.exec("lab-1", "wg show privnet public-key").stdout
+    before = look(lab)
+    lab.exec("lab-1", "mv /etc/privnet/wireguard.key /root/")
+    with flowing(lab, (f"1.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")) as flows:
+        result = deploy(lab, check=False)
+    assert_lossless(flows)
+    assert result.code == 1
+    assert result.json["results"]["failed_hosts"] == ["lab-1"]
+    found = re.search(r"PN508: its WireGuard key /etc/privnet/wireguard.key is gone.*: `(umask.*)` there as root", result.output)
+    assert found, result.output
+    assert lab.exec("lab-1", "ls /etc/privnet/wireguard.key", check=False).returncode != 0
+    lab.exec("lab-1", found[1])
+    assert deploy(lab).changed == {}
+    assert lab.exec("lab-1", "wg pubkey < /etc/privnet/wireguard.key").stdout == key
+    assert look(lab) == before
+
+
+def test_no_private_key_is_ever_printed(lab: Lab) -> None:
+    lab.exec("lab-1", "systemctl stop wg-quick@privnet.service; rm /etc/privnet/mesh.conf")
+    key = lab.exec("lab-1", "cat /etc/privnet/wireguard.key").stdout.strip()
+    loud = pyinfra(lab, "-y", "-vvv", "--debug", "--diff")
+    assert "wg-quick@privnet" in loud.output, "the twin: the output has the commands"
+    assert key not in loud.output
+    assert key not in lab.exec("lab-1", "journalctl --no-pager -b").stdout
+
+
+# --- a run that is cut short ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [1.5, 2.2, 3.0])
+def test_a_killed_run_is_finished_by_the_next(lab: Lab, declaration, seconds: float) -> None:
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-2, lab-1]")
+    block = take_application(lab, "shop", BILLING)
+    give_application(lab, "blog", block.replace("{count: 2, spread: zone}", "[lab-3, lab-1]"))
+    with flowing(lab, (f"1.web.{PAGES}", f"1.worker.{PAGES}")) as flows:
+        environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+        command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+        time.sleep(seconds)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        deploy(lab)
+    assert_lossless(flows)
+    assert deploy(lab).changed == {}
+    assert_reachable(lab)
+    for host in HOSTS:
+        assert lab.exec(host, "ls -d /etc/privnet/.stage.*", check=False).stdout == ""
+        planned = {port.netns for overlay in plan_of(lab).hosts[host].overlays for port in overlay.ports}
+        assert set(lab.exec(host, "ls /run/netns").stdout.split()) == planned
+
+
+# --- changes of the declaration ---------------------------------------------------------------------------
+
+
+def fleet_says(text: str) -> Callable[[Lab], None]:
+    def change(lab: Lab) -> None:
+        with (lab.inventory / "fleet.yaml").open("a") as file:
+            file.write(f"\n{text}\n")
+
+    return change
+
+
+def _small_mtu(lab: Lab) -> None:
+    replace_once(lab.inventory / "fleet.yaml", "192.0.2.11, zone: a", "192.0.2.11, zone: a, mtu: 1300")
+
+
+def _exchanged_vnis(lab: Lab) -> None:
+    edit(lab, "shop", "  terms:", f"  vni: {network_of(lab, BLOG).vni}\n  terms:")
+    edit(lab, "blog", "  terms:", "  vni: 7000\n  terms:")
+
+
+def _exchanged_hosts(lab: Lab) -> None:
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-2, lab-1]")
+
+
+def _migrated_and_moved(lab: Lab) -> None:
+    block = take_application(lab, "shop", BILLING)
+    give_application(lab, "blog", block.replace("{count: 2, spread: zone}", "[lab-3, lab-1]"))
+
+
+def _replaced_project(lab: Lab) -> None:
+    old = lab.inventory / "projects" / "blog.yaml"
+    text = old.read_text().replace("project: blog", "project: other").replace(BLOG, REPLACEMENT)
+    old.with_name("other.yaml").write_text(text)
+    old.unlink()
+
+
+def _network_without_containers(lab: Lab) -> None:
+    edit(lab, "blog", "web: [lab-1, lab-2]", "web: []")
+    edit(lab, "blog", "worker: [lab-3]", "worker: []")
+
+
+def _host_without_containers(lab: Lab) -> None:
+    for project in ("shop", "blog"):
+        path = lab.inventory / "projects" / f"{project}.yaml"
+        path.write_text(path.read_text().replace("[lab-3]", "[lab-1]").replace("{count: 2, spread: zone}", "[lab-1, lab-2]"))
+
+
+def _one_host(lab: Lab) -> None:
+    path = lab.inventory / "fleet.yaml"
+    path.write_text(re.sub(r"  lab-[23]:.*\n", "", path.read_text()))
+    for project in ("shop", "blog"):
+        path = lab.inventory / "projects" / f"{project}.yaml"
+        path.write_text(re.sub("lab-[23]", "lab-1", path.read_text()))
+
+
+IN_BLOG, IN_SHOP = (f"1.web.{PAGES}", f"1.worker.{PAGES}"), (f"1.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")
+
+CHANGES: dict[str, tuple[Callable[[Lab], None], tuple[str, str] | None]] = {
+    "an MTU too small for IPv6": (_small_mtu, None),
+    "WireGuard's port": (fleet_says("wireguard: {port: 51900}"), None),
+    "VXLAN's port": (fleet_says("vxlan: {port: 4790}"), None),
+    "the mesh's prefix": (fleet_says("wireguard: {mesh: 100.65.0.0/16}"), None),
+    "the networks' prefix": (fleet_says("network: {cidr: 10.241.4.0/24}"), None),
+    "VNIs that go round": (_exchanged_vnis, None),
+    "names' time to live and domain": (fleet_says("dns: {ttl: 9}\ndomain: other.internal"), IN_BLOG),
+    "names outside": (fleet_says("dns: {upstream: [192.0.2.250]}"), IN_BLOG),
+    "two containers change places": (_exchanged_hosts, IN_BLOG),
+    "an application goes to another network and host": (_migrated_and_moved, IN_BLOG),
+    "a project takes another's applications": (_replaced_project, IN_SHOP),
+    "a network without containers": (_network_without_containers, IN_SHOP),
+    "a host without containers": (_host_without_containers, None),
+    "one host alone": (_one_host, None),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_one_run_makes_it_so(lab: Lab, declaration, what: str) -> None:
+    change, other = CHANGES[what]
+    with flowing(lab, *([other] if other else [])) as flows:
+        change(lab)
+        deploy(lab)
+    assert_lossless(flows)
+    assert deploy(lab).changed == {}
+    assert_reachable(lab)
+    assert_nothing_stale(lab)
+
+
+def assert_nothing_stale(lab: Lab) -> None:
+    """Each host has the devices, namespaces, units and files of its plan, and none beside them."""
+    for name, plan in plan_of(lab).hosts.items():
+        ports = [port for overlay in plan.overlays for port in overlay.ports]
+        links = {n for o in plan.overlays for n in (o.network.bridge, o.network.vxlan)}
+        links |= {n for port in ports for n in (port.name, port.upstream) if n}
+        asked = r"""
+            ls /sys/class/net | grep -E '^pn[bxcu]'; echo ==; ls /run/netns; echo ==; ls /etc/netns; echo ==
+            systemctl list-units --all --plain --no-legend 'privnet-container@*' | awk '{print $1}'; echo ==
+            ip route show type unreachable; echo ==
+            ls /run/privnet | grep -E 'names|forwarder'; echo ==; wg show privnet listen-port; echo ==
+            ls /etc/privnet/overlay | grep conf"""
+        found = [set(part.split("\n")) - {""} for part in lab.exec(name, asked, check=False).stdout.split("==\n")]
+        networks = {overlay.network.id for overlay in plan.overlays}
+        assert found[0] == links, name
+        assert found[1] == {port.netns for port in ports}, name
+        assert found[2] == {port.netns for port in ports} - networks, name
+        assert found[3] == {f"privnet-container@{port.name}.service" for port in ports}, name
+        assert {line.strip() for line in found[4]} == {f"unreachable {plan.mesh.prefix} metric 4294967295"}, name
+        assert found[5] == {f"names.{n}" for n in networks} | ({"forwarder"} if plan.upstream else set()), name
+        assert found[6] == {str(plan.mesh.port)}, name
+        assert found[7] == {f"{overlay.network.vni}.conf" for overlay in plan.overlays}, name
