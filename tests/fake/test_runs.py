@@ -1,0 +1,260 @@
+"""The real `pyinfra` command over hosts that answer what a test says: how often each is asked, and what a run ends in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "deploy")]
+
+from answers import answer, bare, key_of, text  # noqa: E402
+from connector import LOG  # noqa: E402
+
+from privnet.compiler import compile_fleet  # noqa: E402
+from privnet.deploy.inventory import fleet_groups  # noqa: E402
+from privnet.store import load_lock, save_lock  # noqa: E402
+
+PYINFRA = Path(sys.executable).parent / "pyinfra"
+DEPLOY = HERE.parents[1] / "deploys" / "private_network.py"
+SHIM = f"""
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{str(HERE)!r}]
+from connector import install
+from privnet.deploy.inventory import groups as _groups
+install()
+_answers = json.loads(Path(__file__).with_name("answers.json").read_text())
+_quick = {{"fake_delay": 0, "fake_delay_jitter": 0}}
+globals().update({{
+    group: [(name, data | _quick | {{"fake_responses": {{"##privnet ": _answers[name]}}}}) for name, data in hosts]
+    for group, hosts in _groups().items()
+}})
+"""
+
+
+@dataclass
+class Ran:
+    """One run: what it printed, and how often each host was asked something."""
+
+    code: int
+    stdout: str
+    stderr: str
+    asked: Counter[str]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.stdout)["results"]
+        return found
+
+    @property
+    def changed(self) -> dict[str, list[str]]:
+        operations = self.results["operations"]
+        return {o["name"].rpartition(" | ")[2]: sorted(o["success"]) for o in operations if o["success"]}
+
+
+class Fleet:
+    """A fleet on disk whose hosts answer as they should, until a test says otherwise."""
+
+    def __init__(self, directory: Path, networks: int) -> None:
+        self.directory = directory
+        self.answers: dict[str, list[str]] = {}
+        hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in (1, 2, 3)}
+        (directory / "projects").mkdir(parents=True)
+        (directory / "fleet.yaml").write_text(json.dumps({"fleet": "test", "hosts": hosts}))
+        for n in range(networks):
+            self.project(f"p{n}", n, ["h1", "h2"])
+        compiled = compile_fleet(directory)
+        keys = {name: replace(host, wireguard=key_of(name)) for name, host in compiled.lock.hosts.items()}
+        save_lock(directory, replace(compiled.lock, hosts=keys))
+        for name, plan in compile_fleet(directory).plan.hosts.items():
+            self.answers[name] = text(answer(plan))
+        # What a host's SSH key is, the first run writes down.
+        lock = load_lock(directory, "test")
+        known = next(line for line in self.answers["h1"] if line.startswith("ssh ")).removeprefix("ssh ")
+        save_lock(directory, replace(lock, hosts={n: replace(h, ssh=known) for n, h in lock.hosts.items()}))
+
+    def project(self, name: str, number: int, hosts: list[str]) -> None:
+        terms = {"accepted_by": "ops@test.example", "accepted_on": "2025-09-25", "version": "beta-1"}
+        network = {"id": f"pn-00000000-0000-4000-8000-{number:012d}", "terms": terms}
+        applications = {f"ap-00000000-0000-4000-8000-{number:012d}": {"formation": {"web": hosts}}}
+        project = {"project": name, "private_network": network, "applications": applications}
+        (self.directory / "projects" / f"{name}.yaml").write_text(json.dumps(project))
+
+    def run(self, *arguments: str) -> Ran:
+        shim, log = self.directory.with_suffix(".py"), self.directory.with_name("executed")
+        shim.write_text(SHIM)
+        shim.with_name("answers.json").write_text(json.dumps(self.answers))
+        log.write_text("")
+        environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off"}
+        done = subprocess.run(
+            [str(PYINFRA), *arguments, str(shim), str(DEPLOY)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+        )
+        asked = Counter(json.loads(line)[0] for line in log.read_text().splitlines())
+        return Ran(done.returncode, done.stdout, done.stderr, asked)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Callable[..., Fleet]:
+    return lambda networks=2: Fleet(tmp_path / "test", networks)
+
+
+@pytest.mark.parametrize("networks", [2, 50])
+def test_a_run_that_changes_nothing_asks_each_host_once(fleet: Callable[..., Fleet], networks: int) -> None:
+    made = fleet(networks)
+    before = (made.directory / "privnet.lock.yaml").read_bytes()
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr
+    assert ran.changed == {}
+    assert ran.asked == {"h1": 1, "h2": 1, "h3": 1}
+    assert (made.directory / "privnet.lock.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("networks", [2, 50])
+def test_a_change_takes_one_execution_a_stage(fleet: Callable[..., Fleet], networks: int) -> None:
+    made = fleet(networks)
+    for number in range(networks):
+        made.project(f"p{number}", number, ["h1", "h3"])
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr
+    assert ran.changed["record numbers"] != []
+    assert ran.changed["add what is new"] == ["h1", "h3"]
+    assert ran.changed["switch what has moved"] == ["h1"]
+    assert ran.changed["retire what is gone"] == ["h1", "h2"]
+    assert ran.asked == {"h1": 4, "h2": 2, "h3": 2}
+
+
+def test_a_dry_run_finds_what_a_run_would_do_and_writes_nothing(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h3"])
+    before = (made.directory / "privnet.lock.yaml").read_bytes()
+    ran = made.run("--json", "--dry")
+    assert ran.code == 0, ran.stderr
+    plan = json.loads(ran.stdout)["plan"]
+    found = {o["name"].rpartition(" | ")[2]: sorted(o["hosts_with_change"]) for o in plan if o["hosts_with_change"]}
+    assert found["add what is new"] == ["h1", "h3"]
+    assert ran.asked == {"h1": 1, "h2": 1, "h3": 1}
+    assert (made.directory / "privnet.lock.yaml").read_bytes() == before
+
+
+def test_limit_asks_one_host_alone(fleet: Callable[..., Fleet]) -> None:
+    ran = fleet().run("--json", "-y", "--limit", "h2")
+    assert ran.code == 0, ran.stderr
+    assert ran.asked == {"h2": 1}
+
+
+ANSWERS: dict[str, list[str]] = {
+    "nothing": [],
+    "rubbish": ["\x1b]0;owned\x07\x1b[2J"] * 1000,
+    "half of it": text(bare())[:9],
+    "no root": [line.replace("user 0", "user 1000") for line in text(bare())],
+    "no systemd": [line for line in text(bare()) if line != "systemd yes"],
+    "another key": [],
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_host_that_answers_wrongly_fails_alone_with_one_line(fleet: Callable[..., Fleet], what: str) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.answers["h2"] = ANSWERS[what]
+    if what == "another key":
+        made.answers["h2"] = [line.replace(key_of("h2"), key_of("h9")) for line in text(answer_of(made, "h2"))]
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.results["failed_hosts"] == ["h2"]
+    assert ran.changed["add what is new"] == ["h1", "h3"]
+    lines = [line for line in ran.stderr.splitlines() if "privnet: " in line]
+    if ANSWERS[what] or what == "another key":
+        said = [line for line in executed(made, "h2") if "privnet: h2: " in line]
+        assert len(said) == 1, said
+    assert "Traceback" not in ran.stderr and "\x1b]" not in ran.stderr and "\x1b[2J" not in ran.stderr, lines
+
+
+def answer_of(made: Fleet, host: str) -> dict[str, list[str]]:
+    return answer(compile_fleet(made.directory).plan.hosts[host])
+
+
+def executed(made: Fleet, host: str) -> list[str]:
+    """What a host was asked to execute by the last run."""
+    lines = map(json.loads, made.directory.with_name("executed").read_text().splitlines())
+    return [command for name, command in lines if name == host]
+
+
+def test_a_refused_declaration_is_printed_whole_and_nobody_is_asked(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p0", 0, ["h1", "h7"])
+    made.project("p1", 1, ["h8"])
+    ran = made.run("-y")
+    assert ran.code == 1
+    assert "h7" in ran.stderr and "h8" in ran.stderr and "No host was contacted." in ran.stderr
+    assert ran.asked == {}
+    assert "Traceback" not in ran.stderr
+
+
+def test_no_host_is_changed_when_the_lock_file_cannot_be_written(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h3"])
+    # The name that the next lock file is written under is taken by something that is no file.
+    (made.directory / ".privnet.lock.yaml.new").mkdir()
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.changed == {}
+    assert "the lock file cannot be written" in ran.stderr
+    assert not any("base64 -d" in command for host in ("h1", "h2", "h3") for command in executed(made, host))
+
+
+def test_two_hosts_with_one_key_are_refused(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    lock = load_lock(made.directory, "test")
+    save_lock(made.directory, replace(lock, hosts=lock.hosts | {"h3": replace(lock.hosts["h3"], wireguard=None)}))
+    made.answers["h3"] = [line.replace(key_of("h3"), key_of("h1")) for line in made.answers["h3"]]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h3"]
+    assert any("is that of h1" in command for command in executed(made, "h3"))
+    assert load_lock(made.directory, "test").hosts["h3"].wireguard is None
+
+
+def test_a_host_without_its_key_gets_no_new_one(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.answers["h1"] = [
+        line for line in made.answers["h1"] if not line.startswith("key ") and "wireguard.key" not in line
+    ]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h1"]
+    said = next(command for command in executed(made, "h1") if "PN508" in command)
+    assert "is gone" in said and "umask 077; sed -n" in said
+    assert not any("base64 -d" in command for command in executed(made, "h1"))
+
+
+def test_operations_have_no_parameter_that_pyinfra_keeps_for_itself() -> None:
+    import inspect
+
+    from pyinfra.api.arguments import all_global_arguments
+
+    from privnet.deploy import operations
+
+    reserved = {name for name, _ in all_global_arguments()} | {name.lstrip("_") for name, _ in all_global_arguments()}
+    for name in ("record", "prepare", "add", "switch", "retire"):
+        inner = getattr(operations, name)._inner
+        assert not set(inspect.signature(inner).parameters) & (reserved | {"name", "host", "state"}), name
+
+
+def test_a_fleets_hosts_and_zones_are_groups(fleet: Callable[..., Fleet]) -> None:
+    groups = fleet_groups(fleet().directory)
+    assert [name for name, _ in groups["fleet"]] == ["h1", "h2", "h3"]
+    assert set(groups) == {"fleet"}

@@ -1,0 +1,193 @@
+"""What a host answers when it is exactly as its plan says: the text of a snapshot, to be changed by a test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from privnet.plan.host import HostPlan
+from privnet.render import ManagedFile, guard_structure, mesh_text, render_forwarder, render_host, render_names
+
+SERVICES = (
+    "systemd-networkd.service",
+    "privnet-guard.service",
+    "privnet-guard-watch.service",
+    "wg-quick@privnet.service",
+)
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+Sections = dict[str, list[str]]
+
+
+def key_of(name: str) -> str:
+    """A public key that belongs to a host's name."""
+    return f"{name.replace('-', ''):A<42}A="
+
+
+def answer(plan: HostPlan) -> Sections:
+    """The sections of a snapshot of a host that is as planned."""
+    files = render_host(plan)
+    found: Sections = {
+        "system": [
+            "user 0",
+            "machine 0123456789abcdef0123456789abcdef",
+            "wireguard kernel",
+            "systemd yes",
+            *(f"enabled {unit} enabled" for unit in (*SERVICES, "privnet-networks.target")),
+            "enabled systemd-networkd-wait-online.service disabled",
+            f"ssh {SSH_KEY}",
+        ],
+        "packages": [f"ii  {name} 1.0-1" for name in ("wireguard-tools", "nftables", "dnsmasq-base", "iproute2")],
+        "files": [_file(file) for file in files] + ["f 600 0:0 /etc/privnet/wireguard.key\t"],
+        "digests": [f"{digest(file.text)}  {file.path}" for file in files if not file.is_link],
+        "key": [
+            f"key {key_of(plan.name)}",
+            f"config 600 {digest(mesh_text(plan.mesh))}",
+            f"configkey {key_of(plan.name)}",
+        ],
+        "mesh": [
+            f"interface {key_of(plan.name)} {plan.mesh.port}",
+            *(f"peer {peer.public_key} {peer.endpoint} {peer.address}/32 off" for peer in plan.mesh.peers),
+        ],
+        "links": [json.dumps(_links(plan))],
+        "addresses": [f"privnet {plan.mesh.address}/{plan.mesh.length}"],
+        "routes": [
+            f"unreachable {plan.mesh.prefix} metric 4294967295 ",
+            f"mesh {plan.mesh.prefix} proto kernel scope link src {plan.mesh.address} ",
+        ],
+        "fdb": [],
+        "neighbours": [],
+        "firewall": [],
+        "guard": [
+            "sum " + "0" * 64,
+            "listing " + "0" * 64,
+            f"structure {guard_structure(plan.guard.vxlan_port, plan.guard.mesh)}",
+            json.dumps({"nftables": [{"set": {"name": "speakers", "elem": _speakers(plan)}}]}),
+            json.dumps({"nftables": [{"set": {"name": "ports", "elem": _bindings(plan)}}]}),
+        ],
+        "namespaces": [],
+        "units": [],
+        "names": [],
+        "end": [],
+    }
+    units = [*SERVICES, "privnet-networks.target"]
+    for overlay in plan.overlays:
+        network = overlay.network
+        config, hosts = render_names(network, plan.ttl, plan.domain, bool(plan.upstream))
+        found["names"].append(f"{network.id} yes {digest(hosts.text)} {digest(config.text)}")
+        units += [f"privnet-overlay@{network.vni}.service", f"privnet-dns@{network.id}.service"]
+        for remote in overlay.remotes:
+            mac, address = remote.container.mac, remote.container.address
+            found["fdb"].append(f"{mac} dev {network.vxlan} dst {remote.vtep} self static")
+            found["neighbours"].append(f"{address} dev {network.vxlan} lladdr {mac} PERMANENT ")
+        for port in overlay.ports:
+            units += [f"privnet-container@{port.name}.service", f"privnet-namespace@{port.name}.service"]
+            found["fdb"] += [
+                f"{port.mac} dev {port.name} master {port.bridge} static",
+                f"{port.host_mac} dev {port.name} master {port.bridge} permanent",
+                f"33:33:00:00:00:01 dev {port.name} self permanent",
+            ]
+            inside = {
+                "ifname": "pn0",
+                "flags": ["UP"],
+                "mtu": port.mtu,
+                "address": port.mac,
+                "link_index": _index(port.name),
+                "addr_info": [{"local": port.address, "prefixlen": port.length}],
+            }
+            second = [{"flags": ["UP"], "addr_info": [{"local": "fe80::2"}]}] if port.upstream else None
+            found["namespaces"].append(
+                "\t".join([port.netns, json.dumps([inside]), json.dumps(second) if second else ""])
+            )
+            if port.upstream:
+                found["addresses"].append(f"{port.upstream} fe80::1/64")
+    if plan.upstream:
+        units.append("privnet-forwarder.service")
+        found["system"].append(f"forwarder {digest(render_forwarder(plan.domain, plan.upstream).text)}")
+    for unit in units:
+        found["units"] += [
+            f"Id={unit}",
+            "LoadState=loaded",
+            "ActiveState=active",
+            "SubState=exited",
+            "NeedDaemonReload=no",
+        ]
+    return found
+
+
+def bare() -> Sections:
+    """The sections of a snapshot of a Debian machine on which privnet has never been."""
+    found: Sections = {name: [] for name in ("system", "packages", "files", "digests", "key", "mesh", "links")}
+    found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
+    found |= {"units": [], "names": [], "end": []}
+    found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", f"ssh {SSH_KEY}"]
+    found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]
+    found["packages"] = ["ii  iproute2 6.1.0-3", "un  dnsmasq-base "]
+    return found
+
+
+def text(sections: Mapping[str, list[str]]) -> list[str]:
+    """The lines of an answer."""
+    return [line for name, lines in sections.items() for line in (f"##privnet {name}", *lines)]
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _file(file: ManagedFile) -> str:
+    if file.is_link:
+        return f"l 777 0:0 {file.path}\t{file.text}"
+    return f"f {file.mode:o} 0:0 {file.path}\t"
+
+
+def _index(port: str) -> int:
+    return int(port[3:], 16)
+
+
+def _links(plan: HostPlan) -> list[dict[str, object]]:
+    links: list[dict[str, object]] = [_link("privnet", "", plan.mesh.mtu, "")]
+    for overlay in plan.overlays:
+        network = overlay.network
+        links.append(_link(network.bridge, "bridge", network.mtu, network.bridge_mac, data={"stp_state": 0}))
+        vxlan = {
+            "id": network.vni,
+            "local": overlay.vtep,
+            "port": plan.guard.vxlan_port,
+            "learning": False,
+            "proxy": True,
+        }
+        port = {"state": "forwarding", "learning": False, "flood": True}
+        links.append(_link(network.vxlan, "vxlan", network.mtu, overlay.mac, network.bridge, vxlan, port))
+        for attached in overlay.ports:
+            port = {"state": "forwarding", "learning": False, "flood": False, "guard": True}
+            links.append(_link(attached.name, "veth", attached.mtu, attached.host_mac, attached.bridge, port=port))
+            if attached.upstream:
+                links.append(_link(attached.upstream, "veth", 1500, attached.host_mac))
+    return links
+
+
+def _link(
+    name: str,
+    kind: str,
+    mtu: int,
+    mac: str,
+    master: str = "",
+    data: dict[str, object] | None = None,
+    port: dict[str, object] | None = None,
+) -> dict[str, object]:
+    info = {"info_kind": kind, "info_data": data or {}, "info_slave_data": port or {}}
+    index = _index(name) if name.startswith("pnc") else 2
+    link = {"ifname": name, "ifindex": index, "flags": ["UP"], "mtu": mtu, "address": mac, "linkinfo": info}
+    return link | ({"master": master} if master else {})
+
+
+def _speakers(plan: HostPlan) -> list[dict[str, object]]:
+    return [
+        {"concat": [s.vtep, s.vni, int(s.mac.replace(":", ""), 16), int(s.mac.replace(":", "")[4:], 16)]}
+        for s in plan.guard.speakers
+    ]
+
+
+def _bindings(plan: HostPlan) -> list[dict[str, object]]:
+    return [{"concat": [b.port, b.mac, b.address]} for b in plan.guard.bindings]

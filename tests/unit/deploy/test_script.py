@@ -1,0 +1,144 @@
+"""One upload and one program: quoted, the same for the same, and nothing at all when a byte of it is missing."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import shlex
+import subprocess
+import tarfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from privnet.deploy.script import RUN, Script, command
+from privnet.render import ManagedFile
+
+
+def example() -> Script:
+    script = Script()
+    script.run("touch", "/etc/first", early=True)
+    script.place(ManagedFile("/etc/privnet/a b.conf", "it's $HOME\n" * 400))
+    script.place(ManagedFile("/etc/systemd/system/x.wants/link", "../x", 0))
+    script.place(ManagedFile("/etc/privnet/deep/er/secret", "x", 0o600))
+    script.remove("/etc/privnet/old")
+    script.feed("batch", ["one $(reboot)", "two"], "cp", "-t", "/etc")
+    script.run("test", "!", "-e", "/etc/privnet/old")
+    return script
+
+
+def run_in_own_etc(upload: str) -> tuple[int, list[str], str]:
+    """Run an upload where /etc is an empty file system that nobody else sees; (exit code, what is in it, errors)."""
+    before = "mount -t tmpfs none /etc && mkdir /etc/privnet && touch /etc/privnet/old && umask 077"
+    after = "code=$?; cd /etc && find . -mindepth 1 -printf '%y %m %p %l\\n' | sort -k 3; exit $code"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{before}; sh -c {shlex.quote(RUN)}; {after}"],
+        input=upload,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+UNTOUCHED = ["d 755 ./privnet ", "f 644 ./privnet/old "]
+
+
+def test_a_whole_upload_places_removes_and_runs() -> None:
+    code, found, errors = run_in_own_etc(example().upload())
+    assert (code, errors) == (0, "")
+    assert found == [
+        "f 600 ./batch ",
+        "f 644 ./first ",
+        "d 755 ./privnet ",
+        "f 644 ./privnet/a b.conf ",
+        "d 755 ./privnet/deep ",
+        "d 755 ./privnet/deep/er ",
+        "f 600 ./privnet/deep/er/secret ",
+        "d 755 ./systemd ",
+        "d 755 ./systemd/system ",
+        "d 755 ./systemd/system/x.wants ",
+        "l 777 ./systemd/system/x.wants/link ../x",
+    ]
+
+
+def test_an_upload_cut_anywhere_changes_nothing() -> None:
+    upload = example().upload()
+    assert len(upload) > 1024
+    for cut in [0, 1, *range(128, len(upload) - 8, 128)]:
+        code, found, _ = run_in_own_etc(upload[:cut])
+        assert code != 0, cut
+        assert found == UNTOUCHED, cut
+
+
+def test_an_upload_with_another_byte_in_a_file_changes_nothing() -> None:
+    raw = bytearray(gzip.decompress(base64.b64decode(example().upload())))
+    raw[raw.index(b"it's")] ^= 1
+    code, found, _ = run_in_own_etc(base64.encodebytes(gzip.compress(bytes(raw))).decode())
+    assert code != 0 and found == ["files/etc/privnet/a b.conf: FAILED", *UNTOUCHED]
+
+
+def test_a_program_stops_at_its_first_failure() -> None:
+    script = Script()
+    script.run("false")
+    script.run("touch", "/etc/after")
+    code, found, _ = run_in_own_etc(script.upload())
+    assert code == 1 and found == UNTOUCHED
+
+
+def test_an_empty_directory_in_a_files_place_goes_and_a_full_one_stops_the_run() -> None:
+    script = Script()
+    script.run("mkdir", "-p", "/etc/privnet/x", early=True)
+    script.place(ManagedFile("/etc/privnet/x", "y"))
+    assert "f 644 ./privnet/x " in run_in_own_etc(script.upload())[1]
+    script.run("touch", "/etc/privnet/x/mine", early=True)
+    code, found, _ = run_in_own_etc(script.upload())
+    assert code != 0 and "f 644 ./privnet/x/mine " in found
+
+
+def test_equal_scripts_give_equal_uploads_whatever_the_order() -> None:
+    one, two = Script(), Script()
+    files = [ManagedFile(f"/etc/privnet/{name}", name) for name in "abc"]
+    for file in files:
+        one.place(file)
+    for file in reversed(files):
+        two.place(file)
+    assert one.upload() == two.upload()
+    two.remove("/etc/privnet/d")
+    assert one.upload() != two.upload()
+
+
+def test_every_member_but_links_is_in_the_manifest() -> None:
+    data = gzip.decompress(base64.b64decode(example().upload()))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        files = {member.name for member in tar if member.isfile()}
+        manifest = tar.extractfile("manifest")
+        assert manifest is not None
+        listed = {line[66:] for line in manifest.read().decode().splitlines()}
+    assert listed == files - {"manifest"}
+    assert {"program", "place", "discard", "batch"} <= listed
+
+
+@given(words=st.lists(st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs", "Cc"])), min_size=1))
+def test_every_word_is_quoted(words: list[str]) -> None:
+    assert shlex.split(command(*words)) == words
+
+
+def test_a_command_is_run_once() -> None:
+    script = Script()
+    script.run("systemctl", "daemon-reload")
+    script.run("systemctl", "daemon-reload")
+    assert script.after == ["systemctl daemon-reload"]
+
+
+@pytest.mark.parametrize("active, verb", [("active", "stop"), ("activating", "stop"), ("failed", "reset-failed")])
+def test_a_failed_unit_is_forgotten_and_any_other_stopped(active: str, verb: str) -> None:
+    script = Script()
+    script.end("x.service", active)
+    assert script.before == [f"systemctl {verb} x.service"]
+
+
+def test_a_script_without_steps_is_nothing() -> None:
+    assert not Script()
+    assert example()

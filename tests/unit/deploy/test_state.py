@@ -1,0 +1,182 @@
+"""A host's answer: read strictly, bounded, and never an exception, whatever it is."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import answer, bare, key_of, text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privnet.deploy.state import HostState, Unknown, parse_snapshot
+from privnet.diagnostics import visible
+
+CAPTURED = Path(__file__).parent / "captured"
+
+
+def state(sections: dict[str, list[str]]) -> HostState:
+    found = parse_snapshot(text(sections))
+    assert isinstance(found, HostState), found
+    return found
+
+
+def test_what_is_planned_is_read(planned: Any) -> None:
+    plan = planned(shop=["h1", "h2"], blog=["h1", "h3"]).hosts["h1"]
+    found = state(answer(plan))
+    assert found.root and found.systemd and found.kernel_wireguard
+    assert found.public_key == found.config_key == key_of("h1")
+    assert found.mesh is not None and set(found.mesh.peers) == {key_of("h2"), key_of("h3")}
+    assert found.guard is not None and found.guard.intact
+    assert found.guard.speakers == set(plan.guard.speakers)
+    assert found.guard.bindings == set(plan.guard.bindings)
+    assert {name for name in found.links if name.startswith("pnx")} == {o.network.vxlan for o in plan.overlays}
+    assert all(names.in_namespace for names in found.names.values())
+
+
+def test_a_real_hosts_answer() -> None:
+    """`lab-1` of `inventory/lab`, as it answered over SSH after its second run."""
+    found = parse_snapshot((CAPTURED / "lab-1.txt").read_text().splitlines())
+    assert isinstance(found, HostState), found
+    assert found.root and found.systemd and found.guard is not None and found.guard.intact
+    assert found.enabled["wg-quick@privnet.service"] == "enabled"
+    assert found.mesh is not None and len(found.mesh.peers) == 2
+    assert found.addresses["privnet"] == {"100.64.0.1/16"}
+    assert found.mesh_routes == {"100.64.0.0/16 proto kernel scope link src 100.64.0.1"}
+    assert set(found.fdb) == set(found.neighbours) == {"pnx4096", "pnx4097"}
+    assert all(link.is_port(learning=False, flood=True) for name, link in found.links.items() if name in found.fdb)
+    assert found.units["privnet-guard.service"].active == "active"
+    assert len(found.namespaces) == 5 and None not in found.namespaces.values()
+    assert found.flooded == {} and found.masked == frozenset() and not found.odd_names
+
+
+def test_a_bare_machine_is_no_trouble() -> None:
+    found = state(bare())
+    assert found.public_key is None and found.mesh is None and found.guard is None
+    assert found.packages == {"iproute2": "6.1.0-3"}, "a package that is only spoken of is not there"
+
+
+@pytest.mark.parametrize("letters, there", [("ii", True), ("hi", True), ("rc", False), ("un", False), ("iU", False)])
+def test_a_held_package_is_there(letters: str, there: bool) -> None:
+    assert ("nftables" in state(bare() | {"packages": [f"{letters}  nftables 1.0"]}).packages) is there
+
+
+# --- hostile answers --------------------------------------------------------------------------------------
+
+
+def _with(section: str, *lines: str) -> list[str]:
+    return text(bare() | {section: [*lines]})
+
+
+DEEP = "[" * 100_000
+HOSTILE = {
+    "nothing": [],
+    "not a snapshot": ["hello"],
+    "binary": ["\x00\xff\udc80" * 1000],
+    "a part is missing": text({k: v for k, v in bare().items() if k != "mesh"}),
+    "the end is missing": text({k: v for k, v in bare().items() if k != "end"}),
+    "an unknown part": text(bare() | {"more": ["x"]}),
+    "a part twice": text(bare()) + text(bare()),
+    "another order": text(dict(reversed(bare().items()))),
+    "broken JSON": _with("links", '[{"ifname":'),
+    "JSON of another kind": _with("links", '["pnb1"]'),
+    "a link without a name": _with("links", '[{"ifindex": 1}]'),
+    "a number that is none": _with("links", '[{"ifname": "x", "ifindex": "x", "flags": [], "mtu": 1}]'),
+    "a number without end": _with("links", '[{"ifname": "x", "ifindex": 1e999, "flags": [], "mtu": 1}]'),
+    "a number of a million digits": _with("links", f'[{{"ifname": "x", "ifindex": {"9" * 10**6}, "flags": []}}]'),
+    "JSON without end": _with("links", DEEP),
+    "settings that are no settings": _with(
+        "links", '[{"ifname": "x", "ifindex": 1, "flags": [], "mtu": 1, "linkinfo": {"info_data": 7}}]'
+    ),
+    "a file above": _with("files", "f 644 0:0 /etc/privnet/../shadow\t"),
+    "a file by a relative name": _with("files", "f 644 0:0 etc/passwd\t"),
+    "a file of no kind": _with("files", "what is this"),
+    "a peer that is no key": _with(
+        "mesh", f"interface {key_of('h1')} 51820", "peer $(reboot) 1.2.3.4:5 1.2.3.4/32 off"
+    ),
+    "a peer with too little": _with("mesh", f"interface {key_of('h1')} 51820", "peer"),
+    "a port that is none": _with("mesh", f"interface {key_of('h1')} port"),
+    "a guard of nothing": _with("guard", '{"nftables": 5}'),
+    "a namespace of nothing": _with("namespaces", "pn-1\t[5]"),
+    "an address alone": _with("addresses", "privnet"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_is_no_snapshot_is_unknown(what: str) -> None:
+    found = parse_snapshot(HOSTILE[what])
+    assert isinstance(found, Unknown)
+    assert visible(found.why) == found.why and len(found.why) < 300
+
+
+def test_ten_megabytes_of_anything_are_read_in_a_moment() -> None:
+    lines = text(bare())
+    place = lines.index("##privnet fdb") + 1
+    rubbish = "\x1b]0;owned\x07" * 10
+    begun = time.monotonic()
+    found = parse_snapshot([*lines[:place], *[rubbish] * 100_000, *lines[place:]])
+    assert isinstance(found, HostState) and found.fdb == {}
+    assert time.monotonic() - begun < 5
+    assert isinstance(parse_snapshot("x" * 2**20 for _ in range(100)), Unknown)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ssh ssh-ed25519 AAAA\x1b[31m",
+        "ssh ssh-ed25519 " + "A" * 67,
+        "ssh ssh-ed25519 " + "é" * 68,
+        "ssh ssh-ed25519 # x: y",
+        "ssh ssh-rsa " + "A" * 68,
+    ],
+)
+def test_an_ssh_key_that_is_none_gets_nowhere(line: str) -> None:
+    sections = bare()
+    sections["system"] = [line]
+    assert state(sections).ssh_key is None
+
+
+@pytest.mark.parametrize("key", ["", "x", "A" * 43 + "=\x1b", "A" * 42 + "B=", "A" * 44])
+def test_a_wireguard_key_that_is_none_gets_nowhere(key: str) -> None:
+    assert state(bare() | {"key": [f"key {key}"]}).public_key is None
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"concat": ["100.64.0.2", 4096, 0x02700AF000FF, 0x0AF00001]},
+        {"concat": ["100.64.0.2", 4096, 0x02710AF00001, 0x0AF00001]},
+        {"concat": ["100.64.0.2; reboot", 4096, 0x02700AF00001, 0x0AF00001]},
+        {"concat": ["100.64.0.2", 4096]},
+        {"elem": {"val": {"concat": ["100.64.0.2", 4096, 0x02700AF00001, 0x0AF00001]}, "comment": "x"}},
+    ],
+)
+def test_an_element_that_privnet_would_not_write_makes_the_guard_not_intact(planned: Any, element: Any) -> None:
+    sections = answer(planned(shop=["h1", "h2"]).hosts["h1"])
+    assert state(sections).guard.intact  # type: ignore[union-attr]
+    sections["guard"][3] = json.dumps({"nftables": [{"set": {"name": "speakers", "elem": [element]}}]})
+    guard = state(sections).guard
+    assert guard is not None and not guard.intact and guard.speakers == frozenset()
+
+
+def test_an_answer_cut_anywhere_is_unknown(planned: Any) -> None:
+    whole = "\n".join(text(answer(planned(shop=["h1", "h2"]).hosts["h1"])))
+    for cut in range(0, len(whole) - len("##privnet end"), 211):
+        assert isinstance(parse_snapshot(whole[:cut].splitlines()), Unknown), cut
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(), junk=st.text(max_size=30), times=st.integers(1, 8))
+def test_an_answer_spoilt_anywhere_is_never_an_exception(planned: Any, seed: int, junk: str, times: int) -> None:
+    chance = random.Random(seed)
+    lines = text(answer(planned(shop=["h1", "h2"]).hosts["h1"]))
+    for _ in range(times):
+        place = chance.randrange(len(lines))
+        line = lines[place]
+        cut = chance.randrange(len(line) + 1)
+        lines[place] = line[:cut] + junk + line[cut + chance.randrange(4) :]
+    assert isinstance(parse_snapshot(lines), HostState | Unknown)

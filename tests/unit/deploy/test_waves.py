@@ -1,0 +1,401 @@
+"""From what a host is to what it is to be: the exact commands, by kind of difference."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from answers import Sections, answer, bare, digest, key_of, text
+
+from privnet.deploy import changes
+from privnet.deploy.script import Script
+from privnet.deploy.state import HostState, parse_snapshot
+from privnet.plan.host import HostPlan
+
+SHOP = {"shop": ["h1", "h2", "h3", "h2"]}
+WAVES = {"add": changes.add, "switch": changes.switch, "retire": changes.retire}
+
+
+@pytest.fixture
+def plan(planned: Any) -> HostPlan:
+    host: HostPlan = planned(**SHOP).hosts["h1"]
+    return host
+
+
+def state(sections: Sections) -> HostState:
+    found = parse_snapshot(text(sections))
+    assert isinstance(found, HostState), found
+    return found
+
+
+def commands(script: Script) -> list[str]:
+    """What a script runs, with the lines that a command reads behind it, and `place`/`remove` in its middle."""
+    lines = [*script.before, *(f"place {path}" for path in sorted(script.files))]
+    lines += [*(f"remove {path}" for path in sorted(script.removed)), *script.after]
+    shown = []
+    for line in lines:
+        words = shlex.split(line)
+        fed = script.inputs.get(words[-1], "").splitlines() if words[0] in {"bridge", "ip", "nft", "wg"} else []
+        shown += [line, *(f"  {entry}" for entry in fed)]
+    return shown
+
+
+def waves(plan: HostPlan, sections: Sections) -> dict[str, list[str]]:
+    """The commands of each wave that has any."""
+    found = state(sections)
+    scripts = {name: wave(plan, found) for name, wave in WAVES.items()}
+    return {name: commands(script) for name, script in scripts.items() if script}
+
+
+@pytest.mark.parametrize("fleet", [{}, {"dns": {"upstream": ["192.0.2.53"]}}], ids=["alone", "with names outside"])
+@pytest.mark.parametrize("host", ["h1", "h2", "h3"])
+def test_a_host_that_is_as_planned_gets_nothing(planned: Any, host: str, fleet: Any) -> None:
+    plan = planned(fleet=fleet, shop=["h1", "h2"], blog=["h1"]).hosts[host]
+    assert not changes.prepare(state(answer(plan)))
+    assert waves(plan, answer(plan)) == {}
+
+
+def replaced(section: str, old: str, new: str) -> Callable[[Sections], None]:
+    """Replace a text that is there, in each line of a section."""
+
+    def drift(sections: Sections) -> None:
+        assert any(old in line for line in sections[section]), (section, old)
+        sections[section] = [line.replace(old, new) for line in sections[section] if line.replace(old, new)]
+
+    return drift
+
+
+def added(section: str, line: str) -> Callable[[Sections], None]:
+    return lambda sections: sections[section].append(line)
+
+
+def without(section: str, part: str) -> Callable[[Sections], None]:
+    def drift(sections: Sections) -> None:
+        kept = [line for line in sections[section] if part not in line]
+        assert kept != sections[section], (section, part)
+        sections[section] = kept
+
+    return drift
+
+
+def inactive(unit: str, active: str = "inactive") -> Callable[[Sections], None]:
+    def drift(sections: Sections) -> None:
+        place = sections["units"].index(f"Id={unit}") + 2
+        sections["units"][place] = f"ActiveState={active}"
+
+    return drift
+
+
+NETWORK = "pn-"
+OVERLAY = "systemctl reload privnet-overlay@4096.service"
+PORT, RESOLVER_PORT = "pnc0010000002", "pnc0010000001"
+H2_MAC, H3_MAC = "02:70:0a:f0:00:03", "02:70:0a:f0:00:04"
+ROUTE = "100.64.0.0/16 proto kernel scope link src 100.64.0.1"
+STRAY_KEY = "B" * 42 + "A="
+
+TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
+    # mesh
+    "no route into the mesh": (
+        without("routes", "mesh "),
+        {"add": [f"ip route replace 100.64.0.0/16 dev privnet {ROUTE.partition(' ')[2]}"]},
+    ),
+    "another MTU of the mesh": (
+        replaced("links", '"mtu": 1440, "address": "", "linkinfo"', '"mtu": 1300, "address": "", "linkinfo"'),
+        {"add": ["ip link set dev privnet mtu 1440 up"]},
+    ),
+    "another address in the mesh": (
+        replaced("addresses", "100.64.0.1/16", "100.64.0.9/16"),
+        {
+            "add": [
+                "ip address delete 100.64.0.9/16 dev privnet",
+                "ip address replace 100.64.0.1/16 dev privnet",
+            ]
+        },
+    ),
+    "another port of the mesh": (
+        replaced("mesh", f"interface {key_of('h1')} 51820", f"interface {key_of('h1')} 7"),
+        {"add": ["wg set privnet listen-port 51820"]},
+    ),
+    "another private key in the running mesh": (
+        replaced("mesh", f"interface {key_of('h1')}", f"interface {STRAY_KEY}"),
+        {"add": ["wg set privnet private-key /etc/privnet/wireguard.key"]},
+    ),
+    "a peer too few": (
+        without("mesh", f"peer {key_of('h2')}"),
+        {
+            "add": [
+                "wg addconf privnet peers.conf",
+                "  ",
+                "  [Peer]",
+                "  # h2",
+                f"  PublicKey = {key_of('h2')}",
+                "  Endpoint = 192.0.2.12:51820",
+                "  AllowedIPs = 100.64.0.2/32",
+                "  PersistentKeepalive = off",
+            ]
+        },
+    ),
+    "a peer too many, that cannot be written down": (
+        added("mesh", f"peer {STRAY_KEY} (none) 10.0.0.0/8 off"),
+        {
+            "retire": [
+                "place /etc/privnet/mesh.conf",
+                f"wg set privnet peer {STRAY_KEY} remove",
+                "sh /etc/privnet/lib/mesh.sh assemble",
+            ]
+        },
+    ),
+    "no mesh": (
+        lambda sections: sections.update(mesh=[]),
+        {"add": ["sh /etc/privnet/lib/mesh.sh up restart"]},
+    ),
+    # overlay
+    "a wrong neighbour": (
+        replaced("neighbours", f"lladdr {H2_MAC}", "lladdr 02:70:de:ad:be:ef"),
+        {"add": [OVERLAY]},
+    ),
+    "an entry to another port": (
+        replaced("fdb", f"{H2_MAC} dev pnx4096 dst 100.64.0.2", f"{H2_MAC} dev pnx4096 dst 100.64.0.2 port 9"),
+        {
+            "add": [OVERLAY],
+            "switch": [
+                "place /etc/privnet/overlay/4096.fdb",
+                "bridge -batch fdb.4096",
+                f"  fdb replace {H2_MAC} dev pnx4096 dst 100.64.0.2 self static",
+            ],
+        },
+    ),
+    "a stray entry": (
+        added("fdb", "02:70:0a:f0:00:63 dev pnx4096 dst 100.64.0.2 self static"),
+        {
+            "add": ["place /etc/privnet/overlay/4096.fdb", OVERLAY],
+            "retire": [
+                "place /etc/privnet/overlay/4096.fdb",
+                "place /etc/privnet/overlay/4096.neighbours",
+                "bridge -batch fdb.4096",
+                "  fdb delete 02:70:0a:f0:00:63 dev pnx4096 dst 100.64.0.2 self",
+            ],
+        },
+    ),
+    "two entries that flood": (
+        lambda sections: sections["fdb"].extend(
+            f"00:00:00:00:00:00 dev pnx4096 dst 100.64.0.{n} self permanent" for n in (2, 3)
+        ),
+        {
+            "add": [OVERLAY],
+            "retire": [
+                "place /etc/privnet/overlay/4096.fdb",
+                "place /etc/privnet/overlay/4096.neighbours",
+                "bridge -batch fdb.4096",
+                "  fdb delete 00:00:00:00:00:00 dev pnx4096 dst 100.64.0.2 self",
+                "  fdb delete 00:00:00:00:00:00 dev pnx4096 dst 100.64.0.3 self",
+            ],
+        },
+    ),
+    "an isolated VXLAN": (
+        replaced("links", '"learning": false, "flood": true', '"learning": false, "flood": true, "isolated": true'),
+        {"add": [OVERLAY]},
+    ),
+    "a VXLAN of another port": (
+        replaced("links", '"port": 4789', '"port": 8472'),
+        {"add": ["ip link delete dev pnx4096", "sh /etc/privnet/lib/overlay.sh create 4096", OVERLAY]},
+    ),
+    "an address on the bridge": (added("addresses", "pnb4096 10.240.0.9/22"), {"add": [OVERLAY]}),
+    "an overlay that is down": (
+        inactive("privnet-overlay@4096.service"),
+        {"add": ["systemctl start privnet-overlay@4096.service"]},
+    ),
+    "a failed overlay of no network": (
+        lambda s: s["units"].extend(
+            ["Id=privnet-overlay@9.service", "LoadState=loaded", "ActiveState=failed", "SubState=x"]
+        ),
+        {"retire": ["systemctl reset-failed privnet-overlay@9.service"]},
+    ),
+    "a bridge and a VXLAN of no network": (
+        lambda s: s["links"].append(
+            json.dumps([{"ifname": n, "ifindex": 9, "flags": [], "mtu": 1} for n in ("pnb9", "pnx9")])
+        ),
+        {"retire": ["ip link delete dev pnx9", "ip link delete dev pnb9"]},
+    ),
+    # containers
+    "a second MAC behind a port": (
+        added("fdb", f"02:70:0a:f0:03:03 dev {PORT} master pnb4096 static"),
+        {"add": [f"systemctl reload privnet-container@{PORT}.service"]},
+    ),
+    "a port that forwards nothing": (
+        replaced(
+            "links", '"state": "forwarding", "learning": false, "flood": false', '"state": "disabled", "flood": false'
+        ),
+        {"add": [f"systemctl reload privnet-container@{RESOLVER_PORT}.service privnet-container@{PORT}.service"]},
+    ),
+    "a port of no container": (
+        lambda s: s["links"].append(json.dumps([{"ifname": "pnc00100000ff", "ifindex": 9, "flags": [], "mtu": 1}])),
+        {"retire": ["[ ! -e /sys/class/net/pnc00100000ff ] || ip link delete dev pnc00100000ff"]},
+    ),
+    "a namespace of no container": (
+        added("namespaces", "9.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053\t"),
+        {
+            "retire": [
+                "[ ! -e /run/netns/9.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053 ] || "
+                "ip netns delete 9.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053"
+            ]
+        },
+    ),
+    # guard
+    "no guard": (lambda sections: sections.update(guard=[]), {"add": ["systemctl reload privnet-guard.service"]}),
+    "rules that somebody touched": (
+        replaced("guard", "listing 0", "listing 1"),
+        {"add": ["systemctl reload privnet-guard.service"]},
+    ),
+    "an element too few": (
+        lambda s: s["guard"].__setitem__(4, json.dumps({"nftables": [{"set": {"name": "ports"}}]})),
+        {
+            "add": [
+                "nft -f guard.add",
+                f'  add element bridge privnet ports {{ "{RESOLVER_PORT}" . 02:70:0a:f0:00:01 . 10.240.0.1, '
+                f'"{PORT}" . 02:70:0a:f0:00:02 . 10.240.0.2 }}',
+            ]
+        },
+    ),
+    "no barrier": (without("routes", "unreachable"), {"add": ["systemctl reload privnet-guard.service"]}),
+    # files
+    "a file of ours that the plan has not": (
+        lambda s: s["files"].append("f 644 0:0 /etc/privnet/names/pn-old.hosts\t"),
+        {"retire": ["remove /etc/privnet/names/pn-old.hosts"]},
+    ),
+    "a drop-in for networkd": (
+        lambda s: s["files"].append("f 644 0:0 /etc/systemd/network/60-privnet-4096-bridge.network.d/x.conf\t"),
+        {"retire": ["remove /etc/systemd/network/60-privnet-4096-bridge.network.d/x.conf", "networkctl reload"]},
+    ),
+    "files that are none of ours": (
+        lambda s: s["files"].extend(
+            ["f 644 0:0 /etc/systemd/network/10-privnet.network\t", "f 644 0:0 /etc/netns/mine/resolv.conf\t"]
+        ),
+        {},
+    ),
+    "a directory that others may write into": (
+        lambda s: s["files"].append("d 777 0:0 /etc/privnet/names\t"),
+        {"add": ["chown -h 0:0 /etc/privnet/names", "chmod 0755 /etc/privnet/names"]},
+    ),
+    "a directory that is none of ours": (lambda s: s["files"].append("d 777 0:0 /etc/private\t"), {}),
+    "names that are no plain text": (
+        added("system", "names odd"),
+        {"retire": ["find /etc/privnet -path '*[! -~]*' -delete"]},
+    ),
+    "another mode": (
+        replaced("files", "f 644 0:0 /etc/privnet/guard.conf", "f 666 0:0 /etc/privnet/guard.conf"),
+        {"add": ["place /etc/privnet/guard.conf"]},
+    ),
+    "units that systemd has not read again": (
+        replaced("units", "NeedDaemonReload=no", "NeedDaemonReload=yes"),
+        {"add": ["systemctl daemon-reload"]},
+    ),
+    "a masked unit": (
+        added("system", "masked wg-quick@privnet.service"),
+        {
+            "add": [
+                "systemctl unmask --quiet wg-quick@privnet.service",
+                "systemctl unmask --quiet --runtime wg-quick@privnet.service",
+            ]
+        },
+    ),
+    "a masked unit that is none of ours": (added("system", "masked ssh.service"), {}),
+}
+
+
+@pytest.mark.parametrize("what", TABLE)
+def test_a_difference_gets_exactly_these_commands(plan: HostPlan, what: str) -> None:
+    drift, wanted = TABLE[what]
+    sections = answer(plan)
+    drift(sections)
+    assert waves(plan, sections) == wanted
+
+
+def test_names_follow_their_file_and_what_the_resolver_has_read(plan: HostPlan) -> None:
+    network = plan.overlays[0].network
+    sections = answer(plan)
+    sections["names"] = [f"{network.id} yes {digest('old')} {sections['names'][0].split()[3]}"]
+    assert waves(plan, sections) == {"switch": [f"systemctl reload privnet-dns@{network.id}.service"]}
+    for line in ("", f"{network.id} no {digest('x')} {digest('y')}"):
+        sections["names"] = [line]
+        assert waves(plan, sections) == {"switch": [f"systemctl restart privnet-dns@{network.id}.service"]}
+
+
+def test_a_forwarder_that_has_not_read_its_file_is_started_anew(planned: Any) -> None:
+    plan = planned(fleet={"dns": {"upstream": ["192.0.2.53"]}}, **SHOP).hosts["h1"]
+    sections = answer(plan)
+    sections["system"] = [line for line in sections["system"] if not line.startswith("forwarder")]
+    assert waves(plan, sections) == {"add": ["systemctl restart privnet-forwarder.service"]}
+
+
+def test_a_resolvers_own_end_of_its_way_outside_is_looked_at(planned: Any) -> None:
+    plan = planned(fleet={"dns": {"upstream": ["192.0.2.53"]}}, **SHOP).hosts["h1"]
+    sections = answer(plan)
+    replaced("namespaces", "fe80::2", "fe80::3")(sections)
+    assert waves(plan, sections) == {"add": [f"systemctl reload privnet-container@{RESOLVER_PORT}.service"]}
+
+
+def test_a_moved_container_is_added_switched_and_retired_in_this_order(planned: Any) -> None:
+    before, after = planned(shop=["h1", "h2"]).hosts, planned(shop=["h1", "h3"]).hosts
+    third = waves(after["h1"], answer(before["h1"]))
+    assert f"  fdb replace {H2_MAC} dev pnx4096 dst 100.64.0.3 self static" in third["switch"]
+    assert not any("dst 100.64.0.3" in line for line in third["add"] if "place" not in line)
+    assert any(line.startswith("  add element inet privnet speakers") for line in third["add"])
+    assert any(line.startswith("  delete element inet privnet speakers") for line in third["retire"])
+    assert f"wg set privnet peer {key_of('h2')} remove" in third["retire"]
+    source = waves(after["h2"], answer(before["h2"]))
+    assert "systemctl stop" in source["retire"][0] or "systemctl stop" in source["retire"][1]
+    assert not any("delete" in line or "stop" in line for line in source.get("add", []))
+
+
+def test_a_bare_machine_gets_packages_key_and_networkd_and_no_more(plan: HostPlan) -> None:
+    script = changes.prepare(state(bare()))
+    assert re.fullmatch(r"DEBIAN_FRONTEND=noninteractive apt-get .* \|\| \{ .* update .*\}", script.before[0])
+    assert "dnsmasq-base nftables wireguard-tools wireguard-go" in script.before[0]
+    assert script.after == [
+        "sh /etc/privnet/lib/mesh.sh key",
+        "systemctl daemon-reload",
+        "systemctl enable --quiet systemd-networkd.service",
+        "systemctl disable --quiet systemd-networkd-wait-online.service",
+        "systemctl restart systemd-networkd.service",
+    ]
+
+
+HOSTILE_NAMES = [
+    "$(reboot)",
+    "a b",
+    "a;b",
+    "`x`",
+    "'",
+    '"',
+    "-rf",
+    "..",
+    "*",
+    "pnc$(x)",
+    "pnx9;x",
+    "privnet-x;y.service",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_name_that_a_host_answers_reaches_no_shell(plan: HostPlan, name: str) -> None:
+    sections = answer(plan)
+    sections["links"].append(json.dumps([{"ifname": name, "ifindex": 9, "flags": [], "mtu": 1}]))
+    sections["namespaces"].append(f"{name}\t")
+    sections["units"] += [f"Id={name}", "LoadState=loaded", "ActiveState=failed", "SubState=x"]
+    sections["fdb"].append(f"02:70:0a:f0:00:63 dev {name} dst {name} self static")
+    sections["system"].append(f"masked {name}")
+    sections["mesh"].append(f"peer {STRAY_KEY} {name.replace(' ', '')} {name.replace(' ', '')} off")
+    sections["files"].append(f"f 644 0:0 /etc/privnet/names/x{name}\t".replace("..", ".x"))
+    found = state(sections)
+    for wave in WAVES.values():
+        script = wave(plan, found)
+        for line in [*script.before, *script.after]:
+            words = shlex.split(line)
+            assert line == shlex.join(words) or line.startswith("[ ! -e /"), line
+            assert not any(word == name for word in words), line
+        assert all(name not in text for key, text in script.inputs.items())
