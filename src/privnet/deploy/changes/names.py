@@ -24,12 +24,15 @@ def unit_of(network: Network) -> str:
 
 def add(plan: HostPlan, state: HostState, script: Script) -> None:
     """Resolvers of networks that are new on this host; nobody asks them yet."""
+    start = []
     for network, config, hosts in _files(plan):
         unit = state.units.get(unit_of(network))
         if unit is None or unit.active != "active":
             script.place(config)
             script.place(hosts)
-            script.run("systemctl", "start", unit_of(network))
+            start.append(unit_of(network))
+    if start:
+        script.run("systemctl", "start", *start)
     forwarder = state.units.get(FORWARDER)
     if plan.upstream and (forwarder is None or forwarder.active != "active"):
         script.run("systemctl", "start", FORWARDER)

@@ -30,19 +30,25 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     for overlay in plan.overlays:
         if any(name in wrong or name in missing for name in _devices(overlay)):
             script.run("sh", f"{ETC}/lib/overlay.sh", "create", overlay.network.vni)
+    start, reload = [], []
     for overlay in plan.overlays:
         entries, neighbours = _superset(overlay, state)
         changed = _write(overlay, entries, neighbours, state, script)
         unit = state.units.get(unit_of(overlay))
         rebuilt = any(name in wrong or name in missing for name in _devices(overlay))
         if unit is None or unit.active != "active":
-            script.run("systemctl", "start", unit_of(overlay))
+            start.append(unit_of(overlay))
         elif rebuilt or changed or not _runs(overlay, entries, neighbours, state):
-            script.run("systemctl", "reload", unit_of(overlay))
-        if overlay.network.bridge in wrong or overlay.network.bridge in missing:
-            # A bridge that was made anew has lost its ports.
-            for port in overlay.ports:
-                script.run("systemctl", "try-reload-or-restart", f"privnet-container@{port.name}.service")
+            reload.append(unit_of(overlay))
+    # One call for all: systemd does them side by side.
+    if start:
+        script.run("systemctl", "start", *start)
+    if reload:
+        script.run("systemctl", "reload", *reload)
+    # A bridge that is made anew by this run loses its ports by it.
+    lost = [port.name for overlay in plan.overlays if overlay.network.bridge in wrong for port in overlay.ports]
+    if lost:
+        script.run("systemctl", "try-reload-or-restart", *(f"privnet-container@{name}.service" for name in lost))
 
 
 def switch(plan: HostPlan, state: HostState, script: Script) -> None:
