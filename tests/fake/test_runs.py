@@ -1,4 +1,4 @@
-"""The real `pyinfra` command over hosts that answer what a test says: how often each is asked, and what a run ends in."""
+"""The real `pyinfra` command over hosts that answer what a test says: how often each is asked, how a run ends."""
 
 from __future__ import annotations
 
@@ -132,10 +132,11 @@ def test_a_change_takes_one_execution_a_stage(fleet: Callable[..., Fleet], netwo
     ran = made.run("--json", "-y")
     assert ran.code == 0, ran.stderr
     assert ran.changed["record numbers"] != []
-    assert ran.changed["add what is new"] == ["h1", "h3"]
+    assert ran.changed["add what is new"] == ["h1", "h2", "h3"]
     assert ran.changed["switch what has moved"] == ["h1"]
     assert ran.changed["retire what is gone"] == ["h1", "h2"]
-    assert ran.asked == {"h1": 4, "h2": 2, "h3": 2}
+    # One question, and one execution for each stage that has something to do.
+    assert ran.asked == {"h1": 4, "h2": 3, "h3": 2}
 
 
 def test_a_dry_run_finds_what_a_run_would_do_and_writes_nothing(fleet: Callable[..., Fleet]) -> None:
@@ -178,11 +179,8 @@ def test_a_host_that_answers_wrongly_fails_alone_with_one_line(fleet: Callable[.
     assert ran.code == 1
     assert ran.results["failed_hosts"] == ["h2"]
     assert ran.changed["add what is new"] == ["h1", "h3"]
-    lines = [line for line in ran.stderr.splitlines() if "privnet: " in line]
-    if ANSWERS[what] or what == "another key":
-        said = [line for line in executed(made, "h2") if "privnet: h2: " in line]
-        assert len(said) == 1, said
-    assert "Traceback" not in ran.stderr and "\x1b]" not in ran.stderr and "\x1b[2J" not in ran.stderr, lines
+    assert len([line for line in ran.stderr.splitlines() if "privnet: h2: " in line]) == 1, ran.stderr
+    assert "Traceback" not in ran.stderr and "\x1b]" not in ran.stderr and "\x1b[2J" not in ran.stderr
 
 
 def answer_of(made: Fleet, host: str) -> dict[str, list[str]]:
@@ -213,8 +211,8 @@ def test_no_host_is_changed_when_the_lock_file_cannot_be_written(fleet: Callable
     (made.directory / ".privnet.lock.yaml.new").mkdir()
     ran = made.run("--json", "-y")
     assert ran.code == 1
-    assert ran.changed == {}
-    assert "the lock file cannot be written" in ran.stderr
+    assert "nothing is changed: the lock file cannot be written (Is a directory: " in ran.stderr
+    assert "Traceback" not in ran.stderr
     assert not any("base64 -d" in command for host in ("h1", "h2", "h3") for command in executed(made, host))
 
 
@@ -225,7 +223,7 @@ def test_two_hosts_with_one_key_are_refused(fleet: Callable[..., Fleet]) -> None
     made.answers["h3"] = [line.replace(key_of("h3"), key_of("h1")) for line in made.answers["h3"]]
     ran = made.run("--json", "-y")
     assert ran.results["failed_hosts"] == ["h3"]
-    assert any("is that of h1" in command for command in executed(made, "h3"))
+    assert "is that of h1" in ran.stderr
     assert load_lock(made.directory, "test").hosts["h3"].wireguard is None
 
 

@@ -269,3 +269,10 @@ def questions(lab: Lab, host: str) -> int:
 def count_questions(lab: Lab, host: str) -> None:
     """Let a host's sshd log each execution."""
     lab.exec(host, "echo 'LogLevel VERBOSE' > /etc/ssh/sshd_config.d/verbose.conf && systemctl reload ssh")
+
+
+def assert_nothing_installed(lab: Lab, host: str) -> None:
+    """A host on which privnet has never been, and none of what it needs."""
+    for program in ("wg", "nft", "dnsmasq"):
+        assert lab.exec(host, f"command -v {program}", check=False).returncode != 0, program
+    assert lab.exec(host, "ls /etc/privnet", check=False).returncode != 0
