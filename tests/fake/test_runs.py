@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -34,9 +35,14 @@ from connector import install
 from privnet.deploy.inventory import groups as _groups
 install()
 _answers = json.loads(Path(__file__).with_name("answers.json").read_text())
+_failures = json.loads(Path(__file__).with_name("failures.json").read_text())
+def _answer(name):
+    if name in _failures:
+        return {{"success": False, "stderr": _failures[name]}}
+    return _answers[name]
 _quick = {{"fake_delay": 0, "fake_delay_jitter": 0}}
 globals().update({{
-    group: [(name, data | _quick | {{"fake_responses": {{"##privnet ": _answers[name]}}}}) for name, data in hosts]
+    group: [(name, data | _quick | {{"fake_responses": {{"##privnet ": _answer(name)}}}}) for name, data in hosts]
     for group, hosts in _groups().items()
 }})
 """
@@ -68,6 +74,7 @@ class Fleet:
     def __init__(self, directory: Path, networks: int) -> None:
         self.directory = directory
         self.answers: dict[str, list[str]] = {}
+        self.failures: dict[str, list[str]] = {}
         hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in (1, 2, 3)}
         (directory / "projects").mkdir(parents=True)
         (directory / "fleet.yaml").write_text(json.dumps({"fleet": "test", "hosts": hosts}))
@@ -94,6 +101,7 @@ class Fleet:
         shim, log = self.directory.with_suffix(".py"), self.directory.with_name("executed")
         shim.write_text(SHIM)
         shim.with_name("answers.json").write_text(json.dumps(self.answers))
+        shim.with_name("failures.json").write_text(json.dumps(self.failures))
         log.write_text("")
         environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off"}
         done = subprocess.run(
@@ -172,6 +180,7 @@ ANSWERS: dict[str, list[str]] = {
 def test_a_host_that_answers_wrongly_fails_alone_with_one_line(fleet: Callable[..., Fleet], what: str) -> None:
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])
+    # A host of this connector answers everything with success, also what is asked to make it stop.
     made.answers["h2"] = ANSWERS[what]
     if what == "another key":
         made.answers["h2"] = [line.replace(key_of("h2"), key_of("h9")) for line in text(answer_of(made, "h2"))]
@@ -181,6 +190,15 @@ def test_a_host_that_answers_wrongly_fails_alone_with_one_line(fleet: Callable[.
     assert ran.changed["add what is new"] == ["h1", "h3"]
     assert len([line for line in ran.stderr.splitlines() if "privnet: h2: " in line]) == 1, ran.stderr
     assert "Traceback" not in ran.stderr and "\x1b]" not in ran.stderr and "\x1b[2J" not in ran.stderr
+
+
+def test_what_a_host_says_does_not_reach_the_terminal_as_a_command(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.failures["h2"] = ["\x1b]0;owned\x07\x1b[2J\x9b31mevil"]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h2"]
+    assert "\\x1b]0;owned\\x07\\x1b[2J\\x9b31mevil" in ran.stderr
+    assert not set(re.sub("\x1b\\[[0-9;]*m", "", ran.stderr)) & {"\x1b", "\x07", "\x9b"}
 
 
 def answer_of(made: Fleet, host: str) -> dict[str, list[str]]:
@@ -234,7 +252,7 @@ def test_a_host_without_its_key_gets_no_new_one(fleet: Callable[..., Fleet]) -> 
     ]
     ran = made.run("--json", "-y")
     assert ran.results["failed_hosts"] == ["h1"]
-    said = next(command for command in executed(made, "h1") if "PN508" in command)
+    said = next(line for line in ran.stderr.splitlines() if "PN508" in line)
     assert "is gone" in said and "umask 077; sed -n" in said
     assert not any("base64 -d" in command for command in executed(made, "h1"))
 

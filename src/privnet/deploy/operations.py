@@ -18,7 +18,10 @@ from privnet.deploy.facts import Snapshot
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import RUN, Script
 from privnet.deploy.state import HostState, Unknown
+from privnet.deploy.terminal import guard
 from privnet.diagnostics import DeclarationError, render_text, visible
+
+guard(logger)
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
@@ -125,9 +128,17 @@ def _execute(script: Script) -> StringCommand:
     return StringCommand("sh", "-c", QuoteString(RUN), _stdin=script.upload())
 
 
-def _fail(why: str) -> StringCommand:
-    """A command that fails with a sentence: this host stops here, the others go on."""
-    return StringCommand("echo", QuoteString(f"privnet: {host.name}: {visible(why)}"), ">&2;", "false")
+def _fail(why: str) -> FunctionCommand:
+    """A command that fails with a sentence: this host stops here, the others go on.
+
+    It runs on this machine: a host that answers everything with success would not let itself be stopped.
+    """
+    return FunctionCommand(_stop, (why,), {})
+
+
+def _stop(state: Any, host: Any, why: str) -> bool:  # pyinfra passes the first two by their names
+    logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
+    return False
 
 
 def _record(state: Any, host: Any, run: Run) -> bool:  # pyinfra passes these two by their names
