@@ -20,12 +20,13 @@ from privnet.lab import Lab
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.render import guard_file
 
-ROUNDS, SECONDS = 5, 3
+ROUNDS, SECONDS, SETTLE = 6, 4, 1
 NETWORKS, CONTAINERS = 1000, 10000
 TESTS = Path(__file__).parents[1]
 WEB, FAR = "1.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053", "2.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053"
 NEAR = ("1.web.ap-d4b6f1a0-93c7-4e52-8a1d-2f5b7c9e0d36", "1.web.ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10")
-OFF = "systemctl stop privnet-guard-watch; nft delete table inet privnet; nft delete table bridge privnet"
+GONE = "add table {0} privnet; delete table {0} privnet"  # also where it is gone already
+OFF = f"systemctl stop privnet-guard-watch; nft '{GONE.format('inet')}; {GONE.format('bridge')}'"
 ON = "systemctl reload privnet-guard; systemctl start privnet-guard-watch"
 
 
@@ -58,7 +59,7 @@ def throughput(lab: Lab, source: tuple[str, str], target: tuple[str, str]) -> fl
         address = (
             lab.exec(target[0], f"ip netns exec {target[1]} ip -o -4 addr show pn0").stdout.split()[3].split("/")[0]
         )
-        client = ["ip", "netns", "exec", source[1], "iperf3", "-J", "-t", str(SECONDS), "-c", address]
+        client = ["ip", "netns", "exec", source[1], "iperf3", "-J", "-O", "1", "-t", str(SECONDS), "-c", address]
         said = json.loads(lab.exec(source[0], client).stdout)
     return float(said["end"]["sum_received"]["bits_per_second"]) / 1e9
 
@@ -71,9 +72,11 @@ def compare(lab: Lab, source: tuple[str, str], target: tuple[str, str]) -> tuple
         for switch in (ON, OFF) if number % 2 else (OFF, ON):
             for host in hosts:
                 lab.exec(host, switch)
+            time.sleep(SETTLE)
             found[switch].append(throughput(lab, source, target))
     for host in hosts:
         lab.exec(host, ON)
+    print({name: [round(value, 2) for value in found[switch]] for name, switch in (("with", ON), ("without", OFF))})
     return statistics.median(found[ON]), statistics.median(found[OFF])
 
 
