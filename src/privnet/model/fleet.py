@@ -107,7 +107,8 @@ class Policy(Part):
     )
     removal_guard: Annotated[int, Percent("removal guard")] = Field(
         default=10,
-        description="The share of the fleet's containers that one run may remove without being told the number. Not enforced yet.",
+        description="The share of the fleet's containers that one run may remove without being told the number. "
+        "Not enforced yet.",
         examples=["10%"],
         json_schema_extra={"default": "10%"},
     )
