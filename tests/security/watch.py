@@ -52,6 +52,7 @@ class Watch:
     """Runs until :meth:`end`. ``planted`` is a tcpdump filter for what the tests themselves send."""
 
     def __init__(self, lab: Lab, planted: str = "") -> None:
+        self._lab = lab
         self._found: list[str] = []
         self._lock = threading.Lock()
         self.frames = 0
@@ -77,6 +78,8 @@ class Watch:
 
     def _catch_up(self) -> None:
         """Send a frame of our own over the bridge: when both looks have it, they have all that came before."""
+        if not self._lab.exists:
+            return  # the test has taken the lab down, and its underlay with it: there is nothing more to come by
         if self._marker.poll() is not None or self._marker.stdin is None:
             return
         self._marked += 1
