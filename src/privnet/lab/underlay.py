@@ -25,6 +25,9 @@ NAMESPACES = Path("/run/netns")
 # Ports take what any host may send; each host's own MTU is on its uplink.
 _PORT_MTU = 9216
 _FALLBACK = ipaddress.ip_network("203.0.113.0/24")
+# A bridge that snoops multicast joins the group of all snoopers (net/bridge/br_multicast.c, br_multicast_join_snoopers)
+# and would so speak on the underlay itself, where only the hosts are to be heard.
+_QUIET_BRIDGE = ("mcast_snooping", "0")
 _SUBNET_LENGTH = {4: 24, 6: 64}
 
 
@@ -121,7 +124,8 @@ def _make_fabric(settings: Settings) -> None:
     run(["ip", "netns", "exec", fabric, "sh", "-c", quiet])
     run(["ip", "-n", fabric, "link", "set", "lo", "up"])
     if BRIDGE not in links(settings, FABRIC):
-        run(["ip", "-n", fabric, "link", "add", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"])
+        add = ["ip", "-n", fabric, "link", "add", "name", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"]
+        run([*add, *_QUIET_BRIDGE])
     run(["ip", "-n", fabric, "link", "set", BRIDGE, "mtu", str(_PORT_MTU), "up"])
 
 
