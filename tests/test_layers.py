@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diagnostics",),
     ("model",),
     ("shape",),
-    ("load", "schema"),
+    ("load", "lock_lines", "schema"),
     ("check", "store"),
     ("plan",),
     ("render",),

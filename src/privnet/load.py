@@ -238,11 +238,16 @@ def read_document(
 
 def open_document(path: Path, *, bytes_at_most: int = BYTES_AT_MOST, nodes_at_most: int = NODES_AT_MOST) -> Document:
     """One YAML file, with its problems instead of an exception."""
-    document = Document(shown_path(path))
-    data = _read(path, document, bytes_at_most)
+    document, data = read_bytes(path, bytes_at_most)
     if data is not None:
         parse_document(data, document, nodes_at_most)
     return document
+
+
+def read_bytes(path: Path, bytes_at_most: int = BYTES_AT_MOST) -> tuple[Document, bytes | None]:
+    """The bytes of one file, not judged yet; or None, and why in the document's problems."""
+    document = Document(shown_path(path))
+    return document, _read(path, document, bytes_at_most)
 
 
 def parse_document(data: bytes, document: Document, nodes_at_most: int = NODES_AT_MOST) -> None:

@@ -18,7 +18,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from privnet.diagnostics import DeclarationError, Place, Problem, quoted
-from privnet.load import LOCK_FILE, Document, open_document, shown_path, validate
+from privnet.load import LOCK_FILE, Document, parse_document, read_bytes, shown_path, validate
+from privnet.lock_lines import read_lines
 from privnet.model.base import Part
 from privnet.model.identifiers import (
     APPLICATION_ID,
@@ -133,7 +134,12 @@ def load_lock(directory: Path, fleet: str) -> Lock:
     path = lock_path(directory)
     if not os.path.lexists(path):
         return Lock(fleet=fleet)
-    document = open_document(path, bytes_at_most=BYTES_AT_MOST, nodes_at_most=NODES_AT_MOST)
+    document, data = read_bytes(path, BYTES_AT_MOST)
+    if data is not None:
+        lock = read_lines(data.decode("ascii", "replace"))
+        if lock is not None and lock.fleet == fleet:
+            return lock
+        parse_document(data, document, NODES_AT_MOST)
     problems = list(document.problems)
     entries = [] if problems else [*_damaged(document)]
     if problems or entries:
@@ -207,7 +213,7 @@ def lock_text(lock: Lock) -> str:
 
 
 def _body(lock: Lock) -> Iterator[str]:
-    yield f"fleet: {lock.fleet}"
+    yield f"fleet: {_word(lock.fleet)}"
     yield f"serial: {lock.serial}"
     if lock.hosts:
         yield "hosts:"
@@ -222,7 +228,7 @@ def _body(lock: Lock) -> Iterator[str]:
         yield "networks:"
     for network_id, network in sorted(lock.networks.items()):
         yield f"  {network_id}:"
-        yield f"    project: {network.project}"
+        yield f"    project: {_word(network.project)}"
         yield f"    vni: {network.vni}"
         yield f"    cidr: {network.cidr}"
         if network.slots:
@@ -232,12 +238,17 @@ def _body(lock: Lock) -> Iterator[str]:
     if lock.applications:
         yield "applications:"
     for application, project in lock.applications.items():
-        yield f"  {application}: {project}"
+        yield f"  {application}: {_word(project)}"
     if lock.quarantine:
         yield "quarantine:"
     for rest in lock.quarantine:
         number = rest.number if rest.kind == "vni" else format_address(rest.number)
         yield f"  - {rest.kind}{' ' + rest.network if rest.network else ''} {number} until {rest.until}"
+
+
+def _word(name: str) -> str:
+    """A name as a value: the one that YAML takes for no value at all stands in quotes."""
+    return f'"{name}"' if name == "null" else name
 
 
 def _damaged(document: Document) -> Iterator[Problem]:
