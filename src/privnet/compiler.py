@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from privnet.check import check
 from privnet.diagnostics import DeclarationError, Problem
@@ -17,8 +18,10 @@ from privnet.load import Declaration, collector_off, read_declaration
 from privnet.model.lock import Lock
 from privnet.plan.allocate import allocate
 from privnet.plan.host import Plan, plan_fleet
-from privnet.render import ManagedFile, render_host
 from privnet.store import load_lock
+
+if TYPE_CHECKING:
+    from privnet.render import ManagedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +72,7 @@ def refuse(problems: Iterable[Problem], declaration: Declaration) -> None:
 
 def render_fleet(plan: Plan) -> dict[str, tuple[ManagedFile, ...]]:
     """The managed files of every host."""
+    from privnet.render import render_host  # Jinja, which a check of the declaration need not wait for
+
     with collector_off():
         return {name: render_host(host) for name, host in plan.hosts.items()}
