@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from privnet.diagnostics import visible
 
@@ -18,11 +18,15 @@ class Deviation:
     """One thing that is not as planned.
 
     :param subject: what it is about, in the words of the plan
+    :param thing: what it is that is not as planned, for others to stand on: ``unit …``, ``device …``, ``port …``
+    :param stands_on: things without which this could not be as planned either
     """
 
     subject: str
     expected: str
     actual: str
+    thing: str = field(default="", compare=False)
+    stands_on: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __str__(self) -> str:
         return f"{shown(self.subject)}: expected {shown(self.expected)}, actual {shown(self.actual)}"
@@ -33,15 +37,17 @@ class Finding:
     """The result of one check of one host.
 
     :param seen: what was compared, in a few words
+    :param follows: what is not as planned because another deviation of the same host is its cause
     """
 
     seen: str
     deviations: tuple[Deviation, ...] = ()
+    follows: tuple[tuple[Deviation, Deviation], ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether everything is as planned."""
-        return not self.deviations
+        return not self.deviations and not self.follows
 
 
 class Unanswered(Exception):
@@ -76,3 +82,42 @@ def compare_sets(expected: Iterable[str], actual: Iterable[str], subject: str) -
     wanted, seen = set(expected), set(actual)
     missing = [Deviation(subject, member, NOTHING) for member in sorted(wanted - seen)]
     return missing + [Deviation(subject, NOTHING, member) for member in sorted(seen - wanted)]
+
+
+def about(thing: str, deviations: Iterable[Deviation], *stands_on: str) -> Iterator[Deviation]:
+    """The same deviations, with what they are about and what that stands on, where they do not say it themselves."""
+    for deviation in deviations:
+        yield deviation if deviation.thing else replace(deviation, thing=thing, stands_on=frozenset(stands_on))
+
+
+def fold(findings: Mapping[str, Finding], before: Iterable[Finding] = ()) -> dict[str, Finding]:
+    """One host's findings with each consequence beside its cause, so that what was done to a host once is told once.
+
+    Nothing is left out: a consequence is still reported, and its check is not ok; it only is no deviation of its own.
+
+    :param before: findings of that host that are told already
+    """
+    found = [deviation for finding in (*before, *findings.values()) for deviation in finding.deviations]
+    found += [deviation for finding in before for deviation, _ in finding.follows]
+    causes: dict[str, Deviation] = {}
+    for deviation in found:
+        if deviation.thing:
+            causes.setdefault(deviation.thing, deviation)
+    return {name: _folded(finding, causes) for name, finding in findings.items()}
+
+
+def _folded(finding: Finding, causes: Mapping[str, Deviation]) -> Finding:
+    roots, follows = [], []
+    for deviation in finding.deviations:
+        cause = _cause(deviation, causes)
+        if cause is None:
+            roots.append(deviation)
+        else:
+            follows.append((deviation, cause))
+    return replace(finding, deviations=tuple(roots), follows=tuple(follows))
+
+
+def _cause(deviation: Deviation, causes: Mapping[str, Deviation]) -> Deviation | None:
+    """The deviation at the beginning of it all. What stands on what has no circles, so there is one."""
+    nearest = next((causes[thing] for thing in sorted(deviation.stands_on) if thing in causes), None)
+    return None if nearest is None else _cause(nearest, causes) or nearest

@@ -19,7 +19,7 @@ from privnet.audit import names
 from privnet.audit.actual import Actual, parse_dump
 from privnet.audit.checks import STATE_CHECKS
 from privnet.audit.connection import Connection, connections_to
-from privnet.audit.finding import Deviation, Finding, Unanswered
+from privnet.audit.finding import Deviation, Finding, Unanswered, fold
 from privnet.audit.reach import Reach
 from privnet.audit.session import Session
 from privnet.compiler import Compiled, compile_fleet
@@ -131,8 +131,8 @@ class Audit:
                 raise Unanswered(why)
             self._results[host, ANSWER].set_result(self._identity(host, actual))
             plan = self.compiled.plan.hosts[host]
-            for name, check in STATE_CHECKS.items():
-                self._results[host, name].set_result(check(plan, actual))
+            for name, finding in fold({name: check(plan, actual) for name, check in STATE_CHECKS.items()}).items():
+                self._results[host, name].set_result(finding)
 
     def _dump(self, host: str) -> Actual:
         mark = f"##audit-{secrets.token_hex(16)}"
@@ -161,7 +161,9 @@ class Audit:
             closed = [] if self.quick else reach.open(host, session)
             finding = names.ask(self.compiled.plan, plan, session)
             failed = tuple(Deviation(f"listener in {netns}", "started", "failed") for netns in closed)
-            self._results[host, "names"].set_result(replace(finding, deviations=finding.deviations + failed))
+            finding = replace(finding, deviations=finding.deviations + failed)
+            states = [self._results[host, check].result() for check in STATE_CHECKS]
+            self._results[host, "names"].set_result(fold({"names": finding}, states)["names"])
 
     def _wake(self, host: str, reach: Reach) -> None:
         with self._answering(host, *PROBE_CHECKS):

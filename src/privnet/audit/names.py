@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from privnet.audit import dns
-from privnet.audit.finding import Deviation, Finding
+from privnet.audit.finding import Deviation, Finding, about
 from privnet.audit.session import NO_ANSWER, Job, Reply, Session
 from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan, Plan
 from privnet.plan.overlay import Network, Overlay
+from privnet.render import ETC
 
 ASKED_BY_TCP = 50
 """Names of one network that are also asked over TCP; beyond that, evenly chosen ones, and every truncated answer."""
@@ -65,12 +66,13 @@ def _round(
     again = []
     replies = session.run(jobs)
     silent = _silent(questions, replies)
-    deviations += [Deviation(f"resolver of {network}", "answers", why) for network, why in sorted(silent.items())]
+    for network, why in sorted(silent.items()):
+        deviations += about("", [Deviation(f"resolver of {network}", "answers", why)], *_way_to(network, host))
     for question, message, reply in zip(questions, asked, replies, strict=True):
         if question.network in silent:
             continue
         truncated, found = _judge(question, message, reply, host.ttl)
-        deviations += found
+        deviations += about("", found, *(f"file {ETC}/names/{question.network}.{kind}" for kind in ("hosts", "conf")))
         if truncated:
             again.append(replace(question, protocol="tcp"))
     return again
@@ -87,6 +89,17 @@ def _silent(questions: list[Question], replies: list[Reply]) -> dict[str, str]:
         for network, errors in said.items()
         if "" not in errors
     }
+
+
+def _way_to(network: str, host: HostPlan) -> tuple[str, ...]:
+    """What an answer of a network's resolver stands on: its unit, the container that asks, and what is between them."""
+    overlay = next(overlay for overlay in host.overlays if overlay.network.id == network)
+    units = [f"unit privnet-dns@{network}.service"]
+    between = [f"device {overlay.network.bridge}"]
+    for port in overlay.ports[:2]:
+        units.append(f"unit privnet-container@{port.name}.service")
+        between += [f"namespace {port.netns}", f"port {port.name}", f"state of {port.name}"]
+    return (*units, *between)
 
 
 def _judge(question: Question, message: bytes, reply: Reply, ttl: int) -> tuple[bool, list[Deviation]]:

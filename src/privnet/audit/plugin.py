@@ -79,4 +79,5 @@ def judge(audit: Audit, host: str, check: str, item: pytest.Item) -> None:
         pytest.skip(f"not possible: {error}")
     item.stash[FINDING] = finding
     if not finding.ok:
-        pytest.fail("\n".join(f"{host}  {check}  {deviation}" for deviation in finding.deviations), pytrace=False)
+        lines = [*map(str, finding.deviations), *(f"{what} (follows from: {why})" for what, why in finding.follows)]
+        pytest.fail("\n".join(f"{host}  {check}  {line}" for line in lines), pytrace=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from privnet.audit.finding import Finding
+from privnet.audit.finding import Deviation, Finding, shown
 from privnet.audit.fleet import Audit
 from privnet.audit.plugin import FINDING
 from privnet.diagnostics import plural
@@ -58,11 +58,17 @@ class Report:
             typer.echo(f"{head}{typer.style('ok', fg='green')}  {finding.seen}")
             return
         count = len(finding.deviations)
-        typer.echo(f"{head}{typer.style('DEVIATION', fg='red', bold=True)}" + (f"  {count}" if count > 1 else ""))
-        for deviation in finding.deviations[:SHOWN_AT_MOST]:
-            typer.echo(f"{' ' * len(head)}{deviation}")
-        if count > SHOWN_AT_MOST:
-            typer.echo(f"{' ' * len(head)}… and {count - SHOWN_AT_MOST} more (--json FILE has all)")
+        word, color = ("DEVIATION", "red") if count else ("FOLLOWS", "yellow")
+        typer.echo(f"{head}{typer.style(word, fg=color, bold=True)}" + (f"  {count}" if count > 1 else ""))
+        lines = [str(deviation) for deviation in finding.deviations]
+        if not lines:
+            lines = [f"{what}, from: {shown(why.subject)}" for what, why in finding.follows]
+        for line in lines[:SHOWN_AT_MOST]:
+            typer.echo(f"{' ' * len(head)}{line}")
+        if len(lines) > SHOWN_AT_MOST:
+            typer.echo(f"{' ' * len(head)}… and {len(lines) - SHOWN_AT_MOST} more (--json FILE has all)")
+        if count and finding.follows:
+            typer.echo(f"{' ' * len(head)}… and {len(finding.follows)} that follow from it (--json FILE has all)")
 
     def summary(self) -> int:
         """The last lines, the JSON file, and the exit code."""
@@ -100,8 +106,14 @@ class Report:
 def _finding_as_data(finding: Finding | None) -> dict[str, object]:
     if finding is None:
         return {"result": "not possible", "deviations": []}
-    deviations = [
-        {"subject": deviation.subject, "expected": deviation.expected, "actual": deviation.actual}
-        for deviation in finding.deviations
-    ]
-    return {"result": "ok" if finding.ok else "deviation", "seen": finding.seen, "deviations": deviations}
+    result = "deviation" if finding.deviations else "follows" if finding.follows else "ok"
+    return {
+        "result": result,
+        "seen": finding.seen,
+        "deviations": [_deviation_as_data(deviation) for deviation in finding.deviations],
+        "follows": [_deviation_as_data(what) | {"from": why.subject} for what, why in finding.follows],
+    }
+
+
+def _deviation_as_data(deviation: Deviation) -> dict[str, str]:
+    return {"subject": deviation.subject, "expected": deviation.expected, "actual": deviation.actual}

@@ -142,11 +142,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     "a peer too many, that cannot be written down": (
         added("mesh", f"peer {STRAY_KEY} (none) 10.0.0.0/8 off"),
         {
-            "retire": [
-                "place /etc/privnet/mesh.conf",
-                f"wg set privnet peer {STRAY_KEY} remove",
-                "sh /etc/privnet/lib/mesh.sh assemble",
-            ]
+            "retire": [f"wg set privnet peer {STRAY_KEY} remove"],
         },
     ),
     "no mesh": (
@@ -172,10 +168,9 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     "a stray entry": (
         added("fdb", "02:70:0a:f0:00:63 dev pnx4096 dst 100.64.0.2 self static"),
         {
-            "add": ["place /etc/privnet/overlay/4096.fdb", OVERLAY],
+            "add": ["place /etc/privnet/overlay/4096.fdb"],
             "retire": [
                 "place /etc/privnet/overlay/4096.fdb",
-                "place /etc/privnet/overlay/4096.neighbours",
                 "bridge -batch fdb.4096",
                 "  fdb delete 02:70:0a:f0:00:63 dev pnx4096 dst 100.64.0.2 self",
             ],
@@ -186,10 +181,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
             f"00:00:00:00:00:00 dev pnx4096 dst 100.64.0.{n} self permanent" for n in (2, 3)
         ),
         {
-            "add": [OVERLAY],
             "retire": [
-                "place /etc/privnet/overlay/4096.fdb",
-                "place /etc/privnet/overlay/4096.neighbours",
                 "bridge -batch fdb.4096",
                 "  fdb delete 00:00:00:00:00:00 dev pnx4096 dst 100.64.0.2 self",
                 "  fdb delete 00:00:00:00:00:00 dev pnx4096 dst 100.64.0.3 self",

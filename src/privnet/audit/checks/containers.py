@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from privnet.audit.actual import Actual, Link, Namespace
 from privnet.audit.checks.overlay import port_entries, port_flags
-from privnet.audit.finding import NOTHING, Deviation, Finding, compare, compare_tables
+from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare, compare_tables
 from privnet.diagnostics import plural
 from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID
 from privnet.plan.containers import Port
@@ -23,12 +23,13 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     ports = [port for overlay in plan.overlays for port in overlay.ports]
     deviations: list[Deviation] = []
     for port in ports:
-        deviations += _outside(port, actual)
+        deviations += about(f"state of {port.name}", _outside(port, actual))
         namespace = actual.namespaces.get(port.netns)
         if namespace is None:
-            deviations.append(Deviation(f"namespace {port.netns}", "there", NOTHING))
+            missing = Deviation(f"namespace {port.netns}", "there", NOTHING)
+            deviations += about(f"namespace {port.netns}", [missing], *_units(port))
         else:
-            deviations += _inside(port, namespace, actual.links.get(port.name))
+            deviations += about(f"state of {port.name}", _inside(port, namespace, actual.links.get(port.name)))
     known = {port.netns for port in ports}
     for name in sorted(actual.namespaces):
         if _OWN_NETNS.fullmatch(name) and name not in known:
@@ -41,15 +42,22 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     return Finding(f"{plural(containers, 'container')}, {plural(len(plan.overlays), 'resolver')}", tuple(deviations))
 
 
+def _units(port: Port) -> tuple[str, ...]:
+    return tuple(f"unit privnet-{kind}@{port.name}.service" for kind in ("container", "namespace"))
+
+
 def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
     name, link = port.name, actual.links.get(port.name)
     if link is None or link.kind != "veth":
-        yield Deviation(f"port {name} of {port.netns}", "a veth device", link.kind or "a device" if link else NOTHING)
+        what = link.kind or "a device" if link else NOTHING
+        missing = Deviation(f"port {name} of {port.netns}", "a veth device", what)
+        yield from about(f"port {name}", [missing], f"namespace {port.netns}", *_units(port))
         return
     yield from compare(f"{name}: MTU", port.mtu, link.mtu)
     yield from compare(f"{name}: MAC", port.host_mac, link.mac)
     yield from compare(f"{name}: state", "up", "up" if link.up else "down")
-    yield from compare(f"{name}: bridge", port.bridge, link.master or NOTHING)
+    bridge = compare(f"{name}: bridge", port.bridge, link.master or NOTHING)
+    yield from about(f"state of {name}", bridge, f"device {port.bridge}")
     if link.master:
         yield from port_flags(name, link, {"learning": False, "flood": False, "guard": True})
         wanted = {port.mac: f"master {port.bridge} static"}
@@ -69,7 +77,8 @@ def _inside(port: Port, namespace: Namespace, outer: Link | None) -> Iterator[De
         yield Deviation(f"{where}: default route", NOTHING, namespace.default_route)
     link = namespace.links.get(INSIDE)
     if link is None:
-        yield Deviation(f"{where}: interface {INSIDE}", "there", NOTHING)
+        missing = Deviation(f"{where}: interface {INSIDE}", "there", NOTHING)
+        yield from about(f"state of {port.name}", [missing], f"port {port.name}")
         return
     addresses = " ".join(sorted(namespace.addresses.get(INSIDE, ())))
     yield from compare(f"{where}: address", f"{port.address}/{port.length}", addresses or NOTHING)

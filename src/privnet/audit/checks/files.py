@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from privnet.audit.actual import Actual, File
-from privnet.audit.finding import NOTHING, Deviation, Finding, compare
+from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare
 from privnet.diagnostics import plural
 from privnet.model.identifiers import APPLICATION_ID, LABEL
 from privnet.plan.host import HostPlan
@@ -27,10 +27,10 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     managed = {file.path: file for file in render_host(plan)}
     deviations = [*_keys(managed, actual)]
     for path, file in managed.items():
-        deviations += _managed(file, actual.files.get(path))
+        deviations += about(f"file {path}", _managed(file, actual.files.get(path)))
     for path in sorted(actual.files):
         if path not in managed and path != KEY and _OURS.fullmatch(path):
-            deviations.append(Deviation(path, NOTHING, "a stray file"))
+            deviations += about(f"file {path}", [Deviation(path, NOTHING, "a stray file")])
     return Finding(plural(len(managed), "file"), tuple(deviations))
 
 

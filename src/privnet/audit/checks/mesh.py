@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from privnet.audit.actual import Actual, Peer
-from privnet.audit.finding import NOTHING, Deviation, Finding, compare
+from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare
 from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan
 
@@ -21,7 +21,8 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     link = actual.links.get(INTERFACE)
     if link is None or link.kind not in KINDS or actual.wireguard is None:
         what = "no WireGuard interface" if link else NOTHING
-        return Finding(seen, (Deviation(f"interface {INTERFACE}", "a WireGuard interface", what),))
+        missing = Deviation(f"interface {INTERFACE}", "a WireGuard interface", what)
+        return Finding(seen, tuple(about(f"device {INTERFACE}", [missing], "unit wg-quick@privnet.service")))
     addresses = sorted(a for a in actual.addresses.get(INTERFACE, ()) if not a.startswith("fe80:"))
     deviations = [
         *compare(f"{INTERFACE}: address", f"{mesh.address}/{mesh.length}", " ".join(addresses) or NOTHING),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from privnet.audit.actual import Actual, Forwarding, Link
-from privnet.audit.finding import NOTHING, Deviation, Finding, compare, compare_tables
+from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare, compare_tables
 from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Overlay
@@ -34,7 +34,8 @@ def _bridge(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
     network = overlay.network
     name, link = network.bridge, actual.links.get(network.bridge)
     if link is None or link.kind != "bridge":
-        yield Deviation(f"device {name}", "a bridge", link.kind or "a device" if link else NOTHING)
+        missing = Deviation(f"device {name}", "a bridge", link.kind or "a device" if link else NOTHING)
+        yield from about(f"device {name}", [missing])
         return
     yield from _device(name, link, network.mtu, network.bridge_mac)
     yield from compare(f"{name}: STP", 0, link.data.get("stp_state"))
@@ -49,16 +50,18 @@ def _vxlan(overlay: Overlay, port: int, actual: Actual) -> Iterator[Deviation]:
     network = overlay.network
     name, link = network.vxlan, actual.links.get(network.vxlan)
     if link is None or link.kind != "vxlan":
-        yield Deviation(f"device {name}", "a VXLAN device", link.kind or "a device" if link else NOTHING)
+        missing = Deviation(f"device {name}", "a VXLAN device", link.kind or "a device" if link else NOTHING)
+        yield from about(f"device {name}", [missing])
         return
-    yield from _device(name, link, network.mtu, overlay.mac)
+    yield from _device(name, link, network.mtu, overlay.mac, f"unit privnet-overlay@{network.vni}.service")
     yield from compare(f"{name}: VNI", network.vni, link.data.get("id"))
     yield from compare(f"{name}: local", overlay.vtep, link.data.get("local"))
     yield from compare(f"{name}: port", port, link.data.get("port"))
     yield from compare(f"{name}: learning", False, link.data.get("learning", False))
     yield from compare(f"{name}: proxy", True, link.data.get("proxy", False))
     yield from compare(f"{name}: remote", NOTHING, link.data.get("remote") or link.data.get("group") or NOTHING)
-    yield from compare(f"{name}: master", network.bridge, link.master or NOTHING)
+    master = compare(f"{name}: master", network.bridge, link.master or NOTHING)
+    yield from about("", master, f"device {network.bridge}")
     if link.master:
         yield from port_flags(name, link, {"learning": False, "flood": True, "guard": False, "neigh_suppress": False})
     yield from _no_address(name, actual)
@@ -83,13 +86,16 @@ def _tables(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
         if neighbour.device == name and not neighbour.address.startswith("ff")
     }
     planned = {remote.container.address: remote.container.mac for remote in overlay.remotes}
-    yield from compare_tables(planned, neighbours, f"neighbours of {name}")
+    for deviation in compare_tables(planned, neighbours, f"neighbours of {name}"):
+        # The kernel forgets the neighbours of a device that goes down, and nothing else of it.
+        gone = deviation.actual == NOTHING
+        yield from about("", [deviation], *([f"state of {name}"] if gone else []))
 
 
-def _device(name: str, link: Link, mtu: int, mac: str) -> Iterator[Deviation]:
+def _device(name: str, link: Link, mtu: int, mac: str, *stands_on: str) -> Iterator[Deviation]:
     yield from compare(f"{name}: MTU", mtu, link.mtu)
     yield from compare(f"{name}: MAC", mac, link.mac)
-    yield from compare(f"{name}: state", "up", "up" if link.up else "down")
+    yield from about(f"state of {name}", compare(f"{name}: state", "up", "up" if link.up else "down"), *stands_on)
 
 
 def _no_address(name: str, actual: Actual) -> Iterator[Deviation]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from privnet.audit.actual import Actual, Unit
-from privnet.audit.finding import Deviation, Finding
+from privnet.audit.finding import Deviation, Finding, about
 from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan
 from privnet.render import TARGET, UNITS, render_host
@@ -15,13 +17,16 @@ ENABLED = ("privnet-guard.service", "wg-quick@privnet.service", "systemd-network
 def check(plan: HostPlan, actual: Actual) -> Finding:
     """Every planned unit is active, what a boot begins with is enabled, nothing of ours runs beside it."""
     wanted = planned_units(plan)
-    deviations = []
+    grounds = _grounds(plan)
+    deviations: list[Deviation] = []
     for name in sorted(wanted):
         unit = actual.units.get(name, MISSING)
         if unit.active != "active":
-            deviations.append(Deviation(name, "active", _state(unit)))
+            deviation = Deviation(name, "active", _state(unit))
+            deviations += about(f"unit {name}", [deviation], *_files(name), *grounds.get(name, ()))
         elif unit.stale:
-            deviations.append(Deviation(name, "what its file says", "an older version (daemon-reload is missing)"))
+            deviation = Deviation(name, "what its file says", "an older version (daemon-reload is missing)")
+            deviations += about("", [deviation], *_files(name))
     for name in ENABLED:
         unit = actual.units.get(name, MISSING)
         if unit.enabled != "enabled":
@@ -49,6 +54,26 @@ def planned_units(plan: HostPlan) -> set[str]:
     if plan.upstream:
         units.add("privnet-forwarder.service")
     return units
+
+
+def _files(unit: str) -> tuple[str, ...]:
+    """What systemd reads, or would rather read, for a unit: a link over it masks it."""
+    template = re.sub("@.*[.]", "@.", unit)
+    return tuple(f"file {folder}/{name}" for folder in (UNITS, "/run/systemd/system") for name in (unit, template))
+
+
+def _grounds(plan: HostPlan) -> dict[str, tuple[str, ...]]:
+    """Units that stop with another one, and things that go with a unit."""
+    grounds: dict[str, tuple[str, ...]] = {}
+    for overlay in plan.overlays:
+        resolver, *_ = overlay.ports
+        grounds[f"privnet-overlay@{overlay.network.vni}.service"] = ("unit privnet-guard.service",)
+        grounds[f"privnet-dns@{overlay.network.id}.service"] = (
+            f"unit privnet-container@{resolver.name}.service", f"namespace {resolver.netns}",
+        )  # fmt: skip
+        for port in overlay.ports:
+            grounds[f"privnet-namespace@{port.name}.service"] = (f"unit privnet-container@{port.name}.service",)
+    return grounds
 
 
 def _rendered_units(plan: HostPlan) -> set[str]:

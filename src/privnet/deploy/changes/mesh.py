@@ -46,7 +46,8 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     for peer in leaving:
         script.run("wg", "set", INTERFACE, "peer", peer.public_key, "remove")
     if leaving:
-        _write(plan.mesh, state, script, force=True)
+        # A peer that cannot be written down was not written by the first wave either.
+        _write(plan.mesh, state, script, force=_with_leaving(plan.mesh, state) != plan.mesh)
 
 
 def _interface(mesh: Mesh, state: HostState, script: Script) -> None:

@@ -28,8 +28,9 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     for network, config, hosts in _files(plan):
         unit = state.units.get(unit_of(network))
         if unit is None or unit.active != "active":
-            script.place(config)
-            script.place(hosts)
+            for file in (config, hosts):
+                if differs(file, state):
+                    script.place(file)
             start.append(unit_of(network))
     if start:
         script.run("systemctl", "start", *start)

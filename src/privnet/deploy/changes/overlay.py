@@ -33,12 +33,12 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     start, reload = [], []
     for overlay in plan.overlays:
         entries, neighbours = _superset(overlay, state)
-        changed = _write(overlay, entries, neighbours, state, script)
+        _write(overlay, entries, neighbours, state, script)
         unit = state.units.get(unit_of(overlay))
         rebuilt = any(name in wrong or name in missing for name in _devices(overlay))
         if unit is None or unit.active != "active":
             start.append(unit_of(overlay))
-        elif rebuilt or changed or not _runs(overlay, entries, neighbours, state):
+        elif rebuilt or not _runs(overlay, entries, neighbours, state):
             reload.append(unit_of(overlay))
     # One call for all: systemd does them side by side.
     if start:
@@ -92,8 +92,11 @@ def _retire_entries(overlay: Overlay, state: HostState, script: Script) -> None:
     if unknown:
         lines = [f"neighbour delete {address} dev {network.vxlan}" for address in unknown]
         script.feed(f"neighbours.{network.vni}", lines, "ip", "-batch")
-    if stray or unknown:
+    # The first wave has written down what was about to leave, but not what no host of the plan could have put there.
+    entries, addresses = _superset(overlay, state)
+    if entries.keys() != wanted.keys():
         script.place(_fdb_file(overlay, wanted))
+    if addresses.keys() != known.keys():
         script.place(_neighbours_file(overlay, known))
 
 
@@ -136,12 +139,10 @@ def _superset(overlay: Overlay, state: HostState) -> tuple[dict[str, str], dict[
 
 def _write(
     overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str, str], state: HostState, script: Script
-) -> bool:
-    files = [_fdb_file(overlay, entries), _neighbours_file(overlay, neighbours)]
-    changed = [file for file in files if differs(file, state)]
-    for file in changed:
-        script.place(file)
-    return bool(changed)
+) -> None:
+    for file in (_fdb_file(overlay, entries), _neighbours_file(overlay, neighbours)):
+        if differs(file, state):
+            script.place(file)
 
 
 def _fdb_file(overlay: Overlay, entries: Mapping[str, str]) -> ManagedFile:
@@ -166,7 +167,8 @@ def _runs(
         and not state.addresses.get(network.bridge)
         and not state.addresses.get(network.vxlan)
         and vxlan.is_port(learning=False, flood=True)
-        and dict(state.fdb.get(network.vxlan, {})) == entries
+        # What is there and nobody's goes by the last wave.
+        and entries.items() <= state.fdb.get(network.vxlan, {}).items()
         and dict(state.neighbours.get(network.vxlan, {})) == neighbours
     )
 
