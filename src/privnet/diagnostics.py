@@ -9,10 +9,13 @@ from __future__ import annotations
 import difflib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 SHOWN_AT_MOST = 20
+COUNTED_AT_MOST = 100
+"""Problems of one file that are looked for: more would tell nobody more, and take their time."""
 QUOTED_AT_MOST = 60
 LINE_SHOWN_AT_MOST = 140
 
@@ -73,8 +76,15 @@ CODES: dict[str, str] = {
     "PN506": "no address is left to give to a container",
     "PN507": "the lock file was written by another run in the meantime",
     "PN508": "a host with another key than the lock file remembers",
+    "PN601": "a plan that removes more than may go without being told",
+    "PN602": "another number of removals than the run was told",
+    "PN603": "a saved plan that the fleet has moved on from",
+    "PN701": "a process type that has a meaning of its own elsewhere",
+    "PN702": "a name with more addresses than an answer holds",
+    "PN703": "a mesh of very many tunnels",
+    "PN704": "a network in use gets another VNI or other addresses",
 }
-"""Every code that a declaration can be refused with, with its title. Codes are never given a new meaning."""
+"""Every code that a problem can have, with its title. Codes are never given a new meaning."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -102,7 +112,7 @@ class Problem:
 
     ``message`` stands alone and names the value as seen; ``label`` is the text behind the caret; ``note`` says
     why it matters; ``help`` is the corrected line or the command that remedies it. ``secret`` hides what stands
-    behind the place in its line.
+    behind the place in its line. ``severity`` is "error", or "warning" for what is accepted and seldom meant.
     """
 
     code: str
@@ -113,6 +123,7 @@ class Problem:
     help: str = ""
     related: tuple[Related, ...] = ()
     secret: bool = False
+    severity: str = "error"
 
 
 class DeclarationError(Exception):
@@ -125,13 +136,13 @@ class DeclarationError(Exception):
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """The problems in the order of their places, each once."""
+    """The problems in the order of their places, each once; warnings last."""
     return tuple(sorted(dict.fromkeys(problems), key=_order))
 
 
 def _order(problem: Problem) -> tuple[object, ...]:
     place = problem.place or Place("", 0, 0, 0, 0)
-    return (place.path, place.line, place.column, problem.code, problem.message)
+    return (problem.severity, place.path, place.line, place.column, problem.code, problem.message)
 
 
 def visible(text: str) -> str:
@@ -164,9 +175,9 @@ def quoted(text: str) -> str:
 def close(text: str, choices: Iterable[str]) -> list[str]:
     """The one choice that looks most like ``text``, or none."""
     known = list(choices)
-    return difflib.get_close_matches(text[:100], known, n=1, cutoff=0.7) or difflib.get_close_matches(
-        text[:100].lower(), known, n=1, cutoff=0.7
-    )
+    text = text[:100]
+    spellings = dict.fromkeys((text, text.lower()))
+    return next(filter(None, (difflib.get_close_matches(wanted, known, n=1, cutoff=0.7) for wanted in spellings)), [])
 
 
 def nearest(text: str, choices: Iterable[str]) -> str:
@@ -187,15 +198,31 @@ def sentences(*parts: str) -> str:
 def render_text(problems: Iterable[Problem], *, color: bool, sources: Mapping[str, str]) -> str:
     """The problems for a person, at most 20, with the lines they are about.
 
-    The last line says that no host was contacted: every problem is found before that.
+    The last line says that no host was contacted: every error is found before that.
     """
     every = ordered(problems)
     paint = _paint if color else _plain
     shown = _without_secrets(every, sources)
     blocks = [_block(problem, shown, paint) for problem in every[:SHOWN_AT_MOST]]
     if len(every) > SHOWN_AT_MOST:
-        blocks.append(f"and {len(every) - SHOWN_AT_MOST} more")
-    return "\n\n".join([*blocks, "No host was contacted."]) + "\n"
+        blocks.append(_not_shown(every))
+    return "\n\n".join([*blocks, _outcome(every)]) + "\n"
+
+
+def _not_shown(every: tuple[Problem, ...]) -> str:
+    more = f"{len(every) - SHOWN_AT_MOST} more"
+    files = Counter(problem.place.path for problem in every if problem.place)
+    ended = [visible(path) for path, count in files.items() if count >= COUNTED_AT_MOST]
+    if not ended:
+        return f"and {more}"
+    others = f" and {plural(len(ended) - 1, 'other file')}" if len(ended) > 1 else ""
+    return f"and at least {more}: no more than {COUNTED_AT_MOST} are counted in {ended[0]}{others}"
+
+
+def _outcome(every: tuple[Problem, ...]) -> str:
+    if not every or any(problem.severity == "error" for problem in every):
+        return "No host was contacted."
+    return f"{plural(len(every), 'warning')}, and no error."
 
 
 def _without_secrets(problems: Iterable[Problem], sources: Mapping[str, str]) -> Mapping[str, str]:
@@ -220,7 +247,7 @@ def render_json(problems: Iterable[Problem]) -> str:
 def _as_data(problem: Problem) -> dict[str, object]:
     return {
         "code": problem.code,
-        "severity": "error",
+        "severity": problem.severity,
         **_place_as_data(problem.place),
         "message": problem.message,
         "label": problem.label,
@@ -243,7 +270,7 @@ def _place_as_data(place: Place | None) -> dict[str, object]:
 
 
 _Painter = Callable[[str, str], str]
-_STYLES = {"error": "\x1b[1;31m", "strong": "\x1b[1m", "frame": "\x1b[1;34m", "note": "\x1b[1;32m"}
+_STYLES = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "strong": "\x1b[1m", "frame": "\x1b[1;34m", "note": "\x1b[1;32m"}
 
 
 def _paint(style: str, text: str) -> str:
@@ -273,11 +300,11 @@ class _Frame:
 
 def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str:
     frame = _Frame(problem.place, paint)
-    head = paint("error", f"error[{problem.code}]") + paint("strong", f": {visible(problem.message)}")
+    head = paint(problem.severity, f"{problem.severity}[{problem.code}]") + paint("strong", f": {visible(problem.message)}")
     lines = [head]
     if problem.place:
         lines.append(frame.arrow(problem.place))
-        lines.extend(_snippet(problem.place, problem.label, sources, frame, paint))
+        lines.extend(_snippet(problem, problem.place, sources, frame, paint))
     for related in problem.related:
         lines.append(f"{paint('note', 'note')}: {visible(related.message)}")
         lines.append(frame.arrow(related.place))
@@ -288,7 +315,9 @@ def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str
     return "\n".join(lines)
 
 
-def _snippet(place: Place, label: str, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
+def _snippet(
+    problem: Problem, place: Place, sources: Mapping[str, str], frame: _Frame, paint: _Painter
+) -> list[str]:
     line = source_line(sources.get(place.path, ""), place.line)
     if line is None:
         return []
@@ -301,7 +330,8 @@ def _snippet(place: Place, label: str, sources: Mapping[str, str], frame: _Frame
     shown_to = min(end, start + LINE_SHOWN_AT_MOST // 2)
     after = visible(line[shown_to : shown_to + LINE_SHOWN_AT_MOST // 2])
     after += "…" if len(line) > shown_to + LINE_SHOWN_AT_MOST // 2 else ""
-    carets = paint("error", "^" * max(1, _width(marked)) + (f" {visible(label)}" if label else ""))
+    label = f" {visible(problem.label)}" if problem.label else ""
+    carets = paint(problem.severity, "^" * max(1, _width(marked)) + label)
     return [
         frame.margin(),
         f"{frame.margin(str(place.line))} {before}{marked}{after}".rstrip(),

@@ -179,6 +179,7 @@ MORE: tuple[str, ...] = (
     "fleet/T16-",
     "fleet/T17-",
     "fleet/H04-endpoint-port-octal",
+    "lock/G01-",
     "lock/N10-",
     "lock/R02-address-twice",
     "project/M05-",

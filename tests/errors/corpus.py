@@ -5,7 +5,7 @@ A case is one wrong thing and the exact text that answers it:
 * ``fleet/<case>.yaml`` takes the place of ``fleet.yaml`` in the fleet of ``base/``,
 * ``project/<case>.yaml`` takes the place of its ``projects/shop.yaml``,
 * ``tree/<case>/`` is a whole fleet; a ``lock.json`` in it says what the lock file remembers,
-* ``lock/<case>/`` is a whole fleet with its lock file, judged by a whole compile at one moment.
+* ``lock/<case>/`` is a whole fleet with its lock file, judged by a whole compile and the removal guard at one moment.
 
 The answer stands beside it in ``<case>.txt``.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from privnet.check import check
+from privnet.check import check, removal
 from privnet.compiler import compile_fleet
 from privnet.diagnostics import DeclarationError, render_text
 from privnet.load import LOCK_FILE, read_declaration
@@ -73,7 +73,8 @@ def refuse(directory: Path) -> DeclarationError | None:
         declaration = read_declaration(Path())
         problems = list(check(declaration, _lock(directory / "lock.json"), TODAY))
         if (directory / LOCK_FILE).exists() and not problems:
-            compile_fleet(Path(), NOW)
+            fleet = compile_fleet(Path(), NOW)
+            problems = list(removal.check(fleet.declaration, fleet.known, fleet.lock, None))
         return DeclarationError(problems, declaration.sources) if problems else None
     except DeclarationError as error:
         return error

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from privnet.check import removal
 from privnet.cli import app
-from privnet.compiler import compile_fleet
+from privnet.compiler import compile_fleet, refuse
 from privnet.deploy.run import begin
 from privnet.deploy.state import HostState
 from privnet.diagnostics import CODES, DeclarationError
@@ -40,8 +41,8 @@ applications:
       web: [par-a-1]
 """
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-IN_TEXT = ("PN507", "PN508")
-"""What two runs or two machines do cannot be typed; the tests below do it."""
+IN_TEXT = ("PN507", "PN508", "PN602", "PN603")
+"""What two runs or two machines do, or what is said to one run, cannot be typed; tests below and of `deploy` do it."""
 
 
 def section(code: str, title: str) -> list[tuple[str, str]]:
@@ -81,9 +82,12 @@ def perform(blocks: list[tuple[str, str]], directory: Path) -> None:
             (directory / name[1]).write_text(text)
 
 
-def codes(directory: Path) -> list[str]:
+def codes(directory: Path, guarded: bool = False) -> list[str]:
+    """What is wrong with the declaration; ``guarded``: also with what a run would remove."""
     try:
-        compile_fleet(directory, NOW)
+        fleet = compile_fleet(directory, NOW)
+        if guarded:
+            refuse(removal.check(fleet.declaration, fleet.known, fleet.lock, None), fleet.declaration)
     except DeclarationError as error:
         return [problem.code for problem in error.problems]
     return []
@@ -110,11 +114,12 @@ def test_what_a_page_calls_wrong_has_its_code_and_what_it_calls_right_has_none(c
     assert wrong
     assert right
     if wrong[0][0] == "sh":
+        guarded = code.startswith("PN6")
         deployed(tmp_path)
         perform(wrong, tmp_path)
-        assert codes(tmp_path) == [code]
+        assert codes(tmp_path, guarded) == [code]
         perform(right, tmp_path)
-        assert codes(tmp_path) == []
+        assert codes(tmp_path, guarded) == []
         return
     for name, blocks, expected in (("wrong", wrong, {code}), ("right", right, set())):
         directory = tmp_path / name

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from privnet.check import removal
 from privnet.compiler import compile_fleet
 from privnet.lab import Lab
 from privnet.plan.containers import Container
@@ -48,14 +49,16 @@ class Result:
         return {o["name"].rpartition(" | ")[2]: sorted(o["success"]) for o in operations if o["success"]}
 
 
-def deploy(lab: Lab, *arguments: str, check: bool = True) -> Result:
-    """``pyinfra --json -y INVENTORY deploys/private_network.py``."""
-    return pyinfra(lab, "--json", "-y", *arguments, check=check)
+def deploy(lab: Lab, *arguments: str, check: bool = True, allow: bool = False) -> Result:
+    """``pyinfra --json -y INVENTORY deploys/private_network.py``; ``allow``: it is told what it removes."""
+    return pyinfra(lab, "--json", "-y", *arguments, check=check, allow=allow)
 
 
-def pyinfra(lab: Lab, *arguments: str, check: bool = True) -> Result:
-    """pyinfra on a lab's inventory, with exactly these arguments."""
+def pyinfra(lab: Lab, *arguments: str, check: bool = True, allow: bool = False) -> Result:
+    """pyinfra on a lab's inventory, with exactly these arguments; ``allow``: it is told how much it removes."""
     environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+    if allow:
+        environment[removal.ALLOW] = str(removals_of(lab))
     command = [str(PYINFRA), *arguments, str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
     begun = time.monotonic()
     done = subprocess.run(
@@ -71,6 +74,12 @@ def pyinfra(lab: Lab, *arguments: str, check: bool = True) -> Result:
 def plan_of(lab: Lab) -> Plan:
     """What the lab's inventory says now, with the keys that the lock file has."""
     return compile_fleet(lab.inventory).plan
+
+
+def removals_of(lab: Lab) -> int:
+    """How many containers, networks and hosts a run would remove now: the number that it has to be told."""
+    fleet = compile_fleet(lab.inventory)
+    return removal.removals(fleet.known, fleet.lock).number
 
 
 def network_of(lab: Lab, network: str) -> Network:

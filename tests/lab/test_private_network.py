@@ -407,8 +407,10 @@ def test_a_removed_network_leaves_nothing_on_any_host(lab: Lab) -> None:
     path = lab.inventory / "projects" / "blog.yaml"
     text = path.read_text()
     path.unlink()
+    refused = deploy(lab, check=False)
+    assert refused.code == 1 and "PN601" in refused.output and "--allow-removals" in refused.output
     with flowing(lab, (f"1.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")) as flows:
-        deploy(lab)
+        deploy(lab, allow=True)
     assert_lossless(flows)
     for host in HOSTS:
         assert str(vni) not in lab.exec(host, "ip -br link; ls -R /etc/privnet /etc/systemd/network").stdout

@@ -1,20 +1,23 @@
 """pyinfra's inventory from a fleet's directory.
 
 ``inventory/prod.py`` calls :func:`groups`; what it finds wrong is printed in full, and pyinfra ends before it contacts
-a host.
+a host. So it does with a plan that removes more than it may (``check.removal``), also in a dry run.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from pyinfra.api.exceptions import InventoryError
 
+from privnet.check import removal
+from privnet.compiler import refuse
 from privnet.deploy.run import Run, begin
-from privnet.diagnostics import DeclarationError, render_text
+from privnet.diagnostics import DeclarationError, plural, render_text
 from privnet.known_hosts import write_known_hosts
 from privnet.lab.errors import LabError
 from privnet.lab.settings import ssh_config_of
@@ -33,14 +36,18 @@ def groups() -> Groups:
 
 
 def fleet_groups(directory: Path) -> Groups:
-    """pyinfra's groups for a fleet's directory: all hosts, and one group a zone."""
+    """pyinfra's groups for a fleet's directory: all hosts, and one group a zone.
+
+    Raises InventoryError, after printing every problem, when the declaration or what it would remove is refused.
+    """
     try:
         run = begin(directory)
+        declaration = run.compiled.declaration
+        refuse(removal.check(declaration, run.saved, run.lock, os.environ.get(removal.ALLOW)), declaration)
         hosts = {name: _host_data(run, name, host) for name, host in run.compiled.declaration.fleet.hosts.items()}
     except DeclarationError as error:
         sys.stderr.write(render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources))
-        count = len(error.problems)
-        raise InventoryError(f"{directory}: the declaration has {count} problem{'s' if count > 1 else ''}") from None
+        raise InventoryError(f"{directory}: the declaration has {plural(len(error.problems), 'problem')}") from None
     except LabError as error:
         raise InventoryError(str(error)) from None
     found: Groups = {"fleet": list(hosts.items())}

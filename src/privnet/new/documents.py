@@ -56,7 +56,7 @@ domain: private-network.internal
 policy:
   hds: refuse              # HDS applications have no access to private networks
   address_quarantine: 1h   # an address rests this long before another container gets it
-  removal_guard: 10%       # a run that would remove more of the containers stops and asks
+  removal_guard: 10%       # a run that would remove more of the containers or hosts has to be told the number
 
 hosts:
   # `address` is where SSH and WireGuard reach the host. Also: zone, mtu, endpoint: "192.0.2.1:51820",

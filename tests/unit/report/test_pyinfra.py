@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from privnet.compiler import compile_fleet
+from privnet.store import save_lock
+
 ROOT = Path(__file__).parents[3]
 PYINFRA = Path(sys.executable).with_name("pyinfra")
 
 
-def run(directory: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [str(PYINFRA), "inventory/small.py", *more]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+def run(directory: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command, environment = [str(PYINFRA), "inventory/small.py", *more], {**os.environ, **variables}
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
 
 
 def lay(directory: Path) -> None:
@@ -51,3 +55,23 @@ def test_a_right_one_is_not_refused(tmp_path: Path) -> None:
     assert done.returncode == 0, said
     assert "par-a-1" in said
     assert "error[" not in said
+
+
+def test_a_mass_removal_is_refused_before_any_host_is_asked(tmp_path: Path) -> None:
+    """With the deploy itself, also in a dry run: the hosts' addresses would not answer for a long time."""
+    lay(tmp_path)
+    fleet = tmp_path / "inventory" / "small"
+    save_lock(fleet, compile_fleet(fleet).lock)
+    lock = (fleet / "privnet.lock.yaml").read_bytes()
+    (fleet / "projects" / "shop.yaml").unlink()
+    deploy = str(ROOT / "deploys" / "private_network.py")
+    for arguments in (("-y", deploy), ("--dry", deploy)):
+        for told in ({}, {"PRIVNET_ALLOW_REMOVALS": "2"}, {"PRIVNET_ALLOW_REMOVALS": "all"}):
+            done = run(tmp_path, *arguments, **told)
+            said = done.stdout + done.stderr
+            assert done.returncode == 1
+            assert said.count("error[PN602]" if told else "error[PN601]") == 1, said
+            assert "No host was contacted." in said and "Connecting" not in said and "Traceback" not in said
+    assert (fleet / "privnet.lock.yaml").read_bytes() == lock
+    done = run(tmp_path, "debug-inventory", PRIVNET_ALLOW_REMOVALS="3")
+    assert (done.returncode, "error[" in done.stdout + done.stderr) == (0, False)
