@@ -7,6 +7,7 @@ host, so equal plans give equal bytes.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
 from privnet.plan.overlay import Network, Overlay
 from privnet.plan.printable import checked, checked_all
+from privnet.plan.record import VERSION, Settings, document
 
 ETC = "/etc/privnet"
 NETWORKD = "/etc/systemd/network"
@@ -62,7 +64,7 @@ class ManagedFile:
 
 def render_host(plan: HostPlan) -> tuple[ManagedFile, ...]:
     """All managed files of a host, sorted by path."""
-    files = [*static_files(), *render_guard(plan), *render_mesh(plan)]
+    files = [*static_files(), render_record(plan), *render_guard(plan), *render_mesh(plan)]
     for overlay in plan.overlays:
         files += _network_files(overlay.network, plan.ttl, plan.domain, bool(plan.upstream))
         files += render_overlay(overlay, plan.guard.vxlan_port)
@@ -87,6 +89,55 @@ def static_files() -> tuple[ManagedFile, ...]:
         ManagedFile("/etc/systemd/networkd.conf.d/privnet.conf", _print("networkd/networkd.conf")),
         ManagedFile(f"{NETWORKD}/05-privnet-unmanaged.network", _print("networkd/unmanaged.network")),
     )
+
+
+# --- record ---------------------------------------------------------------------------------------
+
+RECORD = f"{ETC}/record.json"
+
+
+def render_record(plan: HostPlan) -> ManagedFile:
+    """What this host remembers of the declaration and the lock file: JSON, one line a private network."""
+    checked_all("label", [plan.name])
+    host = {"name": plan.name, "mesh": checked(plan.mesh).address, "declared": document(plan.record.host)}
+    networks = ",\n".join([_network_record(overlay.network) for overlay in plan.overlays])
+    lines = (
+        f'"version": {VERSION}',
+        f'"fleet": {_settings_record(plan.record.settings)}',
+        f'"host": {_json(host)}',
+        f'"networks": {{\n{networks}\n}}' if networks else '"networks": {}',
+    )
+    return ManagedFile(RECORD, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+@lru_cache(maxsize=16)
+def _settings_record(settings: Settings) -> str:
+    return _json(settings.data())
+
+
+@lru_cache(maxsize=20_000)
+def _network_record(network: Network) -> str:
+    """The project's document, the lock file's entry (containers in the order of their indices), and the hosts."""
+    places = network.record.places
+    checked_all("label", {container.host for container in network.containers}.union(places))
+    containers: dict[str, dict[str, list[str]]] = {}
+    for container in map(checked, network.containers):
+        _, process_type, application = container.slot.split(".")
+        of_application = containers.setdefault(application, {})
+        of_application.setdefault(process_type, []).append(f"{container.address} {container.host}")
+    data = {
+        "project": document(network.record.project),
+        "vni": _checked(network).vni,
+        "cidr": str(network.cidr),
+        "mtu": network.mtu,
+        "containers": containers,
+        "hosts": {name: f"{mesh} {endpoint}" for name, (mesh, endpoint) in places.items()},
+    }
+    return f'"{network.id}": {_json(data)}'
+
+
+_json = json.JSONEncoder(sort_keys=True).encode
+"""Sorted: what only stands in another order in the YAML is no change of a host. ASCII: the rest are escapes."""
 
 
 # --- guard ----------------------------------------------------------------------------------------

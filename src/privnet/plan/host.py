@@ -22,9 +22,10 @@ from privnet.plan.containers import (
     upstream_name,
 )
 from privnet.plan.guard import Guard, network_speakers, plan_guard
-from privnet.plan.mesh import Mesh, path_mtu, plan_mesh, plan_peers
+from privnet.plan.mesh import Mesh, endpoint_of, path_mtu, plan_mesh, plan_peers
 from privnet.plan.names import plan_names
 from privnet.plan.overlay import VXLAN_OVERHEAD, Network, Overlay, Remote
+from privnet.plan.record import HostRecord, NetworkRecord, Settings
 
 VXLAN_MAC_PREFIX = "02:73"
 
@@ -44,6 +45,7 @@ class HostPlan:
     ttl: int
     domain: str
     upstream: tuple[str, ...]
+    record: HostRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
     overlays = _plan_overlays(fleet, lock, networks.values(), vteps)
     speakers = {network_id: network_speakers(network) for network_id, network in networks.items()}
     peers = plan_peers(fleet, lock.hosts)
+    settings = Settings(fleet)
     hosts = {}
-    for name in fleet.hosts:
+    for name, host in fleet.hosts.items():
         own = tuple(overlays[name])
         others = set[str]().union(*(overlay.network.hosts for overlay in own)) - {name}
         hosts[name] = HostPlan(
@@ -79,6 +82,7 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
             ttl=fleet.dns.ttl,
             domain=fleet.domain,
             upstream=fleet.dns.upstream,
+            record=HostRecord(settings, host),
         )
     return Plan(fleet, networks, hosts)
 
@@ -92,6 +96,7 @@ def _plan_network(
     )
     hosts = tuple(sorted({container.host for container in containers}))
     types = {key: tuple(application.formation) for key, application in project.applications.items()}
+    places = {host: (vteps[host], endpoint_of(fleet.hosts[host], fleet.wireguard.port)) for host in hosts}
     return Network(
         id=network_id,
         project=project.project,
@@ -103,6 +108,7 @@ def _plan_network(
         remotes=tuple(Remote(container, vteps[container.host]) for container in containers),
         hosts=hosts,
         names=plan_names(network_id, fleet.domain, containers, types),
+        record=NetworkRecord(project, places),
     )
 
 

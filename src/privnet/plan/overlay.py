@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from privnet.model.identifiers import Prefix
 from privnet.plan.containers import Container, Port
 from privnet.plan.names import Names
+from privnet.plan.record import NetworkRecord
 
 VXLAN_OVERHEAD = 50
 """Bytes: IPv4 20 + UDP 8 + VXLAN 8 + inner Ethernet 14 (kernel: vxlan_headroom)."""
@@ -39,6 +40,7 @@ class Network:
     remotes: tuple[Remote, ...]
     hosts: tuple[str, ...]
     names: Names
+    record: NetworkRecord
 
     @property
     def bridge(self) -> str:

@@ -5,6 +5,7 @@ The grammars are written here again, by hand: a template that says something new
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -124,11 +125,13 @@ SYSTEMD: Sections = {
         **dict.fromkeys(("After", "Before", "Wants", "Requires", "BindsTo", "PartOf", "Conflicts"), UNIT_LIST),
         "ReloadPropagatedFrom": UNIT_LIST,
         "StartLimitIntervalSec": "0",
+        "RequiresMountsFor": "/etc /var/lib/privnet",
+        "ConditionPathIsDirectory": "/var/lib/privnet/armed",
     },
     "Service": {
         "Type": "oneshot|exec",
         "RemainAfterExit": "yes",
-        "ExecStart": rf"({PROGRAM}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
+        "ExecStart": rf"({PROGRAM}|/bin/sh /var/lib/privnet/armed/change[.]sh boot|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
         "Restart": "always|on-failure",
         "RestartSec": "[25]00ms",
@@ -236,8 +239,45 @@ def nftables(text: str) -> None:
             assert re.match(rf"\t\t({HOOK}|.*{VERDICT})", line), line
 
 
+WORD = "[A-Za-z0-9][A-Za-z0-9@.%:/#_-]*"
+IN_PROJECT = rf"project|private_network/.+|applications/ap-{UUID}/(hds|formation/.+)"
+RECORD = {
+    r"/version": "1",
+    r"/fleet/(fleet|domain|lab|((wireguard|vxlan|network|dns|policy)/.+))": rf"{WORD}|True",
+    r"/host/(name|mesh|declared/(address|endpoint|zone|mtu|ssh/(user|port)))": r"[0-9a-z.:\[\]_-]+",
+    rf"/networks/pn-{UUID}/(vni|cidr|mtu)": "[0-9./]+",
+    rf"/networks/pn-{UUID}/containers/ap-{UUID}/{LABEL}/[0-9]+": rf"{V4} {LABEL}",
+    rf"/networks/pn-{UUID}/hosts/{LABEL}": rf"{V4} ({V4}|\[[0-9a-f:]+\]):{NUMBER}",
+    rf"/networks/pn-{UUID}/project/({IN_PROJECT})": f"{WORD}|True",
+    rf"/networks/pn-{UUID}/project/applications/ap-{UUID}/name": ".+",
+}
+
+
+def record(text: str) -> None:
+    """JSON of which each value has a known path and shape; keys are sorted, so equal records are equal bytes."""
+    assert text.isascii()
+    assert text.endswith("}\n")
+    for path, value in leaves(json.loads(text, object_pairs_hook=in_order), ""):
+        assert [p for p, shape in RECORD.items() if re.fullmatch(p, path) and re.fullmatch(shape, value)], path
+
+
+def in_order(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    assert names == sorted(set(names)) or names == ["version", "fleet", "host", "networks"] or names[0][:3] == "pn-"
+    return dict(pairs)
+
+
+def leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(item, f"{path}/{key}")
+    else:
+        yield path, str(value)
+
+
 GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (r"/etc/privnet/mesh[.]conf", ini(WIREGUARD, separator=" = ")),
+    (r"/etc/privnet/record[.]json", record),
     (r"/etc/privnet/guard[.]nft", nftables),
     (r"/etc/privnet/guard[.]conf", shell(GUARD_CONF)),
     (rf"/etc/privnet/overlay/{NUMBER}[.]conf", shell(OVERLAY_CONF)),
@@ -307,6 +347,8 @@ def test_each_file_has_a_grammar_and_obeys_it() -> None:
         (".hosts", "10.", "300."),
         (".conf", "NETNS=", "NETNS=$(reboot)"),
         ("resolv.conf", "nameserver", "search example.net\nnameserver"),
+        ("record.json", '"vni": ', '"private_key": "x", "vni": '),
+        ("record.json", '"fleet": {', '"fleet": {"zone": "a", '),
     ],
 )
 def test_the_grammars_see_what_does_not_belong(path: str, old: str, new: str) -> None:

@@ -14,7 +14,7 @@ from privnet.deploy.changes import containers, files, guard, host, mesh, names, 
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
-from privnet.render import render_host
+from privnet.render import render_host, render_record
 
 
 def prepare(state: HostState) -> Script:
@@ -31,6 +31,19 @@ def obstacle(state: HostState) -> str | None:
 
 def add(plan: HostPlan, state: HostState) -> Script:
     """Everything new, beside everything old."""
+    script = _additions(plan, state)
+    if script:
+        _remember(plan, state, script)
+    return script
+
+
+def _remember(plan: HostPlan, state: HostState, script: Script) -> None:
+    record = render_record(plan)
+    if files.differs(record, state):
+        script.place(record)
+
+
+def _additions(plan: HostPlan, state: HostState) -> Script:
     script = Script()
     files.add(render_host(plan), state, script)
     guard.add(plan, state, script)
@@ -58,4 +71,7 @@ def retire(plan: HostPlan, state: HostState) -> Script:
     mesh.retire(plan, state, script)
     guard.retire(plan, state, script)
     files.retire(render_host(plan), state, script)
+    if files.differs(render_record(plan), state) and not _additions(plan, state):
+        # A host to which nothing is added does not execute that wave for its record alone.
+        _remember(plan, state, script)
     return script

@@ -12,7 +12,7 @@ from privnet.model.identifiers import APPLICATION_ID, LABEL
 from privnet.render import ETC, NETWORKD, TARGET, UNITS, ManagedFile
 
 _OWN_NETNS = re.compile(rf"/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/resolv[.]conf")
-_LATER = re.compile(rf"{ETC}/(?:guard[.]nft|mesh[.]conf|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)")
+_LATER = re.compile(rf"{ETC}/(?:guard[.]nft|mesh[.]conf|record[.]json|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)")
 """Files that the features write themselves, each wave its own text of them."""
 _UNITS = re.compile(rf"{UNITS}/.*")
 _OWN_UNIT = re.compile(r"privnet-[a-z0-9@.-]+|wg-quick@privnet[.]service")
