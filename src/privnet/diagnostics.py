@@ -76,6 +76,7 @@ CODES: dict[str, str] = {
     "PN506": "no address is left to give to a container",
     "PN507": "the lock file was written by another run in the meantime",
     "PN508": "a host with another key than the lock file remembers",
+    "PN509": "a lock file that is older than what hosts remember",
     "PN601": "a plan that removes more than may go without being told",
     "PN602": "another number of removals than the run was told",
     "PN603": "a saved plan that the fleet has moved on from",
@@ -270,7 +271,13 @@ def _place_as_data(place: Place | None) -> dict[str, object]:
 
 
 _Painter = Callable[[str, str], str]
-_STYLES = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "strong": "\x1b[1m", "frame": "\x1b[1;34m", "note": "\x1b[1;32m"}
+_STYLES = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "strong": "\x1b[1m",
+    "frame": "\x1b[1;34m",
+    "note": "\x1b[1;32m",
+}
 
 
 def _paint(style: str, text: str) -> str:
@@ -300,8 +307,8 @@ class _Frame:
 
 def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str:
     frame = _Frame(problem.place, paint)
-    head = paint(problem.severity, f"{problem.severity}[{problem.code}]") + paint("strong", f": {visible(problem.message)}")
-    lines = [head]
+    kind = paint(problem.severity, f"{problem.severity}[{problem.code}]")
+    lines = [kind + paint("strong", f": {visible(problem.message)}")]
     if problem.place:
         lines.append(frame.arrow(problem.place))
         lines.extend(_snippet(problem, problem.place, sources, frame, paint))

@@ -33,7 +33,7 @@ NETWORKD = "/etc/systemd/network"
 UNITS = "/etc/systemd/system"
 TARGET = "privnet-networks.target"
 
-HOST_PROGRAMS = ("container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
+HOST_PROGRAMS = ("change.sh", "container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
 UNIT_FILES = (
     "privnet-guard.service",
     "privnet-guard-watch.service",
@@ -41,6 +41,7 @@ UNIT_FILES = (
     "privnet-container@.service",
     "privnet-namespace@.service",
     "privnet-dns@.service",
+    "privnet-restore.service",
     TARGET,
 )
 

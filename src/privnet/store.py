@@ -208,8 +208,16 @@ def _replace(path: Path, text: str) -> None:
 def lock_text(lock: Lock) -> str:
     """The lock file's content: the same for equal locks."""
     body = "".join(f"{line}\n" for line in _body(lock))
-    checksum = hashlib.sha256(body.encode()).hexdigest()
-    return f"{_HEADER}version: {VERSION}\nchecksum: {checksum}\n{body}"
+    return f"{_HEADER}version: {VERSION}\nchecksum: {_digest(body)}\n{body}"
+
+
+def lock_checksum(lock: Lock) -> str:
+    """The checksum that the lock file has; by it and the serial a host tells one version from another."""
+    return _digest("".join(f"{line}\n" for line in _body(lock)))
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _body(lock: Lock) -> Iterator[str]:

@@ -140,11 +140,14 @@ def test_a_change_takes_one_execution_a_stage(fleet: Callable[..., Fleet], netwo
     ran = made.run("--json", "-y")
     assert ran.code == 0, ran.stderr
     assert ran.changed["record numbers"] != []
-    assert ran.changed["add what is new"] == ["h1", "h2", "h3"]
+    assert ran.changed["add what is new to one host"] == ["h1"]
+    assert ran.changed["add what is new"] == ["h2", "h3"]
     assert ran.changed["switch what has moved"] == ["h1"]
-    assert ran.changed["retire what is gone"] == ["h1", "h2"]
-    # One question, and one execution for each stage that has something to do.
-    assert ran.asked == {"h1": 4, "h2": 3, "h3": 2}
+    # What is gone elsewhere goes with the switch on a host where nothing of its own is gone.
+    assert ran.changed["retire what is gone"] == ["h2"]
+    assert ran.changed["confirm"] == ["h1", "h2", "h3"]
+    # One question, one execution for each wave that has something to do, and the confirmation: three at most.
+    assert ran.asked == {"h1": 4, "h2": 4, "h3": 3}
 
 
 def test_a_dry_run_finds_what_a_run_would_do_and_writes_nothing(fleet: Callable[..., Fleet]) -> None:
@@ -187,7 +190,7 @@ def test_a_host_that_answers_wrongly_fails_alone_with_one_line(fleet: Callable[.
     ran = made.run("--json", "-y")
     assert ran.code == 1
     assert ran.results["failed_hosts"] == ["h2"]
-    assert ran.changed["add what is new"] == ["h1", "h3"]
+    assert ran.changed["add what is new to one host"] == ["h1"] and ran.changed["add what is new"] == ["h3"]
     assert len([line for line in ran.stderr.splitlines() if "privnet: h2: " in line]) == 1, ran.stderr
     assert "Traceback" not in ran.stderr and "\x1b]" not in ran.stderr and "\x1b[2J" not in ran.stderr
 
@@ -265,7 +268,7 @@ def test_operations_have_no_parameter_that_pyinfra_keeps_for_itself() -> None:
     from privnet.deploy import operations
 
     reserved = {name for name, _ in all_global_arguments()} | {name.lstrip("_") for name, _ in all_global_arguments()}
-    for name in ("record", "prepare", "add", "switch", "retire"):
+    for name in ("record", "ask", "prepare", "canary", "add", "switch", "retire", "confirm"):
         inner = getattr(operations, name)._inner
         assert not set(inspect.signature(inner).parameters) & (reserved | {"name", "host", "state"}), name
 

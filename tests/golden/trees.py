@@ -41,7 +41,7 @@ def compiled(directory: Path) -> dict[str, str]:
         for file in files
         if file.path not in static
     }
-    texts["plan.txt"] = "".join(f"{line}\n" for line in plan_lines(fleet))
+    texts["plan.txt"] = "".join(f"{line}\n" for line in plan_lines(fleet, everything=True))
     texts["names.txt"] = "".join(f"{line}\n" for line in table(name_rows(fleet.plan)))
     return texts
 

@@ -28,7 +28,7 @@ fi
 
 section units
 systemctl show --all --no-pager --property=Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload \
-	'privnet-*' wg-quick@privnet.service systemd-networkd.service privnet-guard.service privnet-networks.target
+	'privnet-*' wg-quick@privnet.service systemd-networkd.service privnet-guard.service privnet-restore.service privnet-networks.target
 
 section wireguard
 # A dump's first line begins with the private key; the second field of the others is the preshared key.

@@ -6,22 +6,29 @@ Trouble of one host is a failing command, never an exception: an operation that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from paramiko import ProxyCommand
 from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
+from pyinfra.api.exceptions import ConnectError
 
 from privnet.deploy import changes
 from privnet.deploy.facts import Snapshot
 from privnet.deploy.run import Run, begin
-from privnet.deploy.script import RUN, Script
+from privnet.deploy.script import CONFIRM, RUN, Script, Turn
 from privnet.deploy.state import HostState, Unknown
 from privnet.deploy.terminal import guard
-from privnet.diagnostics import DeclarationError, render_text, visible
+from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
 guard(logger)
+
+QUESTION_SECONDS = 120
+PROGRAM_SECONDS = 900
+"""A host that hangs is given up after this; a program may have to install packages."""
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
@@ -30,88 +37,222 @@ Commands = Generator[StringCommand | FunctionCommand, None, None]
 def record() -> Commands:
     """Write the lock file on this machine, before any host is changed. Never in a dry run."""
     run = _run()
-    if not run.must_record():
+    if state.is_executing:
+        run.hold()
+    if run.stopped or not run.must_record():
         host.noop("the lock file is up to date")
         return
     yield FunctionCommand(_record, (run,), {})
 
 
 @operation()
-def prepare() -> Commands:
-    """Packages, the host's own key, networkd."""
+def ask() -> Commands:
+    """The one question."""
     run = _run()
     if run.stopped:
-        yield _fail(run.stopped)
+        yield _fail(run, run.stopped)
         return
     found = _snapshot(run)
     if isinstance(found, Unknown):
-        yield _fail(found.why)
+        yield _fail(run, found.why)
         return
-    why = changes.obstacle(found) or run.lost_key(host.name, found)
+    run.note(host.name, "unchanged")
+    host.noop("it has answered")
+
+
+@operation()
+def prepare() -> Commands:
+    """Packages, the host's own key, networkd; on no host before all have answered."""
+    run = _run()
+    judged = run.judge(time.time())
+    if run.stopped:
+        yield _fail(run, run.stopped)
+        return
+    found = _snapshot(run)
+    if isinstance(found, Unknown):
+        yield _fail(run, found.why)
+        return
+    why = judged.get(host.name) or run.lost_key(host.name, found)
     if why is not None:
-        yield _fail(why)
+        yield _fail(run, why)
         return
     script = changes.prepare(found)
     if not script:
         why = run.learn(host.name, found)
         if why is not None:
-            yield _fail(why)
+            yield _fail(run, why)
         else:
             host.noop("packages, key and networkd are there")
         return
-    yield _execute(script)
+    run.note_changes(host.name, "prepare", script)
+    yield Program(run, script)
     # What a host has after this is what the rest of the run stands on: its key, and that nothing else was there.
     found = _snapshot(run, again=True)
     why = found.why if isinstance(found, Unknown) else run.learn(host.name, found)
     if why is not None:
-        yield _fail(why)
+        yield _fail(run, why)
+
+
+@operation()
+def canary() -> Commands:
+    """Everything new on one host, before any other: what fails there, or finds another run at work, ends this one."""
+    run = _run()
+    # While pyinfra looks for changes it goes from host to host, and nobody is the first of all.
+    first = _first_to_add(run) if state.is_executing else None
+    if first != host.name or run.stopped:
+        host.noop(f"{first} is the first" if first else "nothing to add anywhere")
+        return
+    yield from _add(run)
 
 
 @operation()
 def add() -> Commands:
     """Everything that is new, beside everything that is old."""
-    yield from _wave(lambda run, found: changes.add(run.plan_of(host.name), found))
+    run = _run()
+    if state.is_executing and not run.stopped and (failed := _first_failed(run)):
+        run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
+    if run.stopped:
+        yield _fail(run, run.stopped)
+        return
+    if host.name in run.ready:
+        host.noop("it has everything new")
+        return
+    yield from _add(run)
 
 
 @operation()
 def switch() -> Commands:
-    """Forwarding of moved containers, and names."""
-    yield from _wave(lambda run, found: changes.switch(run.plan_of(host.name), found))
+    """Forwarding of moved containers, and names; with it all that is gone elsewhere, when nothing is gone here."""
+    run = _run()
+    if not run.stopped and run.too_many_failed({found.name for found in state.failed_hosts}):
+        run.stop("nothing is switched or taken away: too many hosts have failed", "failed")
+    found = _snapshot(run)
+    if run.stopped or isinstance(found, Unknown):
+        yield _fail(run, run.stopped or found.why)  # type: ignore[union-attr]
+        return
+    held = _held(run, found)
+    script = changes.switch(run.plan_of(host.name), found, frozenset(held))
+    last = changes.retire(run.plan_of(host.name), found)
+    if script and last.is_far and not held:
+        script.merge(last)
+        run.finished.add(host.name)
+    yield from _wave(run, found, "switch", script)
 
 
 @operation()
 def retire() -> Commands:
     """Everything that is no longer in the plan."""
-    yield from _wave(lambda run, found: changes.retire(run.plan_of(host.name), found))
-
-
-def _wave(change: Callable[[Run, HostState], Script]) -> Commands:
     run = _run()
-    if run.stopped:
-        yield _fail(run.stopped)
+    found = _snapshot(run)
+    if run.stopped or isinstance(found, Unknown):
+        yield _fail(run, run.stopped or found.why)  # type: ignore[union-attr]
         return
+    if host.name in run.finished:
+        host.noop("it was taken away with the switch")
+        return
+    script = changes.retire(run.plan_of(host.name), found)
+    held = _held(run, found)
+    if script and held:
+        _keep(run, [*held.values()])
+        return
+    yield from _wave(run, found, "retire", script)
+
+
+@operation()
+def confirm() -> Commands:
+    """A new connection proves that the host can still be reached: it forgets how to go back, and its lease ends."""
+    run = _run()
+    found = _snapshot(run)
+    if host.name in run.armed:
+        yield Confirmation(run, run.id)
+    elif run.stopped or isinstance(found, Unknown) or found.armed is None:
+        host.noop("there is nothing to confirm")
+    elif found.armed.token in (run.token, ""):
+        # A run of this machine has died after it did what this one found done.
+        yield Confirmation(run, found.armed.run)
+    else:
+        yield _fail(run, f"run {found.armed.run} of another operator is at work there: it has not been confirmed")
+
+
+# --- what waves share -------------------------------------------------------------------------------
+
+
+def _add(run: Run) -> Commands:
     found = _snapshot(run)
     if isinstance(found, Unknown):
-        yield _fail(found.why)
+        yield _fail(run, found.why)
         return
-    script = change(run, found)
+    script = _to_add(run, host.name, found)
     if script:
-        yield _execute(script)
-    else:
+        run.adding.add(host.name)
+    yield from _wave(run, found, "add", script)
+    run.ready.add(host.name)
+
+
+def _wave(run: Run, found: HostState, wave: str, script: Script) -> Commands:
+    if not script:
         host.noop("nothing to change")
+        return
+    run.note_changes(host.name, wave, script)
+    yield Program(run, script, run.turn(host.name, wave, found))
+
+
+def _to_add(run: Run, name: str, found: HostState) -> Script:
+    """What is new for a host; found once, though the search for the first host asks as well."""
+    if name not in run.new:
+        run.new[name] = changes.add(run.plan_of(name), found)
+    return run.new[name]
+
+
+def _first_to_add(run: Run) -> str | None:
+    """The canary: the first host by name of those that get something new. The same for all who ask."""
+    if run.first is None:
+        active = _active()
+        states = sorted(run.states().items())
+        names = (name for name, found in states if name in active and _to_add(run, name, found))
+        run.first = (next(names, None),)
+    return run.first[0]
+
+
+def _first_failed(run: Run) -> str | None:
+    first = run.first[0] if run.first else None
+    return first if first is not None and first not in _active() else None
+
+
+def _active() -> set[str]:
+    return {found.name for found in state.active_hosts}
+
+
+def _held(run: Run, found: HostState) -> dict[str, str]:
+    """MACs of containers that must not be switched, each with the reason."""
+    return dict(run.held(host.name, found))
+
+
+def _keep(run: Run, why: list[str]) -> None:
+    """Leave everything old where it is, and say so."""
+    run.host(host.name).held = why
+    run.note(host.name, run.host(host.name).state, "what is old stays until a later run")
+    some = visible("; ".join(why[:3]) + (f"; and {plural(len(why) - 3, 'other')}" if len(why) > 3 else ""))
+    logger.warning(f"{host.print_prefix}privnet: {host.name}: nothing old is taken away: {some}. Run again when it is")
+    host.noop("nothing is taken away")
 
 
 def _run() -> Run:
-    return begin(Path(host.data.privnet_directory))
+    run = begin(Path(host.data.privnet_directory))
+    run.enter(state.is_executing)
+    return run
 
 
 def _snapshot(run: Run, again: bool = False) -> HostState | Unknown:
     """The host's answer, asked once while pyinfra looks for changes and once while it makes them."""
     key = (host.name, state.is_executing)
     if again or key not in run.answers:
-        answer = host.get_fact(Snapshot)
+        answer = host.get_fact(Snapshot, _timeout=QUESTION_SECONDS)
         if isinstance(answer, HostState):
             answer = _usable(answer)
+            if isinstance(answer, HostState) and answer.applied:
+                applied = answer.applied
+                run.host(host.name).applied = f"{applied.serial} {applied.checksum} {applied.run}"
         run.answers[key] = answer
     return run.answers[key]
 
@@ -124,19 +265,106 @@ def _usable(found: HostState) -> HostState | Unknown:
     return found
 
 
-def _execute(script: Script) -> StringCommand:
-    return StringCommand("sh", "-c", QuoteString(RUN), _stdin=script.upload())
+class Program(StringCommand):
+    """One upload and one program on a host; what it says about leases is heard.
+
+    A wave's program comes over a new connection when the one before it is not confirmed yet: that confirms it.
+    """
+
+    def __init__(self, run: Run, script: Script, turn: Turn | None = None) -> None:
+        super().__init__("sh", "-c", QuoteString(RUN), _stdin=script.upload(turn), _timeout=PROGRAM_SECONDS)
+        self._run, self._turn = run, turn
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Run it; pyinfra calls this."""
+        if host.name in self._run.armed and not _reconnected(self._run, host):
+            return False, []
+        done, output = super().execute(state, host, connector_arguments)
+        if self._turn is not None and done:
+            self._run.armed[host.name] = self._turn.generation
+        if not done:
+            _heard(self._run, host, output)
+        return done, output
 
 
-def _fail(why: str) -> FunctionCommand:
+class Confirmation(StringCommand):
+    """Over a new connection: what was done is kept."""
+
+    def __init__(self, run: Run, armed: str) -> None:
+        super().__init__(CONFIRM, QuoteString(armed), _timeout=QUESTION_SECONDS)
+        self._run = run
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Run it; pyinfra calls this."""
+        if not _reconnected(self._run, host):
+            return False, []
+        done, output = super().execute(state, host, connector_arguments)
+        if not done:
+            _heard(self._run, host, output)
+            return done, output
+        outcome = self._run.host(host.name)
+        serial, why = self._run.saved.serial, self._run.stopped or (outcome.why if outcome.held else "")
+        outcome.applied = f"{serial} {self._run.checksum(serial)} {self._run.id}"
+        self._run.note(host.name, "pending" if why else "changed", why)
+        return done, output
+
+
+def _reconnected(run: Run, host: Any) -> bool:
+    """Whether the host can be reached over a new connection; the old one proves nothing after a change."""
+    old = getattr(host.connector, "client", None)
+    host.disconnect()
+    try:
+        host.connect(reason="again", raise_exceptions=True)
+    except ConnectError:
+        seconds = run.compiled.declaration.fleet.policy.rollback
+        why = f"it cannot be reached over a new connection: within {seconds} s it goes back to what it was"
+        run.note(host.name, "failed", why)
+        logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
+        return False
+    _close(old)
+    return True
+
+
+_OPEN: list[Any] = []
+
+
+def _close(client: Any) -> None:
+    """Close an SSH connection, if it is one."""
+    transport = client.get_transport() if client is not None else None
+    if transport is None:
+        return
+    if isinstance(transport.sock, ProxyCommand):
+        # paramiko 4 ends the proxy's process a second time, which prints a traceback: it ends with this process then.
+        _OPEN.append(client)
+    else:
+        client.close()
+
+
+_REFUSALS = {"privnet: locked: ": "locked", "privnet: stale: ": "stale"}
+
+
+def _heard(run: Run, host: Any, output: Any) -> None:
+    """What a program that failed has said: of its last line, and whether another run is in the way."""
+    lines = [line for line in getattr(output, "stderr_lines", []) if line.strip()]
+    why = visible(lines[-1][:1000]) if lines else "its program failed without a word"
+    kind = next((kind for mark, kind in _REFUSALS.items() if why.startswith(mark)), None)
+    if kind is not None:
+        why = why.split(": ", 2)[2]
+    run.note(host.name, "failed", why)
+    if kind == "locked" and run.first == (host.name,):
+        run.stop(f"nothing is changed: {host.name}: {why}", "locked")
+
+
+def _fail(run: Run, why: str) -> FunctionCommand:
     """A command that fails with a sentence: this host stops here, the others go on.
 
     It runs on this machine: a host that answers everything with success would not let itself be stopped.
     """
-    return FunctionCommand(_stop, (why,), {})
+    return FunctionCommand(_stop, (run, why), {})
 
 
-def _stop(state: Any, host: Any, why: str) -> bool:  # pyinfra passes the first two by their names
+def _stop(state: Any, host: Any, run: Run, why: str) -> bool:  # pyinfra passes the first two by their names
+    run.note(host.name, "pending" if run.stopped else "failed", why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
     return False
 
@@ -146,9 +374,10 @@ def _record(state: Any, host: Any, run: Run) -> bool:  # pyinfra passes these tw
         run.record()
     except DeclarationError as error:
         logger.error(render_text(error.problems, color=False, sources=error.sources))
-        run.stopped = "nothing is changed: the lock file was written by another run in the meantime"
+        run.stop("nothing is changed: the lock file was written by another run in the meantime", "locked")
     except OSError as error:
-        run.stopped = f"nothing is changed: the lock file cannot be written ({error.strerror}: {error.filename})"
-        logger.error(run.stopped)
-    # pyinfra runs this for one host, and goes on with the others when it fails; they look at `stopped`.
+        why = f"nothing is changed: the lock file cannot be written ({error.strerror}: {error.filename})"
+        run.stop(why, "failed")
+        logger.error(why)
+    # The other hosts look at `stopped`.
     return run.stopped is None

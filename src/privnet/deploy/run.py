@@ -5,29 +5,51 @@ pyinfra executes a deploy once per host; what is the same for all hosts is here,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import atexit
+import fcntl
+import getpass
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from privnet.compiler import Compiled, compile_fleet
+from privnet.deploy import preflight
+from privnet.deploy.changes.containers import unit_of
+from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
+from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
 from privnet.load import shown_path
 from privnet.model.lock import Lock
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.render import ETC
-from privnet.store import save_lock
+from privnet.store import load_lock, lock_checksum, save_lock
+
+ABORT_SHARE = 3
+"""One host in so many that fails while something new is added stops the run before anything is switched."""
+BREAK = "PRIVNET_BREAK_LEASE"
+UNDER_WAY = ".privnet.run"
+"""In the fleet's directory; who holds its lock is the one run that may change the fleet from this machine."""
 
 KEY = f"{ETC}/wireguard.key"
 CONFIG = "/etc/wireguard/privnet.conf"
 
 
-@dataclass(slots=True)
+@dataclass
 class Run:
     """What a run knows, and what it has learnt.
 
     :param saved: the lock file as it stands on disk
     :param lock: what it is to hold
     :param stopped: why no host may be changed any more
+    :param ready: hosts that have everything new of the plan
+    :param armed: hosts that were changed and not confirmed yet, each with what it has been through
+    :param finished: hosts from which everything old was taken away together with the switch
     """
 
     directory: Path
@@ -37,6 +59,196 @@ class Run:
     plan: Plan
     stopped: str | None = None
     answers: dict[tuple[str, bool], HostState | Unknown] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
+    armed: dict[str, str] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
+    adding: set[str] = field(default_factory=set)
+    new: dict[str, Script] = field(default_factory=dict)
+    executing: bool = False
+    judged: dict[str, str] | None = None
+    first: tuple[str | None] | None = None
+    under_way: int | None = None
+    id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What has become of each host."""
+        found = Outcome.of(self.id, self.plan.hosts)
+        found.serial = self.saved.serial
+        atexit.register(found.write, final=True)
+        return found
+
+    def host(self, name: str) -> HostOutcome:
+        """What has become of one host."""
+        return self.outcome.hosts[name]
+
+    def note(self, name: str, state: str, why: str = "") -> None:
+        """Write down where a host stands."""
+        self.host(name).state = state
+        self.host(name).why = why
+        self.outcome.write()
+
+    def note_changes(self, name: str, stage: str, script: Script) -> None:
+        """Write down what a stage does, or would do, to a host; until it is confirmed the host is pending."""
+        self.host(name).changes.append(StageChanges(stage, script.lines()))
+        self.note(name, "pending", "the run ended before it was done there")
+
+    def stop(self, why: str, kind: str) -> None:
+        """Change no host any more."""
+        self.stopped = why
+        self.outcome.stopped = {"why": why, "kind": kind}
+        self.outcome.write()
+
+    def enter(self, executing: bool) -> None:
+        """Begin anew when pyinfra has looked for changes and now makes them: what it looked at may have changed."""
+        if executing and not self.executing:
+            self.executing = True
+            for found in (self.ready, self.adding, self.finished, self.new):
+                found.clear()
+            for host in self.outcome.hosts.values():
+                host.changes.clear()
+
+    # --- one run at a time ------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Take this machine's lock, until the process ends. Stops the run when another one has it."""
+        if self.under_way is not None or self.stopped:
+            return
+        path = self.directory / UNDER_WAY
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 300).decode("ascii", "replace").strip() or "another run"
+            os.close(handle)
+            where = shown_path(self.directory)
+            self.stop(f"nothing is changed: {holder} is under way in {where}. Wait for its end", "locked")
+            return
+        self.under_way = handle
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"run {self.id} of {self.owner}, process {os.getpid()},\n".encode("ascii", "replace"), 0)
+        # What was compiled before the lock was had may be what another run has changed since.
+        present = load_lock(self.directory, self.saved.fleet).serial
+        if present != self.saved.serial:
+            self.stop(
+                f"nothing is changed: the lock file has got serial {present} since this run read {self.saved.serial}, "
+                "another run has ended in between. Run again",
+                "locked",
+            )
+
+    @cached_property
+    def owner(self) -> str:
+        """For people: who runs this, and where."""
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+
+    @cached_property
+    def token(self) -> str:
+        """What all runs have in common that this machine's lock keeps apart."""
+        try:
+            machine = Path("/etc/machine-id").read_text()
+        except OSError:
+            machine = socket.gethostname()
+        return hashlib.sha256(f"{machine}\n{self.directory}".encode()).hexdigest()[:32]
+
+    def turn(self, name: str, wave: str, state: HostState) -> Turn:
+        """What a host is told before and after a wave's program."""
+        return Turn(
+            run=self.id,
+            wave=wave,
+            expected=self.armed.get(name, state.generation),
+            seconds=self.compiled.declaration.fleet.policy.rollback,
+            token=self.token,
+            owner=self.owner,
+            broken=os.environ.get(BREAK, ""),
+            serial=self.saved.serial,
+            checksum=self.checksum(self.saved.serial),
+        )
+
+    def checksum(self, serial: int) -> str:
+        """Of the lock file as it stands on disk; ``serial`` says which one that is."""
+        if self._checksum[0] != serial:
+            self._checksum = (serial, lock_checksum(self.saved))
+        return self._checksum[1]
+
+    _checksum: tuple[int, str] = (-1, "")
+
+    # --- the fleet as a whole -----------------------------------------------------------------------
+
+    def states(self) -> dict[str, HostState]:
+        """Hosts that have answered in this phase."""
+        return {n: s for (n, e), s in self.answers.items() if e == self.executing and isinstance(s, HostState)}
+
+    def judge(self, now: float) -> Mapping[str, str]:
+        """Hosts that have to be left alone, each with all reasons.
+
+        Stops the run when a host was changed by a newer lock file than this one. While changes are made all hosts have
+        answered when this is asked first; while pyinfra looks for them it asks one host after the other.
+        """
+        if self.judged is None or not self.executing:
+            states = self.states()
+            self._compare_memories(states)
+            copies = preflight.twins(states)
+            self.judged = {}
+            for name, state in states.items():
+                reasons = [*preflight.obstacles(self.plan.hosts[name], state, now)]
+                if name in copies:
+                    reasons.append(
+                        f"it has the machine-id of {copies[name]}: one is a copy of the other, or one machine answers "
+                        "for both. On a copy: `rm /etc/machine-id && systemd-machine-id-setup`, then reboot it"
+                    )
+                if reasons:
+                    self.judged[name] = "; ".join(reasons)
+        return self.judged
+
+    def _compare_memories(self, states: Mapping[str, HostState]) -> None:
+        """A host that remembers a newer lock file, or another one with the same number, proves this one to be wrong."""
+        newest = max(((s.applied.serial, n) for n, s in states.items() if s.applied), default=None)
+        if newest is None:
+            return
+        serial, name = newest
+        applied = states[name].applied
+        known = self.compiled.known.serial
+        where = f"`git log -- {shown_path(self.directory)}/privnet.lock.yaml` shows its versions"
+        if serial > known:
+            have = f"this one has {known}" if known else "there is none here"
+            self.stop(
+                f"PN509: nothing is changed: {name} was changed last by serial {serial} of the lock file, and {have}: "
+                f"it is an older copy, or was lost. What is newer would be taken away. Take the newest one, {where}; "
+                "if it is lost, `privnet import` rebuilds it from the fleet",
+                "stale",
+            )
+        elif applied and serial == known and applied.checksum != lock_checksum(self.compiled.known):
+            self.stop(
+                f"PN509: nothing is changed: {name} was changed by run {applied.run} with another lock file of "
+                f"serial {serial} too: two copies have been deployed. Take the one of that run, {where}",
+                "stale",
+            )
+
+    def too_many_failed(self, failed: set[str]) -> bool:
+        """Whether so many of the hosts that something is added to have failed that the change itself must be wrong."""
+        lost = self.adding & failed
+        return len(lost) > 1 and len(lost) * ABORT_SHARE > len(self.adding)
+
+    def held(self, name: str, state: HostState) -> Iterator[tuple[str, str]]:
+        """Containers that have moved to a host that is not ready, as far as this host still knows their old place.
+
+        Yields each one's MAC and a sentence. Nothing of theirs is switched or taken away: it may be all that there is.
+        """
+        # While pyinfra looks for changes nobody is ready; then it shows what will be when all goes well.
+        ready = self.ready if self.executing else self.plan.hosts.keys()
+        for network in self.plan.networks.values():
+            if network.vxlan not in state.links or ready >= set(network.hosts):
+                continue
+            fdb = state.fdb.get(network.vxlan, {})
+            for remote in network.remotes:
+                container = remote.container
+                if container.host in ready:
+                    continue
+                unit = state.units.get(unit_of(container.port))
+                here = container.host != name and unit is not None and unit.active == "active"
+                if here or fdb.get(container.mac, remote.vtep) != remote.vtep:
+                    goes = f"{container.slot} in {network.id} goes to {container.host}"
+                    yield container.mac, f"{goes}, which is not ready"
 
     def plan_of(self, host: str) -> HostPlan:
         """The plan of one host, with every key that is known by now."""
@@ -50,6 +262,7 @@ class Run:
         """Write the lock file. Raises DeclarationError when another run has written it in the meantime."""
         if self.must_record():
             self.lock = self.saved = save_lock(self.directory, self.lock)
+            self.outcome.serial = self.saved.serial
             self.plan = plan_fleet(self.compiled.declaration, self.lock)
 
     def lost_key(self, host: str, state: HostState) -> str | None:

@@ -15,19 +15,25 @@ import shlex
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
-from privnet.render import ManagedFile
+from privnet.render import ManagedFile, static_files
 
 STAGING = "/etc/privnet/.stage"
 """On the file system of the managed files, so that moving a file into place is a rename."""
 
 RUN = (
-    "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; install -d -m 0755 /etc/privnet"
+    "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; mkdir -p /run/privnet"
+    " && exec 8> /run/privnet/program.lock"
+    " && { flock -w 120 8 || { echo 'privnet: locked: another program of a run is at work there' >&2; exit 75; }; }"
+    " && install -d -m 0755 /etc/privnet"
     f" && rm -rf {STAGING}.* && stage=$(mktemp -d {STAGING}.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT"
     ' && base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
     " && sha256sum --quiet --strict -c manifest && sync -f . && sh -eu ./program"
 )
 """The same for every host and stage. A cut upload fails the unpacking or the manifest, and nothing has happened."""
+
+CONFIRM = "sh /var/lib/privnet/armed/change.sh confirm"
 
 _PLACE = """\
 umask 022
@@ -51,6 +57,46 @@ discard() {
 	done
 }
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What ``change.sh`` is told before and after a wave's program.
+
+    :param run: who holds the host's lease
+    :param wave: ``add``, ``switch`` or ``retire``
+    :param expected: what the host last said it had been through; another answer means that it was changed since
+    :param seconds: how long it waits for a confirmation before it puts itself back
+    :param token: the same for all runs that cannot be under way at the same time, since one lock keeps them apart
+    :param owner: for people: who runs this, and where
+    :param broken: a run whose lease may be taken
+    :param serial: of the lock file that the wave follows
+    :param checksum: of the same
+    """
+
+    run: str
+    wave: str
+    expected: str
+    seconds: int
+    token: str
+    owner: str
+    broken: str
+    serial: int
+    checksum: str
+
+    def begin(self) -> str:
+        """The program's first line."""
+        words = (self.run, self.wave, self.expected, self.seconds, self.token, self.owner, self.broken)
+        return command("sh", "./change.sh", "begin", *words)
+
+    def end(self) -> str:
+        """The program's last line."""
+        return command("sh", "./change.sh", "done", self.run, self.wave, self.serial, self.checksum)
+
+    @property
+    def generation(self) -> str:
+        """What the host has been through afterwards."""
+        return f"{self.run} {self.wave} done"
 
 
 @dataclass(slots=True)
@@ -93,18 +139,39 @@ class Script:
         self.inputs[name] = "".join(f"{line}\n" for line in lines)
         self.run(*words, name, early=early)
 
-    def program(self) -> str:
-        """The shell program of this stage."""
-        lines = list(self.before)
+    @property
+    def is_far(self) -> bool:
+        """Whether it takes away only what this host knows of others: no unit, device or file of its own ends."""
+        own = any(line.startswith(("ip link ", "[ ! -e ", "networkctl ", "find ")) for line in self.after)
+        return bool(self) and not (self.before or self.removed or own)
+
+    def merge(self, other: Script) -> None:
+        """Do ``other`` afterwards, in the same program."""
+        for name in ("before", "after"):
+            steps: list[str] = getattr(self, name)
+            steps += [line for line in getattr(other, name) if line not in steps]
+        self.files |= other.files
+        self.removed |= other.removed
+        self.inputs |= other.inputs
+
+    def lines(self) -> list[str]:
+        """What it does, for people: in order, a line each."""
+        files = [f"write {path}" for path in sorted(self.files)] + [f"remove {path}" for path in sorted(self.removed)]
+        return [*(f"run {line}" for line in self.before), *files, *(f"run {line}" for line in self.after)]
+
+    def program(self, turn: Turn | None = None) -> str:
+        """The shell program of this stage, between the beginning and the end of a turn."""
+        lines = [*([turn.begin()] if turn else []), *self.before]
         if self.files:
             lines.append("place place")
         if self.removed:
             lines.append("discard discard")
-        return _PLACE + "\n".join([*lines, *self.after]) + "\n"
+        end = [turn.end()] if turn else []
+        return _PLACE + "\n".join([*lines, *self.after, *end]) + "\n"
 
-    def upload(self) -> str:
+    def upload(self, turn: Turn | None = None) -> str:
         """The tar for standard input, in base64; equal scripts give equal text."""
-        members = {"program": self.program(), **self.inputs}
+        members = {"program": self.program(turn), **self.inputs, **(_change_program() if turn else {})}
         if self.files:
             members["place"] = "".join(f"{path}\n" for path in sorted(self.files))
         if self.removed:
@@ -121,6 +188,13 @@ class Script:
                 manifest.append(f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n")
             _add(tar, "manifest", ManagedFile("manifest", "".join(manifest), 0o600))
         return base64.encodebytes(gzip.compress(buffer.getvalue(), mtime=0)).decode()
+
+
+@cache
+def _change_program() -> dict[str, str]:
+    """What a host needs to take a change back: it may never have had privnet on it."""
+    files = {file.path.rpartition("/")[2]: file.text for file in static_files()}
+    return {name: files[name] for name in ("change.sh", "privnet-restore.service")}
 
 
 def command(*words: str | int) -> str:

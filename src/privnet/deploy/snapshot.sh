@@ -8,13 +8,24 @@ printf 'user %s\n' "$(id -u)"
 printf 'machine %s\n' "$(cat /etc/machine-id)"
 if [ -e /sys/module/wireguard ] || modprobe -nq wireguard 2> /dev/null; then echo 'wireguard kernel'; fi
 [ -d /run/systemd/system ] && echo 'systemd yes'
-for unit in systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-networks.target \
+for unit in systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-restore.service privnet-networks.target \
 	wg-quick@privnet.service; do
 	printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"
 done
 systemctl list-unit-files --state=masked,masked-runtime --plain --no-legend 'privnet-*' wg-quick@privnet.service |
 	awk '{ print "masked", $1 }'
 [ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(cat /run/privnet/forwarder)"
+printf 'time %s\n' "$(date +%s)"
+for path in /etc /run /var/lib; do
+	stat -f -c "disk $path %a %S %d" $path
+done
+printf 'release %s\n' "$(systemctl --version | awk 'NR == 1 { print $2 }')"
+[ ! -r $etc/applied ] || printf 'applied %s\n' "$(head -c 200 $etc/applied)"
+[ ! -r /var/lib/privnet/generation ] || printf 'generation %s\n' "$(head -c 200 /var/lib/privnet/generation)"
+[ ! -r /var/lib/privnet/armed/run ] ||
+	printf 'armed %s %s\n' "$(head -c 100 /var/lib/privnet/armed/run)" "$(head -c 100 /run/privnet/lease/token 2> /dev/null)"
+ss -Hlun | awk '{ print $4 }' | sed 's/.*://; s/^/listens /' | sort -u
+ip -4 route show | awk '$1 != "unreachable" && !/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) }'
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
 [ -z "$(find $etc -path '*[! -~]*' 2> /dev/null | head -n 1)" ] || echo 'names odd'
 [ -r /etc/ssh/ssh_host_ed25519_key.pub ] && cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/ssh /'
@@ -24,7 +35,7 @@ dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' wireguard-tools w
 
 section files
 {
-	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path '*[! -~]*' ! -type d -print0
+	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path $etc/applied ! -path '*[! -~]*' ! -type d -print0
 	find $etc ! -path "$etc/.stage.*" ! -path '*[! -~]*' -type d \( ! -perm 755 -o ! -uid 0 -o ! -gid 0 \) -print0
 	find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 2 -path '*privnet*' ! -path '*[! -~]*' ! -type d -print0
 	find /etc/systemd/system \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service.d/*' \) ! -type d -print0

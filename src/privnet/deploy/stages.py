@@ -10,9 +10,12 @@ from privnet.deploy import operations
 @deploy("Private network")
 def private_network() -> None:
     """Make the fleet so: everything from an empty host to a working private network."""
-    operations.record(name="record numbers", _run_once=True)
+    operations.record(name="record numbers")
+    operations.ask(name="ask")
     operations.prepare(name="prepare host")
-    operations.record(name="record keys", _run_once=True)
+    operations.record(name="record keys")
+    operations.canary(name="add what is new to one host")
     operations.add(name="add what is new")
     operations.switch(name="switch what has moved")
     operations.retire(name="retire what is gone")
+    operations.confirm(name="confirm")

@@ -35,6 +35,9 @@ _FDB = re.compile(
     rf"({_MAC}) dev (pn[cx][0-9a-f]+)(?: vlan [0-9]+)?"
     r"(?: dst ([0-9.]+(?: (?:port|vni|src_vni) [0-9]+| via [a-z0-9.-]+)*))?(?: master (\S+))?.*"
 )
+_APPLIED = re.compile("[0-9]{1,16} [0-9a-f]{64} [A-Za-z0-9.-]{1,40}")
+_RUN = re.compile("[A-Za-z0-9.-]{1,40}")
+_GENERATION = re.compile("[A-Za-z0-9. -]{1,80}")
 _NEIGHBOUR = re.compile(rf"([0-9.]+) dev (pnx[0-9]+) lladdr ({_MAC}) PERMANENT\s*")
 
 
@@ -142,6 +145,31 @@ class NamesState:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """Room on the file system of a directory: bytes, and files that can still be made (0: not counted)."""
+
+    free: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The lock file by which a host was changed last."""
+
+    serial: int
+    checksum: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A run whose change of a host is not confirmed, and the token of its lease (empty when there is none)."""
+
+    run: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """A host as it is. Every mapping is complete: what is not in it is not there."""
 
@@ -174,6 +202,14 @@ class HostState:
     units: Mapping[str, UnitState]
     names: Mapping[str, NamesState] = field(default_factory=dict)
     forwarder: str = ""
+    clock: int | None = None
+    disks: Mapping[str, Disk] = field(default_factory=dict)
+    systemd_version: str = ""
+    listening: frozenset[int] = frozenset()
+    routes: tuple[tuple[str, str], ...] = ()
+    applied: Applied | None = None
+    generation: str = "none"
+    armed: Armed | None = None
 
 
 def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
@@ -244,7 +280,36 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         units=dict(_units(sections["units"])),
         names=dict(_names(sections["names"])),
         forwarder=facts.get("forwarder", ""),
+        clock=int(facts["time"]) if facts.get("time") else None,
+        disks={words[1]: _disk(words[2:]) for words in system if words[0] == "disk"},
+        systemd_version=facts.get("release", ""),
+        listening=frozenset(int(words[1]) for words in system if words[0] == "listens"),
+        routes=tuple((words[1], words[2]) for words in system if words[0] == "route"),
+        applied=next((_applied(words[1:]) for words in system if words[0] == "applied"), None),
+        generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
+        armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
     )
+
+
+def _disk(words: list[str]) -> Disk:
+    blocks, size, files = map(int, words)
+    return Disk(blocks * size, files)
+
+
+def _applied(words: list[str]) -> Applied:
+    if not _APPLIED.fullmatch(" ".join(words)):
+        raise Malformed("its /etc/privnet/applied is damaged: remove it there, and run again")
+    return Applied(int(words[0]), words[1], words[2])
+
+
+def _armed(words: list[str]) -> Armed:
+    run, token = (*words, "", "")[:2]
+    return Armed(run if _RUN.fullmatch(run) else "damaged", token)
+
+
+def _generation(words: list[str]) -> str:
+    text = " ".join(words)
+    return text if _GENERATION.fullmatch(text) else "damaged"
 
 
 def _key(text: str | None) -> str | None:

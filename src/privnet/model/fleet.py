@@ -10,6 +10,7 @@ from privnet.model.base import Part
 from privnet.model.decision import Override
 from privnet.model.identifiers import (
     QUARANTINE_LAST,
+    ROLLBACK_LAST,
     VNI_LAST,
     Address,
     Boolean,
@@ -107,10 +108,17 @@ class Policy(Part):
     )
     removal_guard: Annotated[int, Percent("removal guard")] = Field(
         default=10,
-        description="The share of the fleet's containers that one run may remove without being told the number. "
-        "Not enforced yet.",
+        description="The share of the fleet's containers, and of its hosts, that one run may remove without being "
+        "told the number. A whole private network never goes without it.",
         examples=["10%"],
         json_schema_extra={"default": "10%"},
+    )
+    rollback: Annotated[int, Seconds("rollback", ROLLBACK_LAST, minimum=10)] = Field(
+        default=180,
+        description="How long a changed host waits for a confirmation over a new SSH connection before it puts itself "
+        "back to what it was: a number and s, m or h, at least 10s.",
+        examples=["180s"],
+        json_schema_extra={"default": "180s"},
     )
 
 

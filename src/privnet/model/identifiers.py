@@ -36,6 +36,7 @@ PREFIX = f"{OCTET}([.]{OCTET}){{3}}/([0-9]|[12][0-9]|3[012])"
 
 VNI_LAST = 2**24 - 1
 QUARANTINE_LAST = 365 * 86400
+ROLLBACK_LAST = 86400
 
 _LABEL = re.compile(LABEL)
 _IDS = {"ap-": re.compile(APPLICATION_ID), "pn-": re.compile(NETWORK_ID)}
@@ -616,6 +617,7 @@ class Seconds:
 
     what: str
     maximum: int
+    minimum: int = 0
 
     def parse(self, value: object) -> int:
         if isinstance(value, int):
@@ -629,6 +631,8 @@ class Seconds:
         seconds = int(text[:-1]) * _SECONDS[text[-1]]
         if seconds > self.maximum:
             raise Invalid("PN207", f"{self.what} {text} is longer than {self.maximum // 86400}d")
+        if seconds < self.minimum:
+            raise Invalid("PN207", f"{self.what} {text} is shorter than {self.minimum}s")
         return seconds
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

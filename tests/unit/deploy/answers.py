@@ -16,6 +16,13 @@ SERVICES = (
     "wg-quick@privnet.service",
 )
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+ROOM = ("disk /etc 1000000 4096 100000", "disk /run 1000000 4096 100000", "disk /var/lib 1000000 4096 0", "release 252")
+PACKAGES = {
+    "wireguard-tools": "1.0.20210914-1+b1",
+    "nftables": "1.0.6-2+deb12u2",
+    "dnsmasq-base": "2.90-4~deb12u1",
+    "iproute2": "6.1.0-3",
+}
 Sections = dict[str, list[str]]
 
 
@@ -30,14 +37,15 @@ def answer(plan: HostPlan) -> Sections:
     found: Sections = {
         "system": [
             "user 0",
-            "machine 0123456789abcdef0123456789abcdef",
+            f"machine {digest(plan.name)[:32]}",
+            *ROOM,
             "wireguard kernel",
             "systemd yes",
-            *(f"enabled {unit} enabled" for unit in (*SERVICES, "privnet-networks.target")),
+            *(f"enabled {unit} enabled" for unit in (*SERVICES, "privnet-restore.service", "privnet-networks.target")),
             "enabled systemd-networkd-wait-online.service disabled",
             f"ssh {SSH_KEY}",
         ],
-        "packages": [f"ii  {name} 1.0-1" for name in ("wireguard-tools", "nftables", "dnsmasq-base", "iproute2")],
+        "packages": [f"ii  {name} {version}" for name, version in PACKAGES.items()],
         "files": [_file(file) for file in files] + ["f 600 0:0 /etc/privnet/wireguard.key\t"],
         "digests": [f"{digest(file.text)}  {file.path}" for file in files if not file.is_link],
         "key": [
@@ -120,7 +128,7 @@ def bare() -> Sections:
     found: Sections = {name: [] for name in ("system", "packages", "files", "digests", "key", "mesh", "links")}
     found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
     found |= {"units": [], "names": [], "end": []}
-    found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", f"ssh {SSH_KEY}"]
+    found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", f"ssh {SSH_KEY}", *ROOM]
     found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]
     found["packages"] = ["ii  iproute2 6.1.0-3", "un  dnsmasq-base "]
     return found

@@ -160,7 +160,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
             "add": [OVERLAY],
             "switch": [
                 "place /etc/privnet/overlay/4096.fdb",
-                "bridge -batch fdb.4096",
+                "bridge -batch moved.4096",
                 f"  fdb replace {H2_MAC} dev pnx4096 dst 100.64.0.2 self static",
             ],
         },
@@ -253,7 +253,10 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
             ]
         },
     ),
-    "no barrier": (without("routes", "unreachable"), {"add": ["systemctl reload privnet-guard.service"]}),
+    "no barrier": (
+        without("routes", "unreachable"),
+        {"add": ["ip route replace unreachable 100.64.0.0/16 metric 4294967295"]},
+    ),
     # files
     "a file of ours that the plan has not": (
         lambda s: s["files"].append("f 644 0:0 /etc/privnet/names/pn-old.hosts\t"),

@@ -14,6 +14,8 @@ from privnet.plan.host import HostPlan
 from privnet.render import ETC, NETWORKD, UNITS, ManagedFile, render_host
 
 KEY = f"{ETC}/wireguard.key"
+OWN = (KEY, f"{ETC}/applied")
+"""What a host has for itself: its key, and which lock file it was changed by last."""
 CONFIG = "/etc/wireguard/privnet.conf"
 _OURS = re.compile(
     rf"{ETC}/.*|{NETWORKD}/[0-9]+-privnet-[^/]*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf"
@@ -29,7 +31,7 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for path, file in managed.items():
         deviations += about(f"file {path}", _managed(file, actual.files.get(path)))
     for path in sorted(actual.files):
-        if path not in managed and path != KEY and _OURS.fullmatch(path):
+        if path not in managed and path not in OWN and _OURS.fullmatch(path):
             deviations += about(f"file {path}", [Deviation(path, NOTHING, "a stray file")])
     return Finding(plural(len(managed), "file"), tuple(deviations))
 

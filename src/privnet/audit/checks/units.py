@@ -11,7 +11,13 @@ from privnet.plan.host import HostPlan
 from privnet.render import TARGET, UNITS, render_host
 
 MISSING = Unit("not-found", "inactive", "dead", "", False)
-ENABLED = ("privnet-guard.service", "wg-quick@privnet.service", "systemd-networkd.service", TARGET)
+ENABLED = (
+    "privnet-guard.service",
+    "privnet-restore.service",
+    "wg-quick@privnet.service",
+    "systemd-networkd.service",
+    TARGET,
+)
 
 
 def check(plan: HostPlan, actual: Actual) -> Finding:

@@ -10,7 +10,7 @@ reachable by its name at every moment. All three are computed from one snapshot:
 
 from __future__ import annotations
 
-from privnet.deploy.changes import containers, files, guard, host, mesh, names, overlay
+from privnet.deploy.changes import containers, files, guard, host, mesh, names, overlay, restore
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
@@ -22,11 +22,6 @@ def prepare(state: HostState) -> Script:
     script = Script()
     host.prepare(state, script)
     return script
-
-
-def obstacle(state: HostState) -> str | None:
-    """Why this host must be left alone, if there is a reason."""
-    return host.obstacle(state)
 
 
 def add(plan: HostPlan, state: HostState) -> Script:
@@ -46,6 +41,7 @@ def _remember(plan: HostPlan, state: HostState, script: Script) -> None:
 def _additions(plan: HostPlan, state: HostState) -> Script:
     script = Script()
     files.add(render_host(plan), state, script)
+    restore.add(state, script)
     guard.add(plan, state, script)
     mesh.add(plan, state, script)
     overlay.add(plan, state, script)
@@ -54,10 +50,10 @@ def _additions(plan: HostPlan, state: HostState) -> Script:
     return script
 
 
-def switch(plan: HostPlan, state: HostState) -> Script:
-    """Forwarding of moved containers, and names."""
+def switch(plan: HostPlan, state: HostState, held: frozenset[str] = frozenset()) -> Script:
+    """Forwarding of moved containers, and names; ``held`` are MACs of containers whose new host is not ready."""
     script = Script()
-    overlay.switch(plan, state, script)
+    overlay.switch(plan, state, script, held)
     names.switch(plan, state, script)
     return script
 

@@ -12,6 +12,8 @@ from privnet.render import ETC, UNITS, binding_element, guard_file, guard_struct
 UNIT = "privnet-guard.service"
 WATCH = "privnet-guard-watch.service"
 PROGRAM = f"{ETC}/lib/guard.sh"
+BARRIER = 4294967295
+"""The highest metric: the route behind all others."""
 
 
 def add(plan: HostPlan, state: HostState, script: Script) -> None:
@@ -26,9 +28,11 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "enable", "--quiet", UNIT)
     if unit is None or unit.active != "active":
         script.run("systemctl", "start", UNIT)
-    elif not sound or f"unreachable {plan.mesh.prefix} metric 4294967295" not in state.unreachable:
+    elif not sound:
         script.run("systemctl", "reload", UNIT)
     elif loaded is not None:
+        if f"unreachable {plan.mesh.prefix} metric {BARRIER}" not in state.unreachable:
+            script.run("ip", "route", "replace", "unreachable", plan.mesh.prefix, "metric", BARRIER)
         lines = [*_lines("add", set(guard.speakers) - loaded.speakers, set(guard.bindings) - loaded.bindings)]
         if lines:
             script.feed("guard.add", lines, "nft", "-f")

@@ -20,19 +20,6 @@ def missing_packages(state: HostState) -> list[str]:
     return [name for name in wanted if name not in state.packages]
 
 
-def obstacle(state: HostState) -> str | None:
-    """Why private networks could not work on this host whatever is done to it, and what its operator can do."""
-    if not state.forward_drops:
-        return None
-    chain = " ".join(state.forward_drops[0].split(" ")[:3])
-    return (
-        f"its firewall would drop private traffic: chain {chain} drops what it does not know, and bridged frames pass "
-        "through it (net.bridge.bridge-nf-call-iptables=1). Let private networks pass, for example with Docker: "
-        "`iptables -I DOCKER-USER -i pnb+ -o pnb+ -j ACCEPT`; else `nft insert rule "
-        f'{chain} iifname "pnb*" oifname "pnb*" accept`; or set net.bridge.bridge-nf-call-iptables=0'
-    )
-
-
 def prepare(state: HostState, script: Script) -> None:
     """Install, make the key, start networkd."""
     missing = missing_packages(state)

@@ -51,18 +51,21 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "try-reload-or-restart", *(f"privnet-container@{name}.service" for name in lost))
 
 
-def switch(plan: HostPlan, state: HostState, script: Script) -> None:
-    """Frames for containers that have moved go to their new host from here on."""
+def switch(plan: HostPlan, state: HostState, script: Script, held: frozenset[str] = frozenset()) -> None:
+    """Frames for containers that have moved go to their new host from here on, but for those that are ``held``."""
     for overlay in plan.overlays:
         present = state.fdb.get(overlay.network.vxlan, {})
         moved = [
-            remote for remote in overlay.remotes if present.get(remote.container.mac, remote.vtep) != remote.vtep
+            remote
+            for remote in overlay.remotes
+            if remote.container.mac not in held
+            if present.get(remote.container.mac, remote.vtep) != remote.vtep
         ]
         if moved:
             entries = dict(_superset(overlay, state)[0]) | {r.container.mac: r.vtep for r in moved}
             script.place(_fdb_file(overlay, entries))
             batch = fdb_text(overlay.network.vxlan, {r.container.mac: r.vtep for r in moved})
-            script.feed(f"fdb.{overlay.network.vni}", batch.splitlines(), "bridge", "-batch")
+            script.feed(f"moved.{overlay.network.vni}", batch.splitlines(), "bridge", "-batch")
 
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
