@@ -5,9 +5,10 @@ Exit codes: 0 fine, 1 failed, 2 the declaration or the command line was refused 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib import import_module
@@ -73,6 +74,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, name: str) -> Any:
         if name in _PARTS:
+            gc.enable()  # these can go on for long
             return typer.main.get_command(_PARTS[name]())
         return super().get_command(ctx, name)
 
@@ -104,12 +106,15 @@ def check(
     with _told(format):
         from privnet.report.fleet import lock_state, summary, summary_data
 
-        compiled = _compile(inventory)
+        compiled = _compile(inventory, format)
         if format is CheckFormat.json:
-            _say_json({"problems": [], "hosts_contacted": 0, "summary": summary_data(compiled)})
+            problems = json.loads(_shown(compiled.warnings, format))
+            _say_json({**problems, "summary": summary_data(compiled)})
         elif format is CheckFormat.sarif:
-            _say(_shown([], format))
+            _say(_shown(compiled.warnings, format))
         else:
+            if format is CheckFormat.github and compiled.warnings:
+                _say(_shown(compiled.warnings, format))
             _say(f"{inventory}: {summary(compiled)}; {lock_state(compiled)}")
 
 
@@ -339,10 +344,14 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="As in erro
 # --- what commands share --------------------------------------------------------------------------
 
 
-def _compile(inventory: Path | None) -> Compiled:
+def _compile(inventory: Path | None, format: str = "text") -> Compiled:
+    """The compiled fleet; its warnings are said beside the answer, unless ``format`` puts them into it."""
     from privnet.compiler import compile_fleet
 
-    return compile_fleet(_fleet_at(inventory))
+    compiled = compile_fleet(_fleet_at(inventory))
+    if compiled.warnings and format == "text":
+        _say_text(compiled.warnings, compiled.declaration.sources)
+    return compiled
 
 
 def _fleet_at(inventory: Path | None) -> Path:
@@ -443,13 +452,16 @@ def _say_error(message: str) -> None:
 
 
 def _say_problems(error: DeclarationError, format: str) -> None:
-    from privnet.diagnostics import render_text
-
     if format in ("json", "sarif", "github"):
         _say(_shown(error.problems, format))
     else:
-        text = render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources)
-        typer.echo(text, err=True, nl=False)
+        _say_text(error.problems, error.sources)
+
+
+def _say_text(problems: Iterable[Problem], sources: Mapping[str, str]) -> None:
+    from privnet.diagnostics import render_text
+
+    typer.echo(render_text(problems, color=sys.stderr.isatty(), sources=sources), err=True, nl=False)
 
 
 def _shown(problems: Iterable[Problem], format: str) -> str:
@@ -469,6 +481,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def main() -> None:
     """The command ``privnet``."""
+    gc.disable()  # a command is over before its garbage is worth a walk over all that it has read
     app()
 
 

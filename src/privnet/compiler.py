@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from privnet.check import check
-from privnet.diagnostics import DeclarationError, Problem
+from privnet.diagnostics import DeclarationError, Problem, ordered
 from privnet.load import Declaration, collector_off, read_declaration
 from privnet.model.lock import Lock
 from privnet.plan.allocate import allocate
+from privnet.plan.consequences import consequences
 from privnet.plan.host import Plan, plan_fleet
 from privnet.store import load_lock
 
@@ -30,12 +31,14 @@ class Compiled:
 
     :param known: the lock file as it stands on disk
     :param lock: the same with numbers for everything that is new; not saved yet
+    :param warnings: what is accepted and seldom meant, in the order of their places
     """
 
     declaration: Declaration
     known: Lock
     lock: Lock
     plan: Plan
+    warnings: tuple[Problem, ...] = ()
 
     @property
     def lock_changed(self) -> bool:
@@ -51,11 +54,13 @@ def compile_fleet(directory: Path, now: int | None = None) -> Compiled:
     with collector_off():
         declaration = read_declaration(directory)  # YAML with positions → frozen models; PN1xx, PN2xx
         known = load_lock(directory, declaration.fleet.fleet)  # numbers given before; PN5xx
-        refuse(check(declaration, known, _today()), declaration)  # rules across documents; PN3xx, PN4xx
+        found = [*check(declaration, known, _today())]  # rules across documents; PN3xx, PN4xx
+        refuse(found, declaration)
         allocation = allocate(declaration, known, int(time.time()) if now is None else now)  # numbers for what is new
         refuse(allocation.problems, declaration)
         plan = plan_fleet(declaration, allocation.lock)  # what every host is to be
-    return Compiled(declaration, known, allocation.lock, plan)
+        found += consequences(declaration, known, allocation.lock, plan)  # warnings; PN7xx
+    return Compiled(declaration, known, allocation.lock, plan, ordered(found))
 
 
 def _today() -> str:
@@ -64,9 +69,9 @@ def _today() -> str:
 
 
 def refuse(problems: Iterable[Problem], declaration: Declaration) -> None:
-    """Raise DeclarationError if there are any problems."""
+    """Raise DeclarationError if there are any errors; it has the warnings too."""
     found = list(problems)
-    if found:
+    if any(problem.severity == "error" for problem in found):
         raise DeclarationError(found, declaration.sources)
 
 

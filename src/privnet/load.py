@@ -33,7 +33,7 @@ from yaml.events import (
 )
 
 from privnet import shape
-from privnet.diagnostics import DeclarationError, Place, Problem, Related, quoted
+from privnet.diagnostics import COUNTED_AT_MOST, DeclarationError, Place, Problem, Related, quoted
 from privnet.model import nodes
 from privnet.model.fleet import Fleet
 from privnet.model.nodes import Node, Scalar
@@ -42,7 +42,7 @@ from privnet.model.project import Project
 BYTES_AT_MOST = 2**20
 NODES_AT_MOST = 200_000
 DEPTH_AT_MOST = 20
-PROBLEMS_PER_FILE = 100
+PROBLEMS_PER_FILE = COUNTED_AT_MOST
 
 FLEET_FILE = "fleet.yaml"
 LOCK_FILE = "privnet.lock.yaml"

@@ -87,6 +87,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "A10": ("project/A10-",),  # containers have no fixed addresses
     "A12": ("project/A12-", "lock/A12-"),
     "A13": ("project/A02-cidr-leading-zero", "project/A02-cidr-arabic"),
+    "A14": ("lock/A14-",),
     "N01": ("project/N01-vni-zero",),
     "N02": (
         "project/N01-vni-large",
@@ -96,6 +97,7 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "N03": ("project/N03-", "lock/R02-vni-twice"),
     "N04": ("project/N04-", "fleet/T17-vni-range"),
+    "N05": ("lock/N05-",),
     "N06": ("fleet/N06-",),
     "N07": ("fleet/N07-",),
     "N08": ("fleet/N08-vxlan-port-of-a-host",),  # one port for the whole fleet, so no two can differ
@@ -138,6 +140,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "D04": ("project/D01-type-identifier", "project/D01-type-digit", "project/T09-type-number"),
     "D05": ("fleet/D05-",),
     "D06": ("project/D06-", "project/D01-type-capital"),
+    "D07": ("project/D07-",),
+    "D08": ("project/D08-",),
     "X01": ("project/X01-", "fleet/X01-"),
     "X02": ("project/X02-", "fleet/X02-"),
     "X03": ("project/X03-",),
@@ -158,16 +162,11 @@ ELSEWHERE: dict[str, str] = {
     "I12": "a private network is declared inside its project's file, so there is no project to name",
     "A08": "private networks are separate: all may use the same prefix (a lab test sends with equal addresses)",
     "A11": "containers have no fixed addresses; the lock file's are in lock/R02-address-twice",
-    "A14": "not a mistake: containers keep the addresses that lie in the new prefix, and `privnet plan` lists each "
-    "one that gets another",
-    "N05": "not a mistake: `privnet plan` shows the old and the new VNI of the network, and the old one rests",
     "P07": "`count: 0` and an empty list both say none; a list of hosts and a count exclude each other (P05)",
     "P09": "a network begins on an empty project (M7), so one without members is how each begins",
     "P10": "moving an application's block is how it is migrated; `privnet plan` shows project and containers",
-    "D07": "all names of one DNS label are process types; none is reserved here",
-    "D08": "resolvers answer large sets over TCP: 200 addresses in a lab test",
     "L01": "works: tests/bench compiles fleets of that size, test_limits.py one with a mistake",
-    "L02": "peers are the hosts with which a host shares a network, so their number does not grow with the fleet",
+    "L02": "a warning with the number (PN703), which takes hundreds of hosts: tests/unit/plan/test_consequences.py",
     "L03": "works: the guard's elements are one of the phases that tests/bench measures",
     "R03": "another host key (PN508) is what a host answers, not what is declared: test_explain.py",
 }

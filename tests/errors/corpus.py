@@ -66,15 +66,15 @@ def cases() -> Iterator[Case]:
 
 
 def refuse(directory: Path) -> DeclarationError | None:
-    """What is wrong with the fleet in ``directory``, or None. Paths are those seen from inside it."""
+    """What is wrong with the fleet in ``directory``, if only by a warning, or None. Paths are seen from inside it."""
     before = Path.cwd()
     os.chdir(directory)
     try:
         declaration = read_declaration(Path())
         problems = list(check(declaration, _lock(directory / "lock.json"), TODAY))
-        if (directory / LOCK_FILE).exists() and not problems:
+        if (directory / LOCK_FILE).exists() and all(problem.severity == "warning" for problem in problems):
             fleet = compile_fleet(Path(), NOW)
-            problems = list(removal.check(fleet.declaration, fleet.known, fleet.lock, None))
+            problems = [*removal.check(fleet.declaration, fleet.known, fleet.lock, None), *fleet.warnings]
         return DeclarationError(problems, declaration.sources) if problems else None
     except DeclarationError as error:
         return error
@@ -94,7 +94,7 @@ def _lock(path: Path) -> Lock | None:
 
 
 def answer(case: Case, directory: Path) -> str:
-    """The text that a person is shown. Raises AssertionError when the declaration is accepted."""
+    """The text that a person is shown. Raises AssertionError when nothing is said."""
     case.lay(directory)
     error = refuse(directory)
     assert error is not None, f"{case.name} was accepted"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from itertools import islice
 
-from privnet.diagnostics import Problem, Related, plural
+from privnet.diagnostics import COUNTED_AT_MOST, Problem, Related, plural
 from privnet.load import Declaration
 from privnet.model.application import Spread
 from privnet.model.identifiers import Prefix
@@ -18,7 +19,7 @@ from privnet.model.project import Project
 def check(declaration: Declaration) -> Iterator[Problem]:
     """The mesh has room for the hosts and is not the underlay; each network has room for its containers."""
     yield from _mesh_size(declaration)
-    yield from _mesh_and_underlay(declaration)
+    yield from islice(_mesh_and_underlay(declaration), COUNTED_AT_MOST)
     for project in declaration.projects:
         yield from _network_size(declaration, project)
 

@@ -3,51 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from itertools import islice
 
-from privnet.diagnostics import Problem, Related, nearest, plural, quoted
+from privnet.diagnostics import COUNTED_AT_MOST, Problem, Related, nearest, plural, quoted
 from privnet.load import Declaration
 from privnet.model.application import Spread
 from privnet.model.lock import Lock
+from privnet.model.project import Project
+
+COMPARED_AT_MOST = 30_000
+"""Names with which unknown ones are compared, in all: a thousand take milliseconds."""
 
 
 def check(declaration: Declaration, lock: Lock | None) -> Iterator[Problem]:
     """Every host named in a formation is one of the fleet; spreading over zones finds zones."""
-    yield from _hosts(declaration, lock.hosts if lock else {})
+    known = lock.hosts if lock else {}
+    remedies: dict[str, str] = {}
+    for project in declaration.projects:
+        yield from islice(_hosts(declaration, project, known, remedies), COUNTED_AT_MOST)
     yield from _zones(declaration)
 
 
-def _hosts(declaration: Declaration, known: Container[str]) -> Iterator[Problem]:
+def _hosts(
+    declaration: Declaration, project: Project, known: Container[str], remedies: dict[str, str]
+) -> Iterator[Problem]:
     hosts = declaration.fleet.hosts.keys()
-    remedies: dict[str, str] = {}
-    for project in declaration.projects:
-        for application, details in project.applications.items():
-            for process_type, placed in details.formation.items():
-                if isinstance(placed, Spread) or hosts >= set(placed):
-                    continue
-                for index, host in enumerate(placed):
-                    if host not in hosts:
-                        if host not in remedies:
-                            remedies[host] = _remedy(host, declaration, known, len(remedies))
-                        yield Problem(
-                            "PN301",
-                            f"the fleet has no host {quoted(host)}",
-                            declaration.project_place(
-                                project.project, "applications", application, "formation", process_type, index
-                            ),
-                            f"{index + 1}.{process_type} is placed on it",
-                            help=remedies[host],
-                        )
+    for application, details in project.applications.items():
+        for process_type, placed in details.formation.items():
+            if isinstance(placed, Spread) or hosts >= set(placed):
+                continue
+            for index, host in enumerate(placed):
+                if host not in hosts:
+                    if host not in remedies:
+                        remedies[host] = _remedy(host, declaration, known, len(remedies))
+                    yield Problem(
+                        "PN301",
+                        f"the fleet has no host {quoted(host)}",
+                        declaration.project_place(
+                            project.project, "applications", application, "formation", process_type, index
+                        ),
+                        f"{index + 1}.{process_type} is placed on it",
+                        help=remedies[host],
+                    )
 
 
 def _remedy(host: str, declaration: Declaration, known: Container[str], searched: int) -> str:
     if host in known:
         return "it was taken out of fleet.yaml: place its containers on other hosts, or declare it again"
+    hosts = declaration.fleet.hosts
     words = host.replace(",", " ").split()
-    if len(words) > 1 and all(word in declaration.fleet.hosts for word in words):
+    if len(words) > 1 and all(word in hosts for word in words):
         return f"write a comma between hosts: [{', '.join(words)}]"
-    # Comparing with a thousand names takes milliseconds: enough is enough when a whole zone was renamed.
-    meant = nearest(host, declaration.fleet.hosts) if searched < 50 else ""
-    count = plural(len(declaration.fleet.hosts), "host")
+    meant = nearest(host, hosts) if searched * len(hosts) < COMPARED_AT_MOST else ""
+    count = plural(len(hosts), "host")
     return meant or f"declare it under `hosts:` in fleet.yaml, or place the container on one of its {count}"
 
 

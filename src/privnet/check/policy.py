@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
-from privnet.diagnostics import Place, Problem, Related
+from privnet.diagnostics import COUNTED_AT_MOST, Place, Problem, Related
 from privnet.load import Declaration
 from privnet.model.lock import Lock
 from privnet.model.project import Project
@@ -22,7 +23,7 @@ def check(declaration: Declaration, lock: Lock | None, today: str) -> Iterator[P
         if project.private_network is None:
             continue
         if declaration.fleet.policy.hds == "refuse":
-            yield from _hds(declaration, project, lock)
+            yield from islice(_hds(declaration, project, lock), COUNTED_AT_MOST)
         if lock is not None:
             yield from _not_empty(declaration, project, lock)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
-from privnet.diagnostics import Place, Problem, Related
+from privnet.diagnostics import COUNTED_AT_MOST, Place, Problem, Related
 from privnet.load import Declaration
 
 
 def check(declaration: Declaration) -> Iterator[Problem]:
     """Addresses and endpoints are used once; mesh and overlay have ports of their own."""
-    yield from _addresses(declaration)
-    yield from _endpoints(declaration)
+    yield from islice(_addresses(declaration), COUNTED_AT_MOST)
+    yield from islice(_endpoints(declaration), COUNTED_AT_MOST)
     yield from _ports(declaration)
 
 

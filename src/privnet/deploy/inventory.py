@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pyinfra.api.exceptions import InventoryError
 from privnet.check import removal
 from privnet.compiler import refuse
 from privnet.deploy.run import Run, begin
-from privnet.diagnostics import DeclarationError, plural, render_text
+from privnet.diagnostics import DeclarationError, Problem, plural, render_text
 from privnet.known_hosts import write_known_hosts
 from privnet.lab.errors import LabError
 from privnet.lab.settings import ssh_config_of
@@ -45,8 +46,10 @@ def fleet_groups(directory: Path) -> Groups:
         declaration = run.compiled.declaration
         refuse(removal.check(declaration, run.saved, run.lock, os.environ.get(removal.ALLOW)), declaration)
         hosts = {name: _host_data(run, name, host) for name, host in run.compiled.declaration.fleet.hosts.items()}
+        if run.compiled.warnings:
+            _say(run.compiled.warnings, declaration.sources)
     except DeclarationError as error:
-        sys.stderr.write(render_text(error.problems, color=sys.stderr.isatty(), sources=error.sources))
+        _say(error.problems, error.sources)
         raise InventoryError(f"{directory}: the declaration has {plural(len(error.problems), 'problem')}") from None
     except LabError as error:
         raise InventoryError(str(error)) from None
@@ -55,6 +58,10 @@ def fleet_groups(directory: Path) -> Groups:
         if host.zone:
             found.setdefault(f"zone_{host.zone.replace('-', '_')}", []).append((name, hosts[name]))
     return found
+
+
+def _say(problems: Iterable[Problem], sources: Mapping[str, str]) -> None:
+    sys.stderr.write(render_text(problems, color=sys.stderr.isatty(), sources=sources))
 
 
 def _host_data(run: Run, name: str, host: Host) -> dict[str, Any]:

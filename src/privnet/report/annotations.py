@@ -46,7 +46,7 @@ def _result(problem: Problem, rule: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": problem.code,
         "ruleIndex": rule,
-        "level": "error",
+        "level": problem.severity,
         "message": {"text": "\n".join(_said(problem))},
     }
     if problem.place:
@@ -96,7 +96,7 @@ def _annotation(problem: Problem) -> str:
         properties = {**at, **properties}
     related = (f"{visible(other.message)}: {visible(other.place.path)}:{other.place.line}" for other in problem.related)
     shown = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
-    return f"::error {shown}::{_data(chr(10).join((*_said(problem), *related)))}"
+    return f"::{problem.severity} {shown}::{_data(chr(10).join((*_said(problem), *related)))}"
 
 
 def _data(text: str) -> str:

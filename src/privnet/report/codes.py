@@ -14,6 +14,7 @@ _PHASES = {
     "PN4": "Policy: what the terms of private networks or the fleet's operator do not allow.",
     "PN5": "Numbers: the lock file cannot be used, or has no number left to give.",
     "PN6": "Runs: what would be done is not what may be done without more being said.",
+    "PN7": "Warnings: what is accepted, and seldom meant.",
 }
 
 

@@ -262,7 +262,7 @@ def test_names_of_vnis(shop: Path, fleets: Any) -> None:
 
 
 def test_an_output_that_nobody_reads_to_its_end(written: Callable[..., Path], fleets: Any) -> None:
-    project = fleets.project("shop", {"a": {"web": ["h1"] * 800}})
+    project = fleets.project("shop", {"a": {f"t{number}": ["h1"] * 50 for number in range(16)}})
     directory = written({"hosts": fleets.hosts("h1")}, {"shop": project})
     command = f"{sys.executable} -c '{PROGRAM}' names {directory} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
