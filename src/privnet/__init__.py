@@ -3,7 +3,7 @@
 Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
 
     diagnostics ◀ model ◀ shape ◀ {load, lock_lines} ◀ {check, store} ◀ plan ◀ render ◀ compiler
-    compiler ◀ {report, new} ◀ lab ◀ {deploy, audit} ◀ cli
+    compiler ◀ {report, new} ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
 
 ===============  ==========================================================================================
 ``diagnostics``  a problem: code, place, sentence, help; and how problems are shown
@@ -24,6 +24,7 @@ Begin with ``compiler``: it is one line a pass. Imports go to the left only (``t
 ``deploy``       the only place that imports pyinfra: one question a host, three waves of changes
 ``host/``        programs that run on a host, in shell
 ``audit``        the only place that imports testinfra; shares no code with ``deploy``
+``importer``     declaration and lock file again, from what the hosts remember
 ``cli``          ``privnet …``
 ===============  ==========================================================================================
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,14 +62,20 @@ def _audit() -> typer.Typer:
     return app
 
 
-_PARTS: dict[str, Callable[[], typer.Typer]] = {"lab": _lab, "audit": _audit}
+def _import() -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command("import")(import_module("privnet.importer.cli").import_command)
+    return app
+
+
+_PARTS: dict[str, Callable[[], typer.Typer]] = {"lab": _lab, "audit": _audit, "import": _import}
 
 
 class _Commands(TyperGroup):
     """The commands of this module, and those of other parts, which are imported when they are asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *(name for name in _PARTS if find_spec(f"privnet.{name}"))]
+        return [*super().list_commands(ctx), *_PARTS]
 
     def get_command(self, ctx: Any, name: str) -> Any:
         if name in _PARTS:
