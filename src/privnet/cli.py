@@ -1,12 +1,14 @@
 """`privnet …`: the command line. Commands import what they need when they run, so that each one starts fast.
 
-Exit codes: 0 fine, 1 failed, 2 the declaration or the command line was refused (no host was contacted).
+Exit codes: 0 fine, 1 failed, 2 the declaration or the command line was refused (no host was contacted). `deploy` has
+more.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from privnet.compiler import Compiled
+    from privnet.deploy.outcome import Outcome
     from privnet.diagnostics import DeclarationError, Problem
 
 FAILED = 1
@@ -157,16 +160,135 @@ def _refuse_unknown(host: str, known: Iterable[str]) -> None:
 def plan(
     inventory: Inventory = None,
     format: Annotated[Format, typer.Option("--format", help="`json` has everything, however large.")] = Format.text,
+    all: Annotated[bool, typer.Option("--all", help="Also what stays: each network, container and host.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask each host, too, what a run would do to it; changes nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Save the plan, for `privnet deploy --plan FILE`.")
+    ] = None,
 ) -> None:
-    """Show what each host and network will be, and what differs from the lock file."""
+    """Show what a run would change, compared with the lock file, and which traffic would feel it."""
     with _told(format):
         from privnet.report.fleet import plan_data, plan_lines
 
-        compiled = _compile(inventory)
+        compiled = _compile(inventory, format)
+        found = _ask(compiled) if live else None
         if format is Format.json:
-            _say_json(plan_data(compiled))
+            _say_json({**plan_data(compiled), **_live_data(found, compiled)})
         else:
-            _say(*plan_lines(compiled))
+            _say(*plan_lines(compiled, everything=all), *_live_lines(found, compiled))
+        if out is not None:
+            from privnet.report.plan_file import plan_file
+
+            out.write_text(plan_file(compiled, _answers(found)), encoding="utf-8")
+            _say_aside(f"{out} written: `privnet deploy {inventory} --plan {out}` does this and nothing else")
+
+
+@app.command()
+def deploy(
+    inventory: Inventory = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="A plan saved by `privnet plan --out`: do this, or nothing."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="HOST", help="Only this host or group (repeat for more).")
+    ] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Ask the hosts, and change nothing.")] = False,
+    allow_removals: Annotated[
+        str | None,
+        typer.Option("--allow-removals", metavar="N", help="The exact number of containers, networks, hosts that go."),
+    ] = None,
+    break_lease: Annotated[
+        str | None,
+        typer.Option("--break-lease", metavar="RUN", help="Take over hosts that this run holds, which has ended."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Bring the fleet to what its YAML says: the pyinfra deploy, and what has become of it.
+
+    Exit codes: 0 done, 1 failed, 2 refused (nothing was changed), 3 some hosts pending: the same command again finishes
+    them, 75 locked: another run is under way.
+    """
+    with _told():
+        from privnet.check.removal import ALLOW
+        from privnet.deploy.command import Request, chosen, judge, perform
+
+        compiled = _compile(inventory)
+        told = allow_removals if allow_removals is not None else os.environ.get(ALLOW)
+        hosts, unknown = chosen(compiled.plan.fleet, limit or [])
+        for pattern in unknown:
+            _known_host(pattern, compiled)
+        if plan is not None:
+            _still_the_plan(plan, compiled)
+        _agree(compiled, told, ask=not (yes or dry))
+        request = Request(Path(inventory or ""), tuple(limit or []), dry, told, break_lease)
+        verdict = judge(perform(request), hosts, dry, compiled.plan.fleet.policy.rollback)
+        _say("", *verdict.lines)
+        raise typer.Exit(verdict.code)
+
+
+def _agree(compiled: Compiled, told: str | None, ask: bool) -> None:
+    """Let nobody remove more than was said; show the plan to whom can be asked, and let them decide."""
+    from privnet.check import removal
+    from privnet.compiler import refuse
+    from privnet.report.fleet import plan_lines
+
+    if ask and sys.stdin.isatty():
+        _say(*plan_lines(compiled))
+    refuse(removal.check(compiled.declaration, compiled.known, compiled.lock, told), compiled.declaration)
+    if not ask:
+        return
+    if not sys.stdin.isatty():
+        _refuse("nobody can be asked here: `-y` deploys without asking, `privnet plan` shows what that would change")
+    if not typer.confirm("Deploy this?"):
+        _refuse("not deployed: no host was contacted")
+
+
+def _still_the_plan(file: Path, compiled: Compiled) -> None:
+    """Raise DeclarationError when what would be done is no longer what was saved."""
+    from privnet.compiler import refuse
+    from privnet.report.plan_file import hosts_moved_on, moved_on, read_plan_file
+
+    saved = read_plan_file(file)
+    refuse(moved_on(saved, compiled), compiled.declaration)
+    if saved["live"] is not None:
+        refuse(hosts_moved_on(saved, _answers(_ask(compiled)) or {}), compiled.declaration)
+
+
+def _ask(compiled: Compiled) -> Outcome:
+    """What a run would do to each host: a dry run that is told how much goes, since nothing does."""
+    from privnet.check.removal import removals
+    from privnet.deploy.command import Request, perform
+
+    number = removals(compiled.known, compiled.lock).number
+    ended = perform(Request(compiled.declaration.directory, dry=True, allow=str(number)), quiet=True)
+    if ended.outcome is None or ended.interrupted:
+        _say_aside(ended.said.rstrip())
+        _say_error("the hosts could not be asked")
+        raise typer.Exit(FAILED)
+    return ended.outcome
+
+
+def _answers(found: Outcome | None) -> Mapping[str, Any] | None:
+    from privnet.deploy.command import live_data
+
+    return live_data(found) if found else None
+
+
+def _live_data(found: Outcome | None, compiled: Compiled) -> dict[str, Any]:
+    from privnet.deploy.command import live_report
+
+    return {"live": live_report(found, compiled)} if found else {}
+
+
+def _live_lines(found: Outcome | None, compiled: Compiled) -> Iterator[str]:
+    from privnet.deploy.command import live_lines
+
+    if found:
+        yield ""
+        yield from live_lines(found, compiled)
 
 
 @app.command()
@@ -443,6 +565,11 @@ def _refuse(message: str) -> None:
 def _say(*lines: str) -> None:
     if lines:
         typer.echo("\n".join(lines))
+
+
+def _say_aside(*lines: str) -> None:
+    """Beside the answer, for who watches."""
+    typer.echo("\n".join(lines), err=True)
 
 
 def _say_json(data: object) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 
+from privnet.compiler import Compiled
 from privnet.diagnostics import plural
 from privnet.model.identifiers import format_address
 from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.plan.mesh import path_mtu
+from privnet.plan.overlay import VXLAN_OVERHEAD
 
 LISTED_AT_MOST = 12
 """Changes of one kind that are listed one by one; more are counted."""
@@ -19,7 +23,7 @@ class Change:
     """One thing that differs.
 
     :param sign: ``+`` new, ``-`` gone, ``~`` changed
-    :param kind: ``host``, ``network``, ``application``, ``container`` or ``quarantine``
+    :param kind: ``host``, ``network``, ``mtu``, ``application``, ``container`` or ``quarantine``
     :param where: the private network of a container or address, else empty
     :param was: old number or place, empty for what is new
     :param becomes: new number or place, empty for what is gone
@@ -31,6 +35,11 @@ class Change:
     where: str
     was: str
     becomes: str
+
+
+def changes_of(compiled: Compiled) -> tuple[Change, ...]:
+    """Everything that the lock files say differently, and the MTU of networks whose hosts are others now."""
+    return (*differences(compiled.known, compiled.lock), *_mtus(compiled))
 
 
 def differences(old: Lock, new: Lock) -> tuple[Change, ...]:
@@ -73,7 +82,8 @@ def _applications(old: Lock, new: Lock) -> Iterator[Change]:
 def _containers(old: Lock, new: Lock) -> Iterator[Change]:
     for network in sorted({*old.networks, *new.networks}):
         before, after = (lock.networks[network].slots if network in lock.networks else {} for lock in (old, new))
-        for slot in sorted({*before, *after}, key=_slot_order):
+        different = [slot for slot in {*before, *after} if before.get(slot) != after.get(slot)]
+        for slot in sorted(different, key=_slot_order):
             yield from _change("container", slot, network, _slot(before.get(slot)), _slot(after.get(slot)))
 
 
@@ -91,6 +101,20 @@ def _quarantine(old: Lock, new: Lock) -> Iterator[Change]:
         yield Change("+", "quarantine", rest_name(rest), rest.network, "", f"until {rest.until}")
 
 
+def _mtus(compiled: Compiled) -> Iterator[Change]:
+    """The lock file has no MTU, but it has the hosts that decided it, as far as they are still there."""
+    fleet = compiled.declaration.fleet
+    for name, network in sorted(compiled.plan.networks.items()):
+        before = {slot.host for slot in _slots(compiled.known, name).values()}
+        if before and before != set(network.hosts) and before <= fleet.hosts.keys() and network.hosts:
+            was = path_mtu([fleet.hosts[host] for host in sorted(before)], fleet.wireguard.port) - VXLAN_OVERHEAD
+            yield from _change("mtu", name, name, f"MTU {was}", f"MTU {network.mtu}")
+
+
+def _slots(lock: Lock, network: str) -> Mapping[str, Slot]:
+    return lock.networks[network].slots if network in lock.networks else {}
+
+
 def rest_name(rest: Rest) -> str:
     """A number in quarantine, for people."""
     return f"VNI {rest.number}" if rest.kind == "vni" else f"{rest.kind} {format_address(rest.number)}"
@@ -101,19 +125,86 @@ def _change(kind: str, name: str, where: str, was: str, becomes: str) -> Iterato
         yield Change("~" if was and becomes else "+" if becomes else "-", kind, name, where, was, becomes)
 
 
-def difference_lines(changes: tuple[Change, ...]) -> Iterator[str]:
-    """The changes for people: all of a kind when they are few, their number when they are many."""
-    for (kind, sign), group in groupby(changes_in_order(changes), key=lambda change: (change.kind, change.sign)):
-        some = list(group)
-        if len(some) > LISTED_AT_MOST:
-            yield f"  {sign} {plural(len(some), kind)} {_SAID[sign]}"
-            continue
-        for change in some:
-            yield f"  {sign} {kind} {change.name}{_in(change)}: {_what(change)}"
+# --- host by host -----------------------------------------------------------------------------------
 
+
+@dataclass(slots=True)
+class HostChange:
+    """What one host gets and loses.
+
+    :param comes: containers that it has not had
+    :param goes: containers that it has had
+    :param joins: networks of which it gets its first container
+    :param leaves: networks of which it loses its last one
+    :param told: networks that it stays in, whose names or forwarding change
+    :param meets: hosts that become its peers, since they get a network in common
+    :param parts: hosts that are its peers no more
+    """
+
+    comes: list[str] = field(default_factory=list)
+    goes: list[str] = field(default_factory=list)
+    joins: list[str] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    meets: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+
+
+def host_changes(old: Lock, new: Lock) -> dict[str, HostChange]:
+    """Every host that a run would change for what the lock files say differently, but for those that leave."""
+    found: dict[str, HostChange] = defaultdict(HostChange)
+    for network in sorted({*old.networks, *new.networks}):
+        _of_network(old, new, network, found)
+    # A mesh address is in the forwarding tables of all others, so they are few who are not told of it.
+    if any(old.hosts[name].mesh != new.hosts[name].mesh for name in old.hosts.keys() & new.hosts.keys()):
+        for name in new.hosts:
+            found[name].told = sorted({*found[name].told, *_networks_of(new).get(name, ())})
+    before, after = _networks_of(old), _networks_of(new)
+    for name in [name for name in found if name in new.hosts]:
+        was, becomes = (_peers(lock, networks.get(name, ()), name) for lock, networks in ((old, before), (new, after)))
+        found[name].meets, found[name].parts = sorted(becomes - was), sorted(was - becomes)
+    return {name: found[name] for name in sorted(found) if name in new.hosts}
+
+
+def _of_network(old: Lock, new: Lock, network: str, found: dict[str, HostChange]) -> None:
+    before, after = _slots(old, network), _slots(new, network)
+    different = {slot for slot in {*before, *after} if before.get(slot) != after.get(slot)}
+    known = [lock.networks[network] for lock in (old, new) if network in lock.networks]
+    if not different and len({(network.vni, network.cidr) for network in known}) < 2:
+        return
+    for slot in sorted(different, key=_slot_order):
+        was, becomes = before.get(slot), after.get(slot)
+        if was and becomes and was.host == becomes.host:
+            continue
+        if was:
+            found[was.host].goes.append(slot)
+        if becomes:
+            found[becomes.host].comes.append(slot)
+    had, has = ({slot.host for slot in slots.values()} for slots in (before, after))
+    for host in has - had:
+        found[host].joins.append(network)
+    for host in had - has:
+        found[host].leaves.append(network)
+    for host in had & has:
+        found[host].told.append(network)
+
+
+def _networks_of(lock: Lock) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, network in lock.networks.items():
+        for slot in network.slots.values():
+            found[slot.host].add(name)
+    return found
+
+
+def _peers(lock: Lock, networks: set[str] | tuple[()], host: str) -> set[str]:
+    return {slot.host for network in networks for slot in lock.networks[network].slots.values()} - {host}
+
+
+# --- for people -------------------------------------------------------------------------------------
 
 _SAID = {"+": "new", "-": "gone", "~": "changed"}
-_KINDS = ("host", "network", "application", "container", "quarantine")
+_KINDS = ("host", "network", "mtu", "application", "container", "quarantine")
 
 
 def changes_in_order(changes: tuple[Change, ...]) -> list[Change]:
@@ -121,8 +212,25 @@ def changes_in_order(changes: tuple[Change, ...]) -> list[Change]:
     return sorted(changes, key=lambda change: (_KINDS.index(change.kind), "+~-".index(change.sign)))
 
 
-def _in(change: Change) -> str:
-    return f" in {change.where}" if change.where else ""
+def difference_lines(changes: tuple[Change, ...]) -> Iterator[str]:
+    """The changes: all of a kind when they are few, their number when they are many."""
+    for (kind, sign), group in groupby(changes_in_order(changes), key=lambda change: (change.kind, change.sign)):
+        some = list(group)
+        if len(some) > LISTED_AT_MOST:
+            yield f"  {count_line(sign, kind, len(some))}"
+        else:
+            yield from (f"  {change_line(change)}" for change in some)
+
+
+def change_line(change: Change) -> str:
+    """``~ container 2.web.ap-…: lab-2 → lab-3, keeps 10.240.0.5``."""
+    name = "" if change.kind == "mtu" else f" {change.name}"
+    return f"{change.sign} {change.kind}{name}: {_what(change)}"
+
+
+def count_line(sign: str, kind: str, count: int) -> str:
+    """``~ 34 containers changed``."""
+    return f"{sign} {plural(count, kind)} {_SAID[sign]}"
 
 
 def _what(change: Change) -> str:

@@ -1,18 +1,30 @@
-"""What every host and network of a compiled fleet is to be, as data for machines and as lines for people."""
+"""What a compiled fleet is to be and what a run changes in it, as data for machines and as lines for people."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from privnet.check.removal import Removals, exceeds, removals
 from privnet.compiler import Compiled
 from privnet.diagnostics import plural
 from privnet.model.lock import Rest
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
-from privnet.report.difference import Change, difference_lines, differences, rest_name
+from privnet.report.difference import (
+    LISTED_AT_MOST,
+    Change,
+    HostChange,
+    change_line,
+    changes_in_order,
+    changes_of,
+    count_line,
+    host_changes,
+    rest_name,
+)
+from privnet.report.impact import NEW, ORDER, Impact, Label, impacts
 from privnet.report.policy import decision_lines, decisions
 
 CONTAINERS_LISTED = 40
@@ -62,7 +74,9 @@ def plan_data(compiled: Compiled) -> dict[str, Any]:
         "hosts": {name: _host_data(host) for name, host in sorted(plan.hosts.items())},
         "networks": {name: _network_data(network) for name, network in sorted(plan.networks.items())},
         "decisions": [asdict(decision) for decision in decisions(compiled)],
-        "changes": [_change_data(change) for change in differences(compiled.known, compiled.lock)],
+        "changes": [_change_data(change, impact) for change, impact in _changes(compiled)],
+        "host_changes": {name: asdict(found) for name, found in _hosts_changed(compiled).items()},
+        "removals": removal_data(compiled),
         "quarantine": [_rest_data(rest) for rest in compiled.lock.quarantine],
     }
 
@@ -92,21 +106,38 @@ def _network_data(network: Network) -> dict[str, Any]:
     }
 
 
-def _change_data(change: Change) -> dict[str, str]:
-    return {name: getattr(change, name) for name in ("sign", "kind", "name", "where", "was", "becomes")}
+def _change_data(change: Change, impact: Impact) -> dict[str, Any]:
+    fields = {name: getattr(change, name) for name in ("sign", "kind", "name", "where", "was", "becomes")}
+    return {**fields, "impact": {"label": str(impact.label), "flows": impact.flows, "reason": impact.reason}}
+
+
+def removal_data(compiled: Compiled) -> dict[str, Any]:
+    """What goes, how much of it may go unsaid, and the number that a run has to be told otherwise."""
+    found, percent = removals(compiled.known, compiled.lock), compiled.declaration.fleet.policy.removal_guard
+    return {
+        "number": found.number,
+        "containers": dict(found.containers),
+        "networks": list(found.networks),
+        "emptied": list(found.emptied),
+        "hosts": list(found.hosts),
+        "guard": {"percent": percent, "refused": list(exceeds(found, percent))},
+    }
 
 
 def _rest_data(rest: Rest) -> dict[str, Any]:
     return {"number": rest_name(rest), "network": rest.network, "until": rest.until}
 
 
-def plan_lines(compiled: Compiled) -> Iterator[str]:
-    """The plan for people: on one screen for a small fleet, counted for a large one."""
-    plan = compiled.plan
-    yield f"fleet {plan.fleet.fleet}: {summary(compiled)}"
+def plan_lines(compiled: Compiled, everything: bool = False) -> Iterator[str]:
+    """The plan for people: what changes, on one screen when it is little, counted when it is much.
+
+    :param everything: also what stays as it is; so it is before the first deploy, when all is new
+    """
+    yield f"fleet {compiled.plan.fleet.fleet}: {summary(compiled)}"
     yield ""
-    yield from _network_lines(compiled)
-    yield from _host_lines(compiled)
+    if everything or not compiled.known.serial:
+        yield from _network_lines(compiled)
+        yield from _host_lines(compiled)
     yield from decision_lines(compiled)
     yield from _change_lines(compiled)
 
@@ -160,15 +191,124 @@ def _peers(host: HostPlan) -> int:
     return len(host.mesh.peers) + len(host.mesh.pending)
 
 
+# --- what a run changes -----------------------------------------------------------------------------
+
+Felt = tuple[Change, Impact]
+
+
+def _changes(compiled: Compiled) -> list[Felt]:
+    return list(impacts(compiled.known, compiled.lock, changes_of(compiled)))
+
+
+def _hosts_changed(compiled: Compiled) -> dict[str, HostChange]:
+    return host_changes(compiled.known, compiled.lock)
+
+
 def _change_lines(compiled: Compiled) -> Iterator[str]:
-    changes = differences(compiled.known, compiled.lock)
+    every = _changes(compiled)
+    felt = [(change, impact) for change, impact in every if change.kind != "quarantine"]
     if compiled.known.serial == 0:
         yield "No lock file yet: everything is new, and the first deploy writes these numbers down."
-    elif not changes:
+    elif not every:
         yield f"Nothing differs from the lock file (serial {compiled.known.serial})."
     else:
-        yield f"Differs from the lock file (serial {compiled.known.serial}):"
-        yield from difference_lines(changes)
+        worst = max((impact.label for _, impact in felt), key=ORDER.index, default=Label.none)
+        yield f"Differs from the lock file (serial {compiled.known.serial}); impact at most: {worst}"
+        yield from _felt_lines(compiled, felt)
+        yield from _changed_host_lines(compiled)
+    yield from _ending_lines(compiled)
+
+
+def _ending_lines(compiled: Compiled) -> Iterator[str]:
     resting = len(compiled.lock.quarantine)
     if resting:
         yield f"{plural(resting, 'number')} in quarantine: `privnet plan --format json` lists them."
+    found = removals(compiled.known, compiled.lock)
+    if found.number:
+        yield f"Removes {found.counts}."
+    why = exceeds(found, compiled.declaration.fleet.policy.removal_guard)
+    if why:
+        yield refusal_line(found, why)
+
+
+def refusal_line(found: Removals, why: Iterable[str]) -> str:
+    """That a run would be stopped by the removal guard, and the number that lets it go."""
+    return (
+        f"REFUSED unless told: {' and '.join(why)} (PN601). If all of it is meant: "
+        f"`privnet deploy … --allow-removals {found.number}`"
+    )
+
+
+def _felt_lines(compiled: Compiled, felt: list[Felt]) -> Iterator[str]:
+    """By network when they are few, else all together; what belongs to no network comes first."""
+    networks = {network for change, _ in felt if (network := _network_of(change))}
+    if len(networks) > LISTED_AT_MOST:
+        yield f"{plural(len(networks), 'private network')} with changes:"
+        yield from _grouped(felt)
+        return
+    yield from _grouped([(change, impact) for change, impact in felt if not _network_of(change)])
+    for network in sorted(networks):
+        yield _title(compiled, network)
+        yield from _grouped([(change, impact) for change, impact in felt if _network_of(change) == network])
+
+
+def _network_of(change: Change) -> str:
+    return change.name if change.kind == "network" else change.where
+
+
+def _title(compiled: Compiled, network: str) -> str:
+    known = compiled.lock.networks.get(network) or compiled.known.networks[network]
+    return f"private network {network} of project {known.project}, VNI {known.vni}"
+
+
+def _grouped(felt: list[Felt]) -> Iterator[str]:
+    """The changes, the least felt first, each impact said once below those that have it."""
+    by_impact: dict[Impact, list[Change]] = defaultdict(list)
+    for change, impact in felt:
+        by_impact[impact].append(change)
+    for impact, changes in sorted(by_impact.items(), key=lambda item: (ORDER.index(item[0].label), item[0] != NEW)):
+        by_kind: dict[tuple[str, str], list[Change]] = defaultdict(list)
+        for change in changes_in_order(tuple(changes)):
+            by_kind[change.kind, change.sign].append(change)
+        for (kind, sign), some in by_kind.items():
+            if len(some) > LISTED_AT_MOST:
+                yield f"  {count_line(sign, kind, len(some))}"
+            else:
+                yield from (f"  {change_line(change)}" for change in some)
+        if impact != NEW:
+            yield f"      {impact}"
+
+
+def _changed_host_lines(compiled: Compiled) -> Iterator[str]:
+    found = _hosts_changed(compiled)
+    if not found:
+        return
+    if len(found) > LISTED_AT_MOST:
+        comes, goes = (sum(bool(getattr(host, name)) for host in found.values()) for name in ("comes", "goes"))
+        yield f"{plural(len(found), 'host')} with changes: containers come to {comes:,} of them and go from {goes:,}"
+        return
+    yield "hosts"
+    width = max(map(len, found))
+    for name, host in found.items():
+        yield f"  {name:{width}}  {', '.join(_host_parts(compiled, host))}"
+
+
+def _host_parts(compiled: Compiled, host: HostChange) -> Iterator[str]:
+    if host.comes:
+        yield f"{plural(len(host.comes), 'container')} more"
+    if host.goes:
+        yield f"{plural(len(host.goes), 'container')} less"
+    for sign, peers in (("+", host.meets), ("-", host.parts)):
+        if peers:
+            yield f"{sign} {'peer' if len(peers) == 1 else 'peers'} {_first(peers)}"
+    for what, networks in (("enters", host.joins), ("leaves", host.leaves), ("new entries in", host.told)):
+        if networks:
+            yield f"{what} VNI {_first([_vni(compiled, network) for network in networks])}"
+
+
+def _vni(compiled: Compiled, network: str) -> str:
+    return str((compiled.lock.networks.get(network) or compiled.known.networks[network]).vni)
+
+
+def _first(words: list[str]) -> str:
+    return " ".join(words[:6]) + (f" and {len(words) - 6:,} more" if len(words) > 6 else "")

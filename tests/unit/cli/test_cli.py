@@ -154,22 +154,33 @@ def test_plan_shows_hosts_networks_and_numbers(shop: Path) -> None:
 
 def test_plan_shows_what_differs_from_the_lock_file(shop: Path, fleets: Any) -> None:
     deployed(shop)
-    assert fine("plan", shop).endswith("Nothing differs from the lock file (serial 1).\n")
+    text = fine("plan", shop)
+    assert text.endswith("\n\nNothing differs from the lock file (serial 1).\n") and len(text.splitlines()) == 3
+    assert "host h1  mesh 100.64.0.1" in fine("plan", "--all", shop)
     project = fleets.project("shop", {"a": {"web": ["h2", "h2", "h3"]}, "b": {"web": []}})
     new = fleets.project("blog", {})
     fleets.write(shop, {"hosts": fleets.hosts("h2", "h3")}, {"shop": project, "blog": new})
-    lines = fine("plan", shop).split("Differs from the lock file (serial 1):\n")[1].splitlines()
-    pn, a = fleets.network("shop")["id"], fleets.ap("a")
-    assert lines[:-2] == [
+    lines = fine("plan", shop).split("Differs from the lock file (serial 1); impact at most: outage\n")[1].splitlines()
+    pn, blog, a = fleets.network("shop")["id"], fleets.network("blog")["id"], fleets.ap("a")
+    assert lines == [
         "  + host h3: mesh 100.64.0.3",
-        "  - host h1: was mesh 100.64.0.1",
-        f"  + network {fleets.network('blog')['id']}: project blog, VNI 4097, 10.240.0.0/22",
         f"  + application {fleets.ap('b')}: project shop",
-        f"  + container 3.web.{a} in {pn}: 10.240.0.4 on h3",
-        f"  ~ container 1.web.{a} in {pn}: h1 → h2, keeps 10.240.0.2",
+        "  - host h1: was mesh 100.64.0.1",
+        "      none: its containers are with their networks below; what still runs on it is cut off from all others",
+        f"private network {blog} of project blog, VNI 4097",
+        f"  + network {blog}: project blog, VNI 4097, 10.240.0.0/22",
+        f"private network {pn} of project shop, VNI 4096",
+        f"  + container 3.web.{a}: 10.240.0.4 on h3",
+        f"  ~ container 1.web.{a}: h1 → h2, keeps 10.240.0.2",
+        "      outage, flows of the moved container: from the moment it is switched until its process runs on the new "
+        "host; it keeps address and names",
+        "hosts",
+        "  h2  1 container more, + peer h3, - peer h1, new entries in VNI 4096",
+        "  h3  1 container more, + peer h2, enters VNI 4096",
+        "1 number in quarantine: `privnet plan --format json` lists them.",
+        "Removes 0 of 2 containers, 0 of 1 private network, 1 of 2 hosts.",
+        "REFUSED unless told: 50% of the hosts (PN601). If all of it is meant: `privnet deploy … --allow-removals 1`",
     ]
-    assert lines[-2].startswith("  + quarantine mesh 100.64.0.1: until ")
-    assert lines[-1] == "1 number in quarantine: `privnet plan --format json` lists them."
 
 
 def test_plan_shows_an_application_that_changed_its_project(shop: Path, fleets: Any) -> None:
@@ -177,9 +188,27 @@ def test_plan_shows_an_application_that_changed_its_project(shop: Path, fleets: 
     moved = {"shop": fleets.project("shop", {}), "blog": fleets.project("blog", {"a": {"web": ["h1", "h2"]}})}
     fleets.write(shop, {"hosts": fleets.hosts("h1", "h2")}, moved)
     text = fine("plan", shop)
+    shop_part, blog_part = (text.partition(f"private network {fleets.network(name)['id']}")[2] for name in moved)
     assert f"  ~ application {fleets.ap('a')}: project shop → project blog\n" in text
-    assert f"  + container 1.web.{fleets.ap('a')} in {fleets.network('blog')['id']}: 10.240.0.2 on h1\n" in text
-    assert f"  - container 1.web.{fleets.ap('a')} in {fleets.network('shop')['id']}: was 10.240.0.2 on h1\n" in text
+    assert f"  + container 1.web.{fleets.ap('a')}: 10.240.0.2 on h1\n" in blog_part
+    assert f"  - container 1.web.{fleets.ap('a')}: was 10.240.0.2 on h1\n" in shop_part
+    assert "outage, flows of the application in its old network" in text
+    assert "REFUSED" not in text and "Removes" not in text
+
+
+def test_a_refused_plan_is_shown_with_its_number_and_is_no_failure(shop: Path) -> None:
+    deployed(shop)
+    (shop / "projects" / "shop.yaml").unlink()
+    last = fine("plan", shop).splitlines()[-1]
+    assert last.startswith("REFUSED unless told: 1 whole private network and 100% of the containers (PN601)")
+    assert last.endswith("--allow-removals 3`")
+    data = json.loads(fine("plan", shop, "--format", "json"))
+    assert data["removals"]["number"] == 3
+    assert data["removals"]["guard"] == {
+        "percent": 10,
+        "refused": ["1 whole private network", "100% of the containers"],
+    }
+    assert {change["impact"]["label"] for change in data["changes"] if change["kind"] == "container"} == {"outage"}
 
 
 def test_a_large_plan_is_counted(written: Callable[..., Path], fleets: Any) -> None:
@@ -194,6 +223,7 @@ def test_a_large_plan_is_counted(written: Callable[..., Path], fleets: Any) -> N
     fleets.write(directory, {"hosts": hosts}, more)
     text = fine("plan", directory)
     assert "  + 35 containers new\n  ~ 34 containers changed\n" in text
+    assert "35 hosts with changes: containers come to 1 of them and go from 34\n" in text
     assert len(text.splitlines()) < 15
 
 

@@ -1,0 +1,332 @@
+"""``privnet deploy``: the pyinfra deploy as a subprocess, and what is said about its outcome.
+
+It does nothing to a host by itself, and needs neither an inventory file nor a ``deploys`` directory: those that pyinfra
+is given are ``fleet.py`` and ``private_network.py`` beside this module.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from privnet.check.removal import ALLOW
+from privnet.compiler import Compiled
+from privnet.deploy import outcome
+from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
+from privnet.diagnostics import plural, visible
+from privnet.model.fleet import Fleet
+from privnet.report.difference import host_changes
+from privnet.report.impact import Impact, steps_impact
+
+DONE, FAILED, REFUSED, PENDING, LOCKED = 0, 1, 2, 3, 75
+"""Exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
+INVENTORY = "PRIVNET_INVENTORY"
+BREAK = "PRIVNET_BREAK_LEASE"
+HERE = Path(__file__).parent
+LISTED_AT_MOST = 30
+STEPS_LISTED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What pyinfra is asked to do.
+
+    :param limit: hosts, groups or patterns; empty for the whole fleet
+    :param allow: the number of removals that the operator allows, as typed
+    :param break_lease: the run whose lease on hosts may be taken
+    """
+
+    directory: Path
+    limit: tuple[str, ...] = ()
+    dry: bool = False
+    allow: str | None = None
+    break_lease: str | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """A dry run asks nothing when it is to print JSON (pyinfra 3.10), and compares only without ``-y``."""
+        mode = ["--dry", "--json"] if self.dry else ["-y"]
+        limits = [word for limit in self.limit for word in ("--limit", limit)]
+        files = [str(HERE / "fleet.py"), str(HERE / "private_network.py")]
+        return [sys.executable, "-m", "pyinfra", *mode, *limits, *files]
+
+    def environment(self, outcome_file: Path) -> dict[str, str]:
+        """This process's, and what the run reads."""
+        own = {INVENTORY: str(self.directory.resolve()), outcome.VARIABLE: str(outcome_file)}
+        own |= {name: value for name, value in ((ALLOW, self.allow), (BREAK, self.break_lease)) if value is not None}
+        return {**os.environ, **own}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended.
+
+    :param outcome: None when it ended before it knew its hosts
+    :param said: what it wrote, when that was kept
+    """
+
+    code: int
+    interrupted: bool
+    outcome: Outcome | None
+    said: str = ""
+
+
+def perform(request: Request, quiet: bool = False) -> Ended:
+    """Run pyinfra and wait for its end; an interrupt is passed on to it.
+
+    :param quiet: keep what it says, instead of letting it through
+    """
+    with tempfile.TemporaryDirectory(prefix="privnet-") as folder:
+        path = Path(folder) / "outcome.json"
+        streams: dict[str, Any] = {}
+        if quiet:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        elif request.dry:
+            streams = {"stdout": subprocess.DEVNULL}  # JSON for nobody
+        run = subprocess.Popen(request.command, env=request.environment(path), text=True, errors="replace", **streams)
+        with run, _passing_on(run) as interrupts:
+            said = run.stderr.read() if run.stderr else ""
+            code = run.wait()
+        return Ended(code, bool(interrupts), read_outcome(path), said)
+
+
+@contextmanager
+def _passing_on(run: subprocess.Popen[str]) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM end pyinfra in its own way; the list says which came.
+
+    A terminal sends Ctrl-C to both, so the first one is not sent again: a second cuts off what pyinfra does at its end.
+    """
+    seen: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        by_terminal = number == signal.SIGINT and not seen and _in_foreground()
+        seen.append(number)
+        if not by_terminal:
+            run.send_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_foreground() -> bool:
+    try:
+        handle = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(handle) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """A run's outcome; None when it has not got so far as to write one."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    hosts = {
+        name: HostOutcome(**{**host, "changes": [StageChanges(**stage) for stage in host["changes"]]})
+        for name, host in data["hosts"].items()
+    }
+    return Outcome(data["run"], hosts, data["serial"], data["stopped"])
+
+
+def chosen(fleet: Fleet, limit: Iterable[str]) -> tuple[set[str], list[str]]:
+    """The hosts that a run is about, as pyinfra understands ``--limit``; and limits that mean no host."""
+    patterns = list(limit)
+    if not patterns:
+        return set(fleet.hosts), []
+    groups: dict[str, set[str]] = {"all": set(fleet.hosts), "fleet": set(fleet.hosts)}
+    for name, host in fleet.hosts.items():
+        if host.zone:
+            groups.setdefault(f"zone_{host.zone.replace('-', '_')}", set()).add(name)
+    found = {pattern: groups.get(pattern) or set(fnmatch.filter(fleet.hosts, pattern)) for pattern in patterns}
+    return set().union(*found.values()), [pattern for pattern, hosts in found.items() if not hosts]
+
+
+# --- what is said of it -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An exit code, and what a person is told."""
+
+    code: int
+    lines: tuple[str, ...]
+
+
+def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Verdict:
+    """What has become of a run.
+
+    :param hosts: those that it was about
+    :param rollback: ``policy.rollback``, in seconds: when a host that nobody confirmed puts itself back
+    """
+    found = ended.outcome
+    if found is None:
+        why = "was interrupted" if ended.interrupted else f"ended with {ended.code}"
+        return Verdict(FAILED, (f"FAILED: pyinfra {why} before any host was asked; what it said stands above",))
+    about = {name: found.hosts[name] for name in sorted(found.hosts) if name in hosts}
+    code = _code(ended, about, dry)
+    return Verdict(code, (*_summary(about, dry), *_closing(code, ended, about, dry, rollback)))
+
+
+def _code(ended: Ended, about: Mapping[str, HostOutcome], dry: bool) -> int:
+    stopped = ended.outcome.stopped if ended.outcome else None
+    states = {host.state for host in about.values()}
+    if stopped:
+        return {"locked": LOCKED, "stale": REFUSED}.get(stopped["kind"], FAILED)
+    if ended.interrupted or "failed" in states:
+        return FAILED
+    # What a dry run would change is pending too, and that is what was asked.
+    if "unreached" in states or ("pending" in states and not dry):
+        return PENDING
+    return FAILED if ended.code else DONE
+
+
+_HEADS = (
+    ("changed", "changed and confirmed"),
+    ("unchanged", "nothing to do"),
+    ("pending", "pending"),
+    ("unreached", "no answer"),
+    ("failed", "failed"),
+)
+
+
+def _summary(about: Mapping[str, HostOutcome], dry: bool) -> Iterator[str]:
+    for state, head in _HEADS:
+        some = {name: host for name, host in about.items() if host.state == state}
+        if not some:
+            continue
+        shown = "would change" if dry and state == "pending" else head
+        if state == "unchanged" or len(some) > LISTED_AT_MOST:
+            yield f"{shown}: {plural(len(some), 'host')}{_few(some)}"
+            some = dict(list(some.items())[:LISTED_AT_MOST]) if state in ("failed", "pending", "unreached") else {}
+        for name, host in some.items():
+            why = f": {visible(host.why)}" if host.why and not (dry and state == "pending") else ""
+            steps = ", ".join(f"{stage.stage} {plural(len(stage.lines), 'step')}" for stage in host.changes)
+            yield f"  {name}  {shown}{why}" + (f" ({steps})" if steps else "")
+    held = sorted({visible(line) for host in about.values() for line in host.held})
+    for line in held[:LISTED_AT_MOST]:
+        yield f"  held back: {line}"
+    if len(held) > LISTED_AT_MOST:
+        yield f"  held back: {len(held) - LISTED_AT_MOST:,} more"
+
+
+def _few(hosts: Collection[str]) -> str:
+    return f" ({', '.join(hosts)})" if len(hosts) <= STEPS_LISTED else ""
+
+
+def _closing(
+    code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: bool, rollback: int
+) -> Iterator[str]:
+    stopped = ended.outcome.stopped if ended.outcome else None
+    if stopped:
+        head = {LOCKED: "LOCKED", REFUSED: "REFUSED"}.get(code, "FAILED")
+        yield f"{head}: {visible(stopped['why'])}"
+    elif ended.interrupted:
+        yield (
+            "INTERRUPTED: a host that is pending has the old state, or old and new beside each other; one whose change "
+            f"was not confirmed puts itself back within {rollback} s. The same command again finishes what was begun"
+        )
+    elif code == FAILED:
+        yield "FAILED: see what is said of the hosts above; the same command again tries those that are not done"
+    elif code == PENDING and not dry:
+        open_hosts = sum(host.state in ("pending", "unreached") for host in about.values())
+        yield (
+            f"PENDING: {plural(open_hosts, 'host')} not done, all others are. Nothing was taken away for want of an "
+            "answer; the same command again finishes them"
+        )
+    elif code == PENDING:
+        yield "PENDING: not every host has answered; of those nothing is known"
+    elif dry:
+        yield "DRY RUN: nothing was changed"
+    else:
+        yield f"DONE: {plural(len(about), 'host')} as planned"
+
+
+def live_data(found: Outcome) -> dict[str, dict[str, Any]]:
+    """What hosts that answered a dry run were found to be, for a saved plan."""
+    return {
+        name: {"applied": host.applied, "changes": _steps(host)}
+        for name, host in sorted(found.hosts.items())
+        if host.state not in ("unreached", "failed")
+    }
+
+
+def _steps(host: HostOutcome) -> list[dict[str, Any]]:
+    return [{"stage": stage.stage, "lines": stage.lines} for stage in host.changes]
+
+
+def meets(compiled: Compiled) -> frozenset[str]:
+    """Hosts that get peers which they have not had: by a change, or since a peer had no key yet."""
+    changed = {name for name, host in host_changes(compiled.known, compiled.lock).items() if host.meets}
+    return frozenset(changed | {name for name, host in compiled.plan.hosts.items() if host.mesh.pending})
+
+
+def _impacts(host: HostOutcome, new_peers: bool) -> list[Impact]:
+    return steps_impact(((stage.stage, line) for stage in host.changes for line in stage.lines), new_peers)
+
+
+def live_report(found: Outcome, compiled: Compiled) -> dict[str, Any]:
+    """The same with hosts that did not, and the impact of the steps, for machines."""
+    new = meets(compiled)
+    return {
+        name: {
+            "state": host.state,
+            "why": host.why,
+            "applied": host.applied,
+            "changes": _steps(host),
+            "impact": [
+                {"label": str(impact.label), "flows": impact.flows, "reason": impact.reason}
+                for impact in _impacts(host, name in new)
+            ],
+        }
+        for name, host in sorted(found.hosts.items())
+    }
+
+
+def live_lines(found: Outcome, compiled: Compiled) -> Iterator[str]:
+    """What a run would do to each host, for people; and hosts of which nothing is known."""
+    silent = {name: host for name, host in sorted(found.hosts.items()) if host.state in ("unreached", "failed")}
+    would = {name: host for name, host in sorted(found.hosts.items()) if name not in silent and host.changes}
+    asked, new = len(found.hosts) - len(silent), meets(compiled)
+    if found.stopped:
+        yield f"A run would stop: {visible(found.stopped['why'])}"
+    yield f"{asked:,} of {plural(len(found.hosts), 'host')} answered, {len(would):,} of them would be changed"
+    for name, host in list(silent.items())[:LISTED_AT_MOST]:
+        word = "no answer" if host.state == "unreached" else "would fail"
+        yield f"  {name}  {word}{f': {visible(host.why)}' if host.why else ''}"
+    if len(silent) > LISTED_AT_MOST:
+        yield f"  and {len(silent) - LISTED_AT_MOST:,} more like these"
+    for name, host in list(would.items())[:STEPS_LISTED]:
+        yield from _host_lines(name, host)
+        yield from (f"      {impact}" for impact in _impacts(host, name in new))
+    if len(would) > STEPS_LISTED:
+        yield f"  {len(would) - STEPS_LISTED:,} more hosts: `--format json` has all of them"
+
+
+def _host_lines(name: str, host: HostOutcome) -> Iterator[str]:
+    yield f"  {name}"
+    for stage in host.changes:
+        for line in stage.lines[:STEPS_LISTED]:
+            yield f"    {stage.stage}: {visible(line)}"
+        if len(stage.lines) > STEPS_LISTED:
+            yield f"    {stage.stage}: {len(stage.lines) - STEPS_LISTED:,} more"

@@ -1,0 +1,209 @@
+"""What a change does to traffic while it is made. Pure: from the old and the new numbers, or from a host's steps.
+
+Four labels. What is not named by a label's flows loses nothing: everything new is in place on all hosts before
+anything is switched, and everything is switched before anything old goes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from privnet.model.lock import Lock
+from privnet.report.difference import Change
+
+
+class Label(StrEnum):
+    """How much a change is felt, from nothing on."""
+
+    none = "none"
+    """No flow that there is loses a packet."""
+    new_flows = "new flows only"
+    """Flows that there are go on as they are; those that begin later see the change."""
+    brief = "brief"
+    """These flows stop for seconds while the run goes on, and continue by themselves."""
+    outage = "outage"
+    """These flows end; something outside of privnet has to begin them again, or else."""
+
+
+ORDER = tuple(Label)
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """A label, and why.
+
+    :param flows: whose flows it is about; empty for none
+    :param reason: why, and how long
+    """
+
+    label: Label
+    flows: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.label}{f', {self.flows}' if self.flows else ''}: {self.reason}"
+
+
+def nothing(reason: str) -> Impact:
+    """Nobody feels it."""
+    return Impact(Label.none, "", reason)
+
+
+NEW = nothing("it comes beside what is there")
+NUMBERS = nothing("nothing on any host depends on it")
+MOVED = Impact(
+    Label.outage,
+    "flows of the moved container",
+    "from the moment it is switched until its process runs on the new host; it keeps address and names",
+)
+REMOVED = Impact(Label.outage, "flows of the removed container", "they end, and its names are no longer answered")
+MIGRATED = Impact(
+    Label.outage,
+    "flows of the application in its old network",
+    "they end: it has other names and addresses, and is reached from its new network only",
+)
+NETWORK_REMOVED = Impact(Label.outage, "all flows of the network", "they end: it is taken from every host")
+ADDRESSES = Impact(
+    Label.outage, "all flows of the network", "its containers get other addresses; names answer them after the switch"
+)
+PREFIX_LENGTH = Impact(Label.brief, "all flows of the network", "each address is set anew in its namespace")
+VNI = Impact(
+    Label.brief,
+    "all flows of the network",
+    "its devices and ports are made anew: between two hosts from the first one's change to the other one's",
+)
+MESH = Impact(
+    Label.brief,
+    "all flows between this host and others",
+    "its tunnels' ends are made anew: from its own change to that of the other host",
+)
+HOST_GONE = nothing("its containers are with their networks below; what still runs on it is cut off from all others")
+SMALLER = Impact(
+    Label.brief,
+    "packets of the network that are larger than the new MTU",
+    "lost while one host has the new MTU and another not yet; connections then go on with smaller ones",
+)
+LARGER = Impact(
+    Label.new_flows,
+    "flows of the network",
+    "connections keep their size of packets; a larger datagram is lost until all hosts have the new MTU",
+)
+
+
+def impacts(old: Lock, new: Lock, changes: Iterable[Change]) -> Iterator[tuple[Change, Impact]]:
+    """Each change with what it does to traffic."""
+    stay = {slot for network in new.networks.values() for slot in network.slots}
+    had = {slot.split(".")[2] for network in old.networks.values() for slot in network.slots}
+    for change in changes:
+        yield change, _impact(old, new, change, stay, had)
+
+
+def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str]) -> Impact:
+    match change.kind, change.sign:
+        case "container", "-":
+            gone = change.where not in new.networks
+            return MIGRATED if change.name in stay else NETWORK_REMOVED if gone else REMOVED
+        case "container", "~":
+            was, becomes = (lock.networks[change.where].slots[change.name] for lock in (old, new))
+            return MOVED if was.address == becomes.address else ADDRESSES
+        case "network", "-":
+            return NETWORK_REMOVED if old.networks[change.name].slots else nothing("it had no container")
+        case "network", "~":
+            return _of_network(old, new, change.name)
+        case "application", "~":
+            return MIGRATED if change.name in had else NUMBERS
+        case "application", "-":
+            return nothing("what its containers had is said with their network")
+        case "host", "~":
+            return MESH
+        case "host", "-":
+            return HOST_GONE
+        case "mtu", _:
+            return SMALLER if _number(change.becomes) < _number(change.was) else LARGER
+        case "quarantine", _:
+            return NUMBERS
+    return NEW
+
+
+def _of_network(old: Lock, new: Lock, name: str) -> Impact:
+    was, becomes = old.networks[name], new.networks[name]
+    if not was.slots or (was.vni, was.cidr) == (becomes.vni, becomes.cidr):
+        return NUMBERS
+    both = was.slots.keys() & becomes.slots.keys()
+    if any(was.slots[slot].address != becomes.slots[slot].address for slot in both):
+        return ADDRESSES
+    return VNI if was.vni != becomes.vni else PREFIX_LENGTH
+
+
+def _number(text: str) -> int:
+    return int(text.rpartition(" ")[2])
+
+
+# --- what a host was found to need ------------------------------------------------------------------
+
+_PEERS = (
+    r"add run wg addconf privnet .*",
+    Impact(
+        Label.brief,
+        "flows to peers whose endpoint or key is another",
+        "until both sides send to where the other one is",
+    ),
+)
+_STEPS: tuple[tuple[str, Impact], ...] = (
+    (
+        r"(?!retire )\S+ run ip link delete dev pn[bx][0-9]+",
+        Impact(
+            Label.brief,
+            "flows of that network between this host and others",
+            "its device is made anew: another VXLAN port, mesh address or VNI, or somebody has changed it",
+        ),
+    ),
+    (
+        r"\S+ run wg set privnet listen-port .*",
+        Impact(
+            Label.brief,
+            "all flows between this host and others",
+            "WireGuard's port is another one: until the other host knows it",
+        ),
+    ),
+    (
+        r"\S+ run (sh \S*mesh[.]sh up restart|wg set privnet private-key .*)",
+        Impact(Label.brief, "all flows between this host and others", "its tunnels begin anew"),
+    ),
+    (
+        r"\S+ run systemctl restart privnet-dns@\S+",
+        Impact(Label.brief, "questions for names of that network from this host", "its resolver starts again"),
+    ),
+    (
+        r"\S+ run systemctl restart privnet-forwarder\S*",
+        Impact(Label.brief, "questions for names outside from this host", "the forwarder starts again"),
+    ),
+    (
+        r"\S+ run systemctl restart .*privnet-namespace@\S+.*",
+        Impact(
+            Label.outage,
+            "flows of these containers",
+            "their namespace had gone; what ran in it has to be started again by its owner",
+        ),
+    ),
+    (
+        r"\S+ run systemctl stop .*privnet-container@pnc[0-9a-f]{6}(?!0001)[0-9a-f]{4}[.]service.*",
+        Impact(Label.outage, "flows of these containers on this host", "they go from this host"),
+    ),
+)
+"""By ``<stage> <step>``. A port whose offset is 0001 is a resolver's."""
+
+
+def steps_impact(steps: Iterable[tuple[str, str]], new_peers: bool) -> list[Impact]:
+    """What a host's steps do to traffic, the worst first; of what comes or is repaired beside running traffic, nothing.
+
+    :param steps: stage and step as a run writes it down: ``write PATH``, ``run COMMAND``
+    :param new_peers: whether the host gets peers that it has not had, who disturb nobody
+    """
+    rules = _STEPS if new_peers else (*_STEPS, _PEERS)
+    lines = [" ".join(step) for step in steps]
+    found = {impact for line in lines for pattern, impact in rules if re.fullmatch(pattern, line)}
+    return sorted(found, key=lambda impact: (-ORDER.index(impact.label), impact.flows))

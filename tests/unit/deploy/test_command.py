@@ -1,0 +1,198 @@
+"""`privnet deploy` without hosts: what pyinfra is asked, and what is said of an outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privnet.deploy.command import (
+    DONE,
+    FAILED,
+    LOCKED,
+    PENDING,
+    REFUSED,
+    Ended,
+    Request,
+    Verdict,
+    chosen,
+    judge,
+    live_data,
+    read_outcome,
+)
+from privnet.deploy.outcome import Outcome
+
+HOSTS = ("h1", "h2", "h3")
+STEPS = [{"stage": "add", "lines": ["write /etc/a", "run x"]}, {"stage": "switch", "lines": ["run y"]}]
+
+
+def host(state: str, why: str = "", changes: Any = (), held: Any = (), applied: str | None = None) -> dict[str, Any]:
+    return {"state": state, "why": why, "changes": list(changes), "held": list(held), "applied": applied}
+
+
+def outcome(tmp_path: Path, stopped: dict[str, str] | None = None, **hosts: dict[str, Any]) -> Outcome:
+    """What a run has written, read back."""
+    path = tmp_path / "outcome.json"
+    path.write_text(json.dumps({"run": "r1", "serial": 12, "stopped": stopped, "hosts": hosts}))
+    found = read_outcome(path)
+    assert found is not None
+    return found
+
+
+def verdict(found: Outcome | None, code: int = 0, dry: bool = False, interrupted: bool = False) -> Verdict:
+    return judge(Ended(code, interrupted, found), HOSTS, dry, 180)
+
+
+# --- outcome → exit code and summary ------------------------------------------------------------------------
+
+
+def test_done(tmp_path: Path) -> None:
+    found = outcome(tmp_path, h1=host("changed", changes=STEPS), h2=host("unchanged"), h3=host("unchanged"))
+    assert verdict(found) == Verdict(
+        DONE,
+        (
+            "  h1  changed and confirmed (add 2 steps, switch 1 step)",
+            "nothing to do: 2 hosts (h2, h3)",
+            "DONE: 3 hosts as planned",
+        ),
+    )
+
+
+def test_a_host_that_did_not_answer_and_one_that_is_not_done(tmp_path: Path) -> None:
+    held = ["1.web.ap-1 in pn-1: h3 is not ready for it"]
+    found = outcome(
+        tmp_path,
+        h1=host("changed", changes=STEPS),
+        h2=host("pending", "1 container is held back", STEPS, held),
+        h3=host("unreached", "timed out"),
+    )
+    for code in (0, 1):  # pyinfra's own: a host that it could not reach is a failure to it
+        said = verdict(found, code)
+        assert said.code == PENDING
+        assert "  h2  pending: 1 container is held back (add 2 steps, switch 1 step)" in said.lines
+        assert "  h3  no answer: timed out" in said.lines
+        assert "  held back: 1.web.ap-1 in pn-1: h3 is not ready for it" in said.lines
+        assert said.lines[-1].startswith("PENDING: 2 hosts not done, all others are.")
+        assert "the same command again" in said.lines[-1]
+
+
+def test_a_failed_host_counts_more_than_a_pending_one(tmp_path: Path) -> None:
+    found = outcome(tmp_path, h1=host("failed", "nft: no such table"), h2=host("pending", "x"), h3=host("changed"))
+    said = verdict(found, 1)
+    assert said.code == FAILED
+    assert "  h1  failed: nft: no such table" in said.lines
+    assert said.lines[-1].startswith("FAILED: ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "head"),
+    [("locked", LOCKED, "LOCKED"), ("stale", REFUSED, "REFUSED"), ("failed", FAILED, "FAILED")],
+)
+def test_a_run_that_was_stopped(tmp_path: Path, kind: str, code: int, head: str) -> None:
+    stopped = {"why": "nothing is changed: so it is", "kind": kind}
+    said = verdict(outcome(tmp_path, stopped, **{name: host("pending", "x") for name in HOSTS}), 1)
+    assert (said.code, said.lines[-1]) == (code, f"{head}: nothing is changed: so it is")
+    assert (DONE, FAILED, REFUSED, PENDING, LOCKED) == (0, 1, 2, 3, os.EX_TEMPFAIL)
+
+
+def test_an_interrupt_is_no_success_although_pyinfra_ends_with_0(tmp_path: Path) -> None:
+    found = outcome(tmp_path, **{name: host("unchanged") for name in HOSTS})
+    said = verdict(found, 0, interrupted=True)
+    assert said.code == FAILED
+    assert said.lines[-1].startswith("INTERRUPTED: ") and "puts itself back within 180 s" in said.lines[-1]
+    assert verdict(None, 0, interrupted=True) == Verdict(
+        FAILED, ("FAILED: pyinfra was interrupted before any host was asked; what it said stands above",)
+    )
+
+
+def test_pyinfra_s_failure_is_never_called_done(tmp_path: Path) -> None:
+    assert verdict(outcome(tmp_path, **{name: host("changed") for name in HOSTS}), 1).code == FAILED
+    assert verdict(None, 1).code == FAILED
+    assert verdict(None, 0).code == FAILED
+
+
+def test_a_dry_run(tmp_path: Path) -> None:
+    found = outcome(tmp_path, h1=host("pending", "the run ended", STEPS), h2=host("unchanged"), h3=host("unchanged"))
+    said = verdict(found, dry=True)
+    assert said.code == DONE
+    assert said.lines == (
+        "nothing to do: 2 hosts (h2, h3)",
+        "  h1  would change (add 2 steps, switch 1 step)",
+        "DRY RUN: nothing was changed",
+    )
+    found = outcome(tmp_path, h1=host("unreached", "timed out"), h2=host("unchanged"), h3=host("unchanged"))
+    assert verdict(found, dry=True).code == PENDING
+
+
+def test_with_a_limit_only_those_hosts_count(tmp_path: Path) -> None:
+    found = outcome(tmp_path, h1=host("changed"), h2=host("unreached"), h3=host("unreached"))
+    said = judge(Ended(0, False, found), {"h1"}, False, 180)
+    assert (said.code, said.lines[-1]) == (DONE, "DONE: 1 host as planned")
+    assert judge(Ended(0, False, found), {"h1", "h2"}, False, 180).code == PENDING
+
+
+def test_a_large_fleet_is_counted(tmp_path: Path) -> None:
+    names = [f"h{number}" for number in range(300)]
+    changed = {name: host("changed", changes=STEPS) for name in names[:200]}
+    found = outcome(tmp_path, **changed, h250=host("failed", "x"))
+    said = judge(Ended(1, False, found), names, False, 180)
+    assert said.lines[0] == "changed and confirmed: 200 hosts"
+    assert said.lines[1] == "  h250  failed: x"
+    assert len(said.lines) == 3
+
+
+def test_what_a_host_says_is_no_command_to_the_terminal(tmp_path: Path) -> None:
+    found = outcome(tmp_path, h1=host("failed", "\x1b]0;owned\x07", held=["\x9b2J"]))
+    assert not any(character in line for line in verdict(found).lines for character in "\x1b\x07\x9b")
+
+
+def test_an_outcome_that_was_never_written(tmp_path: Path) -> None:
+    assert read_outcome(tmp_path / "nothing") is None
+
+
+def test_a_silent_host_is_no_part_of_a_saved_plan(tmp_path: Path) -> None:
+    found = outcome(tmp_path, h1=host("pending", "x", STEPS, applied="1 a r"), h2=host("unreached"), h3=host("failed"))
+    assert live_data(found) == {"h1": {"applied": "1 a r", "changes": STEPS}}
+
+
+# --- what pyinfra is asked ------------------------------------------------------------------------------------
+
+
+def test_the_same_deploy_as_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVNET_LAB", "some")
+    monkeypatch.chdir(tmp_path)
+    request = Request(Path("prod"), ("h1", "zone_a"), allow="7", break_lease="r9")
+    python, *words = request.command
+    assert python == sys.executable
+    assert words[:6] == ["-m", "pyinfra", "-y", "--limit", "h1", "--limit"]
+    inventory, deploy = map(Path, words[-2:])
+    assert (inventory.is_file(), deploy.is_file()) == (True, True)
+    assert "private_network()" in deploy.read_text()
+    environment = request.environment(tmp_path / "o")
+    assert environment["PRIVNET_INVENTORY"] == str(tmp_path / "prod")
+    assert environment["PRIVNET_OUTCOME"] == str(tmp_path / "o")
+    assert (environment["PRIVNET_ALLOW_REMOVALS"], environment["PRIVNET_BREAK_LEASE"]) == ("7", "r9")
+    assert environment["PRIVNET_LAB"] == "some"
+
+
+def test_what_was_not_said_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PRIVNET_ALLOW_REMOVALS", "PRIVNET_BREAK_LEASE"):
+        monkeypatch.delenv(name, raising=False)
+    environment = Request(tmp_path).environment(tmp_path / "o")
+    assert not {"PRIVNET_ALLOW_REMOVALS", "PRIVNET_BREAK_LEASE"} & environment.keys()
+    assert "--dry" in Request(tmp_path, dry=True).command and "-y" not in Request(tmp_path, dry=True).command
+
+
+def test_a_limit_means_hosts_groups_and_patterns(fleets: Any) -> None:
+    hosts = {f"h{n}": {"address": f"192.0.2.{n}", "zone": zone} for n, zone in ((1, "par-a"), (2, "par-a"), (3, "b"))}
+    fleet = fleets.declare({"hosts": hosts}, {}).fleet
+    everybody = {"h1", "h2", "h3"}
+    assert chosen(fleet, []) == (everybody, [])
+    assert chosen(fleet, ["h1"]) == ({"h1"}, [])
+    assert chosen(fleet, ["zone_par_a", "h3"]) == (everybody, [])
+    assert chosen(fleet, ["h[12]", "h9", "zone_c"]) == ({"h1", "h2"}, ["h9", "zone_c"])
+    assert chosen(fleet, ["all"]) == chosen(fleet, ["fleet"]) == (everybody, [])

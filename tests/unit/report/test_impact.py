@@ -1,0 +1,215 @@
+"""What a plan says of traffic: each kind of change has the label that it deserves, and no change hides another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privnet.compiler import compile_fleet
+from privnet.report.difference import HostChange, changes_of, host_changes
+from privnet.report.fleet import plan_lines
+from privnet.report.impact import ORDER, Impact, Label, impacts, steps_impact
+from privnet.store import save_lock
+
+Declare = Callable[..., dict[tuple[str, str, str], Impact]]
+HOSTS = ("h1", "h2", "h3", "h4")
+FORMATION = {"web": ["h1", "h2"], "worker": ["h3"]}
+
+
+@pytest.fixture
+def felt(written: Callable[..., Path], fleets: Any) -> Declare:
+    """Deploys two networks, then declares something else: the impact of each change, by sign, kind and name."""
+
+    def declare(shop: Any = None, blog: Any = None, hosts: Any = None, numbers: Any = None, **fleet: Any) -> Any:
+        projects = {
+            "shop": fleets.project("shop", {"a": FORMATION} if shop is None else shop, **(numbers or {})),
+            "blog": fleets.project("blog", {"b": FORMATION} if blog is None else blog),
+        }
+        policy = {"address_quarantine": "0s"}
+        return written({"hosts": hosts or fleets.hosts(*HOSTS), "policy": policy, **fleet}, projects)
+
+    directory = declare()
+    save_lock(directory, compile_fleet(directory).lock)
+
+    def changed(*removed: str, **more: Any) -> dict[tuple[str, str, str], Impact]:
+        declare(**more)
+        for name in removed:
+            (directory / "projects" / f"{name}.yaml").unlink()
+        compiled = compile_fleet(directory)
+        text = "\n".join(plan_lines(compiled))
+        found = {}
+        for change, impact in impacts(compiled.known, compiled.lock, changes_of(compiled)):
+            assert change.name in text or change.kind == "mtu"
+            found[change.sign, change.kind, change.name] = impact
+        return found
+
+    return changed
+
+
+def labels(found: dict[tuple[str, str, str], Impact]) -> dict[tuple[str, str], set[str]]:
+    by_kind: dict[tuple[str, str], set[str]] = {}
+    for (sign, kind, _), impact in found.items():
+        by_kind.setdefault((sign, kind), set()).add(str(impact.label))
+    return by_kind
+
+
+def test_nothing_changed_is_no_change(felt: Declare) -> None:
+    assert felt() == {}
+
+
+def test_what_is_new_disturbs_nobody(felt: Declare, fleets: Any) -> None:
+    more = {"a": {"web": ["h1", "h2", "h4"], "worker": ["h3"]}, "c": {"web": ["h1"]}}
+    found = felt(shop=more, hosts=fleets.hosts(*HOSTS, "h5"))
+    assert labels(found) == {("+", "container"): {"none"}, ("+", "application"): {"none"}, ("+", "host"): {"none"}}
+
+
+def test_a_moved_container_alone_is_felt(felt: Declare, fleets: Any) -> None:
+    found = felt(shop={"a": {"web": ["h1", "h4"], "worker": ["h3"]}})
+    assert list(found) == [("~", "container", f"2.web.{fleets.ap('a')}")]
+    (impact,) = found.values()
+    assert (impact.label, impact.flows) == (Label.outage, "flows of the moved container")
+    assert "until its process runs on the new host" in impact.reason
+
+
+def test_a_removed_container_and_network(felt: Declare, fleets: Any) -> None:
+    found = felt("blog", shop={"a": {"web": ["h1"], "worker": ["h3"]}})
+    assert found["-", "container", f"2.web.{fleets.ap('a')}"].flows == "flows of the removed container"
+    network = found["-", "network", fleets.network("blog")["id"]]
+    assert (network.label, network.flows) == (Label.outage, "all flows of the network")
+    assert found["-", "container", f"1.web.{fleets.ap('b')}"] == network
+    assert found["-", "application", fleets.ap("b")].label is Label.none
+
+
+def test_an_application_that_migrates(felt: Declare, fleets: Any) -> None:
+    found = felt(shop={}, blog={"a": FORMATION, "b": FORMATION})
+    assert labels(found) == {
+        ("~", "application"): {"outage"},
+        ("-", "container"): {"outage"},
+        ("+", "container"): {"none"},
+    }
+    assert "other names and addresses" in found["-", "container", f"1.web.{fleets.ap('a')}"].reason
+
+
+def test_a_network_whose_only_host_goes(felt: Declare, fleets: Any) -> None:
+    found = felt(
+        shop={"a": {"web": ["h1", "h1"], "worker": ["h3"]}},
+        blog={"b": {"web": ["h1", "h1"], "worker": ["h3"]}},
+        hosts=fleets.hosts("h1", "h3", "h4"),
+    )
+    assert found["-", "host", "h2"].label is Label.none
+    assert "cut off" in found["-", "host", "h2"].reason
+    assert labels(found)["~", "container"] == {"outage"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fleet", "kind", "label", "flows"),
+    [
+        ({"vni": 7000}, {}, "network", "brief", "all flows of the network"),
+        ({"cidr": "10.250.0.0/24"}, {}, "network", "outage", "all flows of the network"),
+        ({"cidr": "10.240.0.0/20"}, {}, "network", "brief", "all flows of the network"),
+        ({}, {"wireguard": {"mesh": "100.65.0.0/16"}}, "host", "brief", "all flows between this host and others"),
+    ],
+)
+def test_other_numbers(felt: Declare, numbers: Any, fleet: Any, kind: str, label: str, flows: str) -> None:
+    found = felt(numbers=numbers, **fleet)
+    assert {(str(i.label), i.flows) for (_, k, _), i in found.items() if k == kind} == {(label, flows)}
+    assert set(labels(found)) <= {("~", kind), ("~", "container")}
+
+
+def test_other_addresses_are_said_of_each_container(felt: Declare) -> None:
+    assert labels(felt(numbers={"cidr": "10.250.0.0/24"}))["~", "container"] == {"outage"}
+
+
+@pytest.mark.parametrize(("mtu", "label"), [(1400, "brief"), (9000, None)])
+def test_a_host_that_changes_the_mtu_of_its_networks(felt: Declare, fleets: Any, mtu: int, label: str | None) -> None:
+    """A host with a smaller underlay comes into a network; one with a larger changes nothing."""
+    hosts = fleets.hosts(*HOSTS, h4={"address": "192.0.2.14", "mtu": mtu})
+    found = felt(shop={"a": {"web": ["h1", "h2", "h4"], "worker": ["h3"]}}, hosts=hosts)
+    mtus = {impact for (_, kind, _), impact in found.items() if kind == "mtu"}
+    assert {str(impact.label) for impact in mtus} == ({label} if label else set())
+
+
+def test_a_network_that_leaves_its_smallest_underlay(felt: Declare, fleets: Any) -> None:
+    hosts = fleets.hosts(*HOSTS, h3={"address": "192.0.2.13", "mtu": 1400})
+    found = felt(shop={"a": {"web": ["h1", "h2"], "worker": ["h1"]}}, hosts=hosts)
+    ((key, impact),) = [(key, impact) for key, impact in found.items() if key[1] == "mtu"]
+    assert (key, impact.label) == (("~", "mtu", fleets.network("shop")["id"]), Label.new_flows)
+
+
+def test_labels_have_an_order() -> None:
+    assert [str(label) for label in ORDER] == ["none", "new flows only", "brief", "outage"]
+
+
+# --- host by host -----------------------------------------------------------------------------------
+
+
+def test_each_host_with_what_it_gets_and_loses(written: Callable[..., Path], fleets: Any) -> None:
+    def lock(web: list[str], other: list[str]) -> Any:
+        projects = {
+            "shop": fleets.project("shop", {"a": {"web": web}}),
+            "blog": fleets.project("blog", {"b": {"web": other}}),
+        }
+        return compile_fleet(written({"hosts": fleets.hosts(*HOSTS)}, projects)).lock
+
+    old, new = lock(["h1", "h2"], ["h3", "h4"]), lock(["h1", "h3"], ["h3", "h4"])
+    shop, slot = fleets.network("shop")["id"], f"2.web.{fleets.ap('a')}"
+    assert host_changes(old, new) == {
+        "h1": HostChange(told=[shop], meets=["h3"], parts=["h2"]),
+        "h2": HostChange(goes=[slot], leaves=[shop], parts=["h1"]),
+        "h3": HostChange(comes=[slot], joins=[shop], meets=["h1"]),
+    }
+    assert host_changes(old, old) == {}
+
+
+# --- what hosts say ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "new_peers", "label", "flows"),
+    [
+        ("add write /etc/privnet/guard.nft", False, None, ""),
+        ("add run systemctl start privnet-container@pnc0010000002.service", False, None, ""),
+        ("add run wg addconf privnet peers.conf", True, None, ""),
+        ("add run wg addconf privnet peers.conf", False, "brief", "flows to peers whose endpoint or key is another"),
+        ("add run wg set privnet listen-port 51900", False, "brief", "all flows between this host and others"),
+        ("add run sh /etc/privnet/lib/mesh.sh up restart", False, "brief", "all flows between this host and others"),
+        ("add run sh /etc/privnet/lib/mesh.sh up start", False, None, ""),
+        ("add run ip link delete dev pnx4096", False, "brief", "flows of that network between this host and others"),
+        ("retire run ip link delete dev pnx4096", False, None, ""),
+        ("retire run wg set privnet peer AAAA= remove", False, None, ""),
+        (
+            "switch run systemctl restart privnet-dns@pn-1.service",
+            False,
+            "brief",
+            "questions for names of that network from this host",
+        ),
+        (
+            "retire run systemctl stop privnet-container@pnc0010000002.service",
+            False,
+            "outage",
+            "flows of these containers on this host",
+        ),
+        ("retire run systemctl stop privnet-container@pnc0010000001.service", False, None, ""),
+        (
+            "add run systemctl restart privnet-namespace@pnc0010000002.service",
+            False,
+            "outage",
+            "flows of these containers",
+        ),
+    ],
+)
+def test_a_step_on_a_host(step: str, new_peers: bool, label: str | None, flows: str) -> None:
+    stage, _, line = step.partition(" ")
+    found = steps_impact([(stage, line), ("add", "write /etc/privnet/mesh.conf")], new_peers)
+    assert [(str(impact.label), impact.flows) for impact in found] == ([(label, flows)] if label else [])
+
+
+def test_the_worst_step_comes_first() -> None:
+    steps = [
+        ("add", "run wg set privnet listen-port 51900"),
+        ("retire", "run systemctl stop privnet-container@pnc0010000002.service"),
+    ]
+    assert [impact.label for impact in steps_impact(steps, False)] == [Label.outage, Label.brief]
