@@ -43,6 +43,9 @@ BYTES_AT_MOST = 2**20
 NODES_AT_MOST = 200_000
 DEPTH_AT_MOST = 20
 PROBLEMS_PER_FILE = COUNTED_AT_MOST
+LARGE = 2**18
+"""Characters of a file whose beginning is tried first."""
+ENTRIES_TRIED = 500
 
 FLEET_FILE = "fleet.yaml"
 LOCK_FILE = "privnet.lock.yaml"
@@ -191,21 +194,61 @@ def validate(model: type[T], documents: list[Document], problems: list[Problem])
 
     Documents whose text was refused are left out. When anything is wrong the answer is empty.
     """
-    good = [document for document in documents if document.node is not None]
+    good = [(document, document.node) for document in documents if document.node is not None]
     adapter = TypeAdapter(list[model])  # type: ignore[valid-type]
+    fields = frozenset(shape.field_names(model))
+    hopeless = {}
+    for document, node in good:
+        if len(document.text) > LARGE:
+            first = _mistakes(adapter, [_beginning(node, fields)]).get(0, [])
+            if len(first) >= PROBLEMS_PER_FILE:
+                hopeless[document.path] = first
+    rest = [(document, node) for document, node in good if document.path not in hopeless]
     try:
-        return adapter.validate_python([document.node for document in good])
+        valid = adapter.validate_python([node for _, node in rest])
+        mistakes: dict[int, list[Any]] = {}
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
+        valid, mistakes = [], _by_document(error)
+    found = hopeless | {rest[number][0].path: details for number, details in mistakes.items()}
+    for document, node in good:
+        if document.path in found:
+            details = found[document.path][:PROBLEMS_PER_FILE]
+            problems.extend(shape.explain_all(model, document.path, node, details))
+    return [] if found else valid
+
+
+def _mistakes(adapter: TypeAdapter[Any], some: list[nodes.Mapping]) -> dict[int, list[Any]]:
+    try:
+        adapter.validate_python(some)
+    except ValidationError as error:
+        return _by_document(error)
+    return {}
+
+
+def _by_document(error: ValidationError) -> dict[int, list[Any]]:
+    """What pydantic found, by the document's number, with locations that begin in the document."""
     by_document: dict[int, list[Any]] = {}
-    for details in found:
+    for details in error.errors(include_url=False, include_input=False):
         number, *loc = details["loc"]
         by_document.setdefault(int(number), []).append({**details, "loc": tuple(loc)})
-    for number, details_of_one in by_document.items():
-        document = good[number]
-        if document.node is not None:
-            problems.extend(shape.explain_all(model, document.path, document.node, details_of_one[:PROBLEMS_PER_FILE]))
-    return []
+    return by_document
+
+
+def _beginning(node: Any, fields: frozenset[str]) -> Any:
+    """A node with the first of its many entries, and with every field: what is wrong with it is wrong with the node.
+
+    pydantic collects every mistake before it tells of one, and a hundred thousand of them take seconds and hundreds of
+    megabytes. Of a file that is wrong from its beginning, the beginning is enough.
+    """
+    if isinstance(node, nodes.Mapping):
+        kept = nodes.Mapping()
+        for number, (key, value) in enumerate(node.items()):
+            if number < ENTRIES_TRIED or key in fields:
+                kept[key] = _beginning(value, fields)
+        return kept
+    if isinstance(node, nodes.Sequence):
+        return nodes.Sequence(_beginning(value, fields) for value in node[:ENTRIES_TRIED])
+    return node
 
 
 # --- places ---------------------------------------------------------------------------------------

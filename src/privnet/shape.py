@@ -199,6 +199,11 @@ def _homes(name: str) -> list[str]:
     return found
 
 
+def field_names(model: Any) -> Iterator[str]:
+    """The names of all fields of a document, whatever part they belong to."""
+    return (trail.rpartition(".")[2] for trail in _trails(model, ""))
+
+
 def _trails(kind: Any, prefix: str) -> Iterable[str]:
     kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -97,6 +97,19 @@ INPUTS: dict[str, tuple[Callable[[], str], str]] = {
         lambda: "project: shop\napplications:\n" + filled(lambda n: f"  ap-{n}: {{}}\n", MIB - 20)[14:],
         "PN211",
     ),
+    "one unknown host": (
+        lambda: f"project: shop\napplications: {{{AP}: {{formation: {{web: [{'hh, ' * 190_000}]}}}}}}\n",
+        "PN301",
+    ),
+    "characters of no width": (lambda: "project: shop\nx: " + "\u200b" * 340_000 + "\n", "PN104"),
+    "lists as keys": (lambda: filled(lambda n: f"[a, b]: {n}\n"), "PN111"),
+    "wrong process types": (
+        lambda: (
+            f"project: shop\napplications:\n  {AP}:\n    formation:\n"
+            + filled(lambda n: f"      T_{n}: [a]\n", MIB - 100)[14:]
+        ),
+        "PN210",
+    ),
     "types": (
         lambda: (
             f"project: shop\napplications:\n  {AP}:\n    formation:\n"
@@ -113,6 +126,19 @@ INPUTS: dict[str, tuple[Callable[[], str], str]] = {
 }
 
 
+FLEETS: dict[str, tuple[Callable[[int], str], str]] = {
+    "wrong addresses": (lambda n: f"  h{n}: {{address: 10.0.0}}\n", "PN212"),
+    "one endpoint": (lambda n: f"  h{n}: {{address: {address(n)}, endpoint: '192.0.2.1:51820'}}\n", "PN309"),
+    "hosts in the mesh prefix": (lambda n: f"  h{n}: {{address: 100.64.{n >> 8 & 255}.{n & 255}}}\n", "PN311"),
+    "hosts that containers do not name": (lambda n: f"  h{n}: {{address: {address(n)}}}\n", "PN301"),
+}
+"""A line of ``hosts:``, some 20,000 times."""
+
+
+def address(number: int) -> str:
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
 @pytest.fixture(scope="module")
 def slowness() -> float:
     """How much slower than quiet the machine is."""
@@ -127,6 +153,17 @@ def test_an_input_is_judged_in_2_seconds_and_300_mb(name: str, slowness: float, 
     assert f"error[{code}]" in done.said
     assert done.said.endswith("No host was contacted.\n")
     assert len(done.said) < 20_000
+    assert done.seconds < SECONDS * slowness
+    assert done.kib < KIB
+
+
+@pytest.mark.parametrize("name", FLEETS)
+def test_a_fleet_of_20_000_hosts_is_judged_in_2_seconds_and_300_mb(name: str, slowness: float, tmp_path: Path) -> None:
+    line, code = FLEETS[name]
+    directory = lay(tmp_path, (HERE / "base" / "projects" / "shop.yaml").read_text())
+    (directory / "fleet.yaml").write_text("fleet: small\nhosts:\n" + filled(line, MIB - 100).partition("\n")[2])
+    done = judged(directory)
+    assert (done.code, f"error[{code}]" in done.said) == (2, True), done.said
     assert done.seconds < SECONDS * slowness
     assert done.kib < KIB
 

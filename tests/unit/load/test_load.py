@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from privnet import load
 from privnet.check import check
 from privnet.diagnostics import DeclarationError, Place, Problem, render_json, render_text
 from privnet.load import Document, open_document, parse_document, read_declaration, read_document, validate
@@ -355,3 +356,29 @@ def test_a_spoiled_example_is_refused_with_places_or_still_right(directory: Path
         validate(model, [again], found)
     well_formed(found, again.text)
     assert all(problem.place is not None for problem in found)
+
+
+def test_the_beginning_of_a_large_file_says_the_same_as_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the same file, once with its beginning tried first."""
+    rows = "".join(f"  ap-{n}: {{formation: {{web: [a]}}, nmae: x}}\n" for n in range(9000))
+    text = f"applications:\n{rows}projct: shop\nprivate_network: {{}}\n"
+    found = {}
+    for large in (0, 10**9):
+        monkeypatch.setattr(load, "LARGE", large)
+        document = parse(text)
+        told: list[Problem] = []
+        assert validate(Project, [document], told) == []
+        found[large] = told
+    assert found[0] == found[10**9]
+    assert len(found[0]) >= 100
+
+
+def test_a_mistake_far_behind_the_beginning_of_a_large_file_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "LARGE", 0)
+    ids = [f"ap-a71da13f-7c70-4c00-a644-{n:012x}" for n in range(1, 2001)]
+    good = "project: shop\napplications:\n" + "".join(f"  {name}: {{}}\n" for name in ids)
+    told: list[Problem] = []
+    assert validate(Project, [parse(good)], told)
+    assert told == []
+    assert validate(Project, [parse(good + "  ap-1: {}\n")], told) == []
+    assert [(problem.code, problem.place and problem.place.line) for problem in told] == [("PN211", 2003)]
