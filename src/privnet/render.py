@@ -121,8 +121,10 @@ def _network_record(network: Network) -> str:
     """The project's document, the lock file's entry (containers in the order of their indices), and the hosts."""
     places = network.record.places
     checked_all("label", {container.host for container in network.containers}.union(places))
+    checked_all("slot", [container.slot for container in network.containers])
+    checked_all("address", [container.address for container in network.containers])
     containers: dict[str, dict[str, list[str]]] = {}
-    for container in map(checked, network.containers):
+    for container in network.containers:
         _, process_type, application = container.slot.split(".")
         of_application = containers.setdefault(application, {})
         of_application.setdefault(process_type, []).append(f"{container.address} {container.host}")
