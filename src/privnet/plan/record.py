@@ -16,7 +16,7 @@ from typing import Any
 
 from privnet.model.base import Part
 from privnet.model.fleet import Fleet, Host
-from privnet.model.identifiers import Percent, Prefix, Seconds, VniRange
+from privnet.model.identifiers import Percent, Seconds
 from privnet.model.project import Project
 
 VERSION = 1
@@ -91,12 +91,12 @@ def duration(seconds: int) -> str:
 
 
 def _data(value: Any) -> Any:
+    if isinstance(value, (str, int)):  # most values; `str | int` would be made anew by each call
+        return value
     if isinstance(value, Part):
         return document(value)
-    if isinstance(value, Prefix | VniRange):
-        return str(value)
     if isinstance(value, dict):
         return {key: _data(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return [_data(item) for item in value]
-    return value
+    return str(value)  # a prefix, a range of VNIs
