@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What a host is, as lines of text that are equal whenever the hosts are: kernel, units and files, without counters.
 
 Asked with a program of its own: what the product says about a host is not what proves it.

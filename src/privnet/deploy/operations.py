@@ -6,6 +6,7 @@ Trouble of one host is a failing command, never an exception: an operation that 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -27,8 +28,11 @@ from privnet.diagnostics import DeclarationError, plural, render_text, visible
 guard(logger)
 
 QUESTION_SECONDS = 120
-PROGRAM_SECONDS = 900
-"""A host that hangs is given up after this; a program may have to install packages."""
+PROGRAM_SECONDS = 300
+PREPARE_SECONDS = 900
+"""A host that hangs is given up after this; to prepare it packages may have to be installed."""
+SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""Seconds and probes (tcp(7)): a host that is gone is noticed within 30 s; its program would be waited for otherwise."""
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
@@ -272,13 +276,15 @@ class Program(StringCommand):
     """
 
     def __init__(self, run: Run, script: Script, turn: Turn | None = None) -> None:
-        super().__init__("sh", "-c", QuoteString(RUN), _stdin=script.upload(turn), _timeout=PROGRAM_SECONDS)
+        seconds = PROGRAM_SECONDS if turn else PREPARE_SECONDS
+        super().__init__("sh", "-c", QuoteString(RUN), _stdin=script.upload(turn), _timeout=seconds)
         self._run, self._turn = run, turn
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
         if host.name in self._run.armed and not _reconnected(self._run, host):
             return False, []
+        _notice_silence(host)
         done, output = super().execute(state, host, connector_arguments)
         if self._turn is not None and done:
             self._run.armed[host.name] = self._turn.generation
@@ -323,6 +329,16 @@ def _reconnected(run: Run, host: Any) -> bool:
         return False
     _close(old)
     return True
+
+
+def _notice_silence(host: Any) -> None:
+    """Let the kernel ask a silent host whether it is still there."""
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client is not None else None
+    if transport is not None and isinstance(transport.sock, socket.socket):
+        transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in SILENCE.items():
+            transport.sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 _OPEN: list[Any] = []

@@ -168,10 +168,15 @@ stop_new() {
 	systemctl list-units --all --plain --no-legend 'privnet-container@*' 'privnet-namespace@*' 'privnet-overlay@*' \
 		'privnet-dns@*' privnet-forwarder.service | awk '{ print $1 }' | while read -r unit; do
 		case $unit in
-		privnet-namespace@*) was "privnet-container@${unit#*@}" || systemctl stop "$unit" ;;
-		*) was "$unit" || systemctl stop "$unit" ;;
+		privnet-namespace@*) was "privnet-container@${unit#*@}" || end "$unit" ;;
+		*) was "$unit" || end "$unit" ;;
 		esac
 	done
+}
+
+end() {
+	systemctl stop "$1"
+	systemctl reset-failed "$1" 2> /dev/null
 }
 
 remove_new_devices() {
@@ -336,6 +341,10 @@ boot)
 	put_back
 	: > $memory/restored
 	systemctl daemon-reload
+	# This boot has them on its list already.
+	sed -n "s|^$wants/||p" $memory/differs | while read -r unit; do
+		was "$unit" || systemctl stop --no-block "$unit"
+	done
 	systemd-run --quiet --no-block --collect --unit=privnet-rollback --property=After=privnet-networks.target \
 		--property=After=wg-quick@privnet.service /bin/sh $armed/change.sh back
 	;;

@@ -113,6 +113,7 @@ UNMANAGED: Sections = {"Match": {"Name": rf"(pnx{NUMBER}|privnet( pn[a-z][*])+)"
 NETWORKD: Sections = {"Network": {"ManageForeignRoutingPolicyRules": "no", "ManageForeignRoutes": "no"}}
 UNIT_LIST = rf"{UNIT}( {UNIT})*"
 PROGRAM = r"\+?/bin/sh /etc/privnet/lib/[a-z]+[.]sh [a-z]+( %i)?( [$]MAINPID)?"
+RESTORE = "/bin/sh /var/lib/privnet/armed/change[.]sh boot"
 SANDBOX = (
     "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules", "ProtectKernelLogs",
     "ProtectKernelTunables", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictRealtime",
@@ -131,7 +132,7 @@ SYSTEMD: Sections = {
     "Service": {
         "Type": "oneshot|exec",
         "RemainAfterExit": "yes",
-        "ExecStart": rf"({PROGRAM}|/bin/sh /var/lib/privnet/armed/change[.]sh boot|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
+        "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
         "Restart": "always|on-failure",
         "RestartSec": "[25]00ms",
