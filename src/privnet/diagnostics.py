@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SHOWN_AT_MOST = 20
 COUNTED_AT_MOST = 100
@@ -137,13 +138,41 @@ class DeclarationError(Exception):
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """The problems in the order of their places, each once; warnings last."""
-    return tuple(sorted(dict.fromkeys(problems), key=_order))
+    """The problems in the order of their places, each once; warnings last. None shows a secret."""
+    return tuple(sorted(dict.fromkeys(map(_hidden, problems)), key=_order))
 
 
 def _order(problem: Problem) -> tuple[object, ...]:
     place = problem.place or Place("", 0, 0, 0, 0)
     return (problem.severity, place.path, place.line, place.column, problem.code, problem.message)
+
+
+_SECRETS = re.compile(
+    "(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=(?![A-Za-z0-9+/=])"  # 32 bytes in base64: a WireGuard key
+    "|(?<=://)[^\\s/@]*:[^\\s/@]+(?=@)"  # user and password of a URL
+)
+
+
+def hidden(text: str) -> str:
+    """``text`` with dots for all that looks like a secret, as long as it was: places in it stay right.
+
+    A public key looks like a private one. Neither has a place in a declaration, and no message is clearer by it.
+    """
+    return _SECRETS.sub(lambda found: "·" * len(found[0]), text)
+
+
+def _hidden(problem: Problem) -> Problem:
+    said = (problem.message, problem.label, problem.note, problem.help, *(other.message for other in problem.related))
+    if not any(map(_SECRETS.search, said)):
+        return problem
+    return replace(
+        problem,
+        message=hidden(problem.message),
+        label=hidden(problem.label),
+        note=hidden(problem.note),
+        help=hidden(problem.help),
+        related=tuple(Related(other.place, hidden(other.message)) for other in problem.related),
+    )
 
 
 def visible(text: str) -> str:
@@ -167,7 +196,8 @@ def _visible_character(character: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A value of the user in a message: in quotes, escaped, cut at 60 characters."""
+    """A value of the user in a message: in quotes, escaped, without secrets, cut at 60 characters."""
+    text = hidden(text[: 2 * QUOTED_AT_MOST])
     if len(text) > QUOTED_AT_MOST:
         text = text[:QUOTED_AT_MOST] + "…"
     return f'"{visible(text)}"'
@@ -328,6 +358,7 @@ def _snippet(
     line = source_line(sources.get(place.path, ""), place.line)
     if line is None:
         return []
+    line = hidden(line)
     start = min(place.column - 1, len(line))
     end = place.end_column - 1 if place.end_line == place.line else len(line)
     end = max(min(end, len(line)), start)

@@ -60,6 +60,7 @@ _FORBIDDEN = re.compile(
     "\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
 )
 _CONFLICT = re.compile("^(?:<{7}|={7}|>{7}|[|]{7})(?: .*)?\r?$", re.MULTILINE)
+_PRIVATE_KEY = re.compile("BEGIN [A-Z ]*PRIVATE KEY")
 _NO_VALUE = frozenset(("", "~", "null", "Null", "NULL"))
 
 
@@ -508,7 +509,10 @@ class _Composer:
 
     def _one_line(self, event: Any, text: str) -> None:
         found = _FORBIDDEN.search(text)
-        if "\n" not in text and found:
+        if _PRIVATE_KEY.search(text):
+            place = _event_place(self.path, event)
+            self.problems.append(shape.secret("a private key stands in the declaration", place))
+        elif "\n" not in text and found:
             self.problems.append(_forbidden(found.group(), _event_place(self.path, event)))
         elif "\n" in text or event.start_mark.line != event.end_mark.line:
             place = _event_place(self.path, event)

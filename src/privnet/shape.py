@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from privnet.diagnostics import Place, Problem, close, nearest, quoted, sentences
+from privnet.diagnostics import Place, Problem, close, hidden, nearest, quoted, sentences
 from privnet.model import nodes
 from privnet.model.application import Spread
 from privnet.model.fleet import Fleet
@@ -36,6 +36,7 @@ _STRANGERS = {
 }
 """Fields that other tools have, or that are written where they have no meaning, and why there is none."""
 _SECRET = re.compile("private_?key|secret|pre_?shared|psk|pass(word|phrase)|token")
+WIREGUARD_KEY_LENGTH = 44
 _BRANCHES = frozenset(("hosts", "spread"))
 
 
@@ -70,6 +71,8 @@ def explain(model: Any, path: str, node: Node, loc: tuple[str | int, ...], detai
     if kind == "missing":
         return _missing_field(model, path, node, keys)
     place = key_place(path, node, keys) if is_key else place_of(path, node, keys)
+    if _looks_like_a_key(keys[-1] if is_key else find(node, keys)):
+        return _key(keys, place)
     said = (details.get("ctx") or {}).get("error")
     if isinstance(said, Invalid):
         help = said.help if said.help or said.note else _example_of(model, node, keys)
@@ -229,6 +232,8 @@ def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
     owner = _fields_at(model, node, keys[:-1])
     if _SECRET.search(name.lower()):
         return _secret(path, node, keys)
+    if name not in _STRANGERS and _looks_like_a_key(find(node, keys)):
+        return _key(keys, place_of(path, node, keys))
     known = list(owner.model_fields) if owner else []
     meant = nearest(name, known)
     why_not = "" if meant else _STRANGERS.get(name, "")
@@ -245,6 +250,25 @@ def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
         "unknown field",
         f"its fields are {', '.join(known)}" if known else "",
         help or "delete the line",
+    )
+
+
+def _looks_like_a_key(value: object) -> bool:
+    return isinstance(value, str) and len(value) == WIREGUARD_KEY_LENGTH and hidden(value) != value
+
+
+def _key(keys: tuple[str | int, ...], place: Place) -> Problem:
+    return secret(f"{_where(keys)} looks like a WireGuard key: no part of a declaration takes one", place)
+
+
+def secret(message: str, place: Place) -> Problem:
+    """A problem about a value that should not be there, and is not shown."""
+    return Problem(
+        "PN217",
+        message,
+        place,
+        note="each host makes its own private key, and it never leaves the host",
+        help="delete it, and replace the secret wherever it is used: a file that was committed is known",
     )
 
 

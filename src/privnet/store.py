@@ -296,7 +296,8 @@ def _twice(path: str, given: list[tuple[str, str, int | str]]) -> Iterator[Probl
         other = first.setdefault((what, number), name)
         if other != name:
             shown = format_address(number) if "address" in what and isinstance(number, int) else number
-            yield Problem("PN502", f"{path} gives {what} {shown} to two, {other} and {name}")
+            given_to = f"{what} {shown}" if isinstance(number, int) else f"one {what}"
+            yield Problem("PN502", f"{path} gives {given_to} to two, {other} and {name}")
 
 
 _REMEDY = (

@@ -123,7 +123,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "H12": ("fleet/H12-",),  # a host's own key comes from `wg pubkey`, which gives none of the low-order points
     "H13": ("lock/H13-",),
     "H14": ("lock/H14-",),
-    "H15": ("fleet/H15-",),
+    "H15": ("fleet/H15-", "project/H15-"),
     "H16": ("fleet/H16-",),
     "H17": ("fleet/T13-no-address", "fleet/T13-empty-hosts", "fleet/T13-no-hosts"),  # one host is a fleet
     "H18": ("fleet/H18-kernel",),

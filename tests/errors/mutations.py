@@ -39,6 +39,7 @@ class _Field:
         return value if self.in_list else f"{key}: {value}"
 
 
+KEY = "4GgaQCy68nzNsUE5aJ9fuLzHhB65tAlwbmA72MWnOm8="
 WAYS = {
     "null": "null",
     "nothing": '""',
@@ -57,6 +58,7 @@ WAYS = {
     "template": '"{{ 7*7 }}"',
     "path": '"../../etc/passwd"',
     "address": "192.0.2.99",
+    "private key": KEY,
 }
 """What a value is replaced by."""
 

@@ -18,7 +18,7 @@ from privnet.diagnostics import CODES, DeclarationError, Problem, render_json, r
 from privnet.render import ManagedFile, static_files
 
 from .corpus import HERE, NOW
-from .mutations import WAYS, mutations
+from .mutations import KEY, WAYS, mutations
 
 ROOT = HERE.parents[1]
 FLEETS = {
@@ -70,7 +70,8 @@ def judge(directory: Path) -> tuple[Problem, ...]:
     except DeclarationError as error:
         text = render_text(error.problems, color=False, sources=error.sources)
         assert all(character == "\n" or character.isprintable() for character in text)
-        assert render_json(error.problems)
+        assert KEY[:8] not in text
+        assert KEY[:8] not in render_json(error.problems)
         for problem in error.problems:
             inside(problem, error)
         return error.problems

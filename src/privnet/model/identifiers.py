@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from privnet.diagnostics import quoted
+from privnet.diagnostics import hidden, quoted
 from privnet.model.nodes import Mapping, Scalar, Sequence
 
 LABEL = "[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -177,6 +177,8 @@ _NAME_RULE = (
 
 
 def _label_meant(text: str) -> str:
+    if hidden(text) != text:
+        return ""
     meant = re.sub("[^a-z0-9]+", "-", text.lower()).lstrip("-0123456789")[:63].rstrip("-")
     return f"for example `{meant}`" if _LABEL.fullmatch(meant) else ""
 
@@ -292,6 +294,8 @@ class Line:
             raise Invalid("PN216", f"{self.what} is empty", help="write it, or delete the line")
         if len(text) > self.longest:
             raise Invalid("PN216", f"{self.what} has {len(text):,} characters; at most {self.longest} are allowed")
+        if hidden(text) != text:
+            raise Invalid("PN217", f"{self.what} {quoted(text)} has a secret in it", help="write it without")
         if text != text.strip() or not text.isprintable():
             raise Invalid("PN216", f"{self.what} {quoted(text)} has space at its ends or characters that do not print")
         return text

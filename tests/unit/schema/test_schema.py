@@ -60,6 +60,9 @@ BEYOND = {
     "T17-duration-long": "a duration over a year",
     "T17-vni-range-large": "a range beyond the last VNI",
     "T17-vni-range-reversed": "a range from high to low",
+    "H15-key-as-a-name": "what looks like a secret",
+    "H15-key-within-a-name": "what looks like a secret",
+    "H15-key-as-a-host": "the schema knows what no host is called; the product compares with those that there are",
     "T18-date-impossible": "a day that no calendar has",
 }
 
