@@ -251,6 +251,8 @@ RECORD = {
     rf"/networks/pn-{UUID}/hosts/{LABEL}": rf"{V4} ({V4}|\[[0-9a-f:]+\]):{NUMBER}",
     rf"/networks/pn-{UUID}/project/({IN_PROJECT})": f"{WORD}|True",
     rf"/networks/pn-{UUID}/project/applications/ap-{UUID}/name": ".+",
+    rf"/networks/pn-{UUID}/project/private_network/(terms/(accepted_by|version)|[a-z_]+/by)": ".+",
+    r"/fleet/policy/hds_allowed/by": ".+",
 }
 
 
