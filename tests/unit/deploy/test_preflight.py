@@ -1,0 +1,97 @@
+# ruff: noqa: E501 - sentences stand as they are printed
+"""What must hold on a host before anything is changed there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from answers import answer, text
+
+from privnet.deploy.preflight import obstacles, twins
+from privnet.deploy.state import Disk, HostState, Link, parse_snapshot
+from privnet.plan.host import HostPlan, Plan
+
+NOW = 1_800_000_000
+FOREIGN = Link("flannel.1", "vxlan", 9, True, 1450, "02:00:00:00:00:01", "", {"id": 1, "port": 4789}, {})
+
+CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
+    "a full disk": (
+        lambda s: replace(s, disks={"/etc": Disk(3 << 20, 5000)}),
+        "the file system of /etc has 3 MiB left, a run needs 50: make room there",
+    ),
+    "no inodes": (
+        lambda s: replace(s, disks={"/var/lib": Disk(1 << 40, 12)}),
+        "the file system of /var/lib can hold 12 more files, a run needs 1000: make room there",
+    ),
+    "a slow clock": (
+        lambda s: replace(s, clock=NOW - 3 * 3600),
+        "its clock is 3 hours behind this machine's. A host whose clock is set back cannot begin WireGuard sessions with peers "
+        "that saw a later time: let a time service set it (`timedatectl`)",
+    ),
+    "a fast clock": (
+        lambda s: replace(s, clock=NOW + 121),
+        "its clock is 2 minutes ahead of this machine's. A host whose clock is set back cannot begin WireGuard sessions with "
+        "peers that saw a later time: let a time service set it (`timedatectl`)",
+    ),
+    "an old dnsmasq": (
+        lambda s: replace(s, packages={**s.packages, "dnsmasq-base": "1:2.85-1+deb11u1"}),
+        "its dnsmasq-base has version 1:2.85-1+deb11u1, private networks need 2.89: upgrade to Debian 12 or newer",
+    ),
+    "an old systemd": (
+        lambda s: replace(s, systemd_version="247"),
+        "its systemd has version 247, private networks need 252: upgrade to Debian 12 or newer",
+    ),
+    "another program on the mesh's port": (
+        lambda s: replace(s, mesh=None, listening=frozenset({53, 51820})),
+        "another program there uses UDP port 51820, which the mesh needs: `ss -lunp` shows which; end it, or give the fleet "
+        "another `wireguard.port`",
+    ),
+    "another overlay on the same port": (
+        lambda s: replace(s, links={**s.links, "flannel.1": FOREIGN}),
+        "its VXLAN device flannel.1, which is not privnet's, uses UDP port 4789: the guard would stop its traffic. Give it "
+        "another port, or the fleet another `vxlan.port`",
+    ),
+    "a route into the mesh": (
+        lambda s: replace(s, routes=(("default", "eth0"), ("100.64.7.0/24", "tun0"))),
+        "its route 100.64.7.0/24 by tun0 lies inside the mesh's prefix 100.64.0.0/16: what is for other hosts would go there. "
+        "Take the route away, or give the fleet another `wireguard.mesh`",
+    ),
+    "a firewall that drops": (
+        lambda s: replace(s, forward_drops=("ip filter FORWARD",)),
+        "its firewall would drop private traffic: chain ip filter FORWARD drops what it does not know, and bridged frames pass "
+        "through it (net.bridge.bridge-nf-call-iptables=1). Let private networks pass, for example with Docker: `iptables -I "
+        "DOCKER-USER -i pnb+ -o pnb+ -j ACCEPT`; else `nft insert rule ip filter FORWARD iifname \"pnb*\" oifname \"pnb*\" "
+        "accept`; or set net.bridge.bridge-nf-call-iptables=0",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def h1(planned: Callable[..., Plan]) -> HostPlan:
+    return planned(shop=["h1", "h2"]).hosts["h1"]
+
+
+@pytest.fixture
+def well(h1: HostPlan) -> HostState:
+    state = parse_snapshot(text(answer(h1)))
+    assert isinstance(state, HostState)
+    return replace(state, clock=NOW)
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_each_obstacle_is_said_alone(h1: HostPlan, well: HostState, what: str) -> None:
+    broken, sentence = CASES[what]
+    assert list(obstacles(h1, broken(well), NOW)) == [sentence]
+
+
+def test_a_host_that_is_well_has_none(h1: HostPlan, well: HostState) -> None:
+    own = replace(well, listening=frozenset({51820}), routes=(("100.0.0.0/8", "eth0"), ("100.64.0.0/16", "privnet")))
+    assert list(obstacles(h1, own, NOW + 119)) == []
+
+
+def test_copies_know_each_other(well: HostState) -> None:
+    other = replace(well, machine="f" * 32)
+    assert twins({"a": well, "b": other, "c": well}) == {"a": "c", "c": "a"}
+    assert twins({"a": replace(well, machine=""), "b": replace(well, machine="")}) == {}
