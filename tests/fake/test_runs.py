@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -40,9 +41,15 @@ def _answer(name):
     if name in _failures:
         return {{"success": False, "stderr": _failures[name]}}
     return _answers[name]
+_programs = json.loads(Path(__file__).with_name("programs.json").read_text())
+def _responses(name):
+    said = {{"##privnet ": _answer(name)}}
+    if name in _programs:
+        said["base64 -d"] = {{"success": False, "stderr": _programs[name]}}
+    return said
 _quick = {{"fake_delay": 0, "fake_delay_jitter": 0}}
 globals().update({{
-    group: [(name, data | _quick | {{"fake_responses": {{"##privnet ": _answer(name)}}}}) for name, data in hosts]
+    group: [(name, data | _quick | {{"fake_responses": _responses(name)}}) for name, data in hosts]
     for group, hosts in _groups().items()
 }})
 """
@@ -56,11 +63,18 @@ class Ran:
     stdout: str
     stderr: str
     asked: Counter[str]
+    executed: list[tuple[str, str]]
+    outcome: dict[str, Any]
 
     @property
     def results(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.stdout)["results"]
         return found
+
+    @property
+    def programs(self) -> Counter[str]:
+        """How many programs each host was given."""
+        return Counter(name for name, command in self.executed if "base64 -d" in command)
 
     @property
     def changed(self) -> dict[str, list[str]]:
@@ -75,6 +89,7 @@ class Fleet:
         self.directory = directory
         self.answers: dict[str, list[str]] = {}
         self.failures: dict[str, list[str]] = {}
+        self.programs: dict[str, list[str]] = {}
         hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in (1, 2, 3)}
         (directory / "projects").mkdir(parents=True)
         (directory / "fleet.yaml").write_text(json.dumps({"fleet": "test", "hosts": hosts}))
@@ -102,8 +117,10 @@ class Fleet:
         shim.write_text(SHIM)
         shim.with_name("answers.json").write_text(json.dumps(self.answers))
         shim.with_name("failures.json").write_text(json.dumps(self.failures))
+        shim.with_name("programs.json").write_text(json.dumps(self.programs))
         log.write_text("")
-        environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off"}
+        outcome = self.directory.with_name("outcome.json")
+        environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)}
         done = subprocess.run(
             [str(PYINFRA), *arguments, str(shim), str(DEPLOY)],
             capture_output=True,
@@ -112,8 +129,10 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             timeout=120,
         )
-        asked = Counter(json.loads(line)[0] for line in log.read_text().splitlines())
-        return Ran(done.returncode, done.stdout, done.stderr, asked)
+        executed = [tuple(json.loads(line)) for line in log.read_text().splitlines()]
+        asked = Counter(name for name, _ in executed)
+        known = json.loads(outcome.read_text()) if outcome.exists() else {}
+        return Ran(done.returncode, done.stdout, done.stderr, asked, executed, known)
 
 
 @pytest.fixture
@@ -277,3 +296,116 @@ def test_a_fleets_hosts_and_zones_are_groups(fleet: Callable[..., Fleet]) -> Non
     groups = fleet_groups(fleet().directory)
     assert [name for name, _ in groups["fleet"]] == ["h1", "h2", "h3"]
     assert set(groups) == {"fleet"}
+
+
+# --- several hosts, several runs ---------------------------------------------------------------------
+
+
+def states(ran: Ran) -> dict[str, str]:
+    return {name: host["state"] for name, host in ran.outcome["hosts"].items()}
+
+
+def test_the_outcome_says_what_became_of_each_host(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    assert states(made.run("--json", "-y")) == dict.fromkeys(("h1", "h2", "h3"), "unchanged")
+    made.project("p1", 1, ["h1", "h3"])
+    dry = made.run("--json", "--dry")
+    assert states(dry) == {"h1": "pending", "h2": "pending", "h3": "pending"}
+    assert any("privnet-container@" in line for c in dry.outcome["hosts"]["h3"]["changes"] for line in c["lines"])
+    ran = made.run("--json", "-y")
+    assert states(ran) == dict.fromkeys(("h1", "h2", "h3"), "changed")
+    assert ran.outcome["stopped"] is None
+    assert ran.outcome["hosts"]["h3"]["applied"].split(" ")[0] == str(ran.outcome["serial"])
+
+
+def test_the_first_host_that_fails_stops_the_run_before_any_other_is_changed(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.programs["h1"] = ["cannot: no"]
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.programs == {"h1": 1}
+    assert "nothing else is changed: h1, the first host of this change, has failed" in ran.stderr
+    assert states(ran) == {"h1": "failed", "h2": "pending", "h3": "pending"}
+    assert ran.outcome["stopped"]["kind"] == "failed"
+
+
+def test_another_host_that_fails_stops_nobody_else(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.programs["h2"] = ["cannot: no"]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h2"]
+    assert states(ran) == {"h1": "changed", "h2": "failed", "h3": "changed"}
+    assert ran.outcome["hosts"]["h2"]["why"] == "cannot: no"
+
+
+def test_a_lease_that_another_run_has_stops_the_run(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.programs["h1"] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.programs == {"h1": 1}
+    assert ran.outcome["stopped"] == {
+        "why": "nothing is changed: h1: run r7 of alice@desk has it since 40 s. If that run is dead, …",
+        "kind": "locked",
+    }
+
+
+def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    (made.directory / ".privnet.run").write_text("run 20261123T000000-abcdef of alice@desk, process 7,\n")
+    with (made.directory / ".privnet.run").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.asked == {}
+    assert "run 20261123T000000-abcdef of alice@desk, process 7, is under way in " in ran.stderr
+    assert ran.outcome["stopped"]["kind"] == "locked"
+    # The twin: what the file says is nobody's lock.
+    assert made.run("--json", "-y").code == 0
+
+
+def test_a_lock_file_older_than_what_a_host_remembers_stops_the_run(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    at = made.answers["h2"].index("##privnet packages")
+    for applied, found in (
+        (f"44 {'a' * 64} r7", "was changed last by serial 44 of the lock file, and this one has 2"),
+        (f"2 {'a' * 64} r7", "was changed by run r7 with another lock file of serial 2 too"),
+    ):
+        made.answers["h2"].insert(at, f"applied {applied}")
+        ran = made.run("--json", "-y")
+        made.answers["h2"].pop(at)
+        assert ran.code == 1
+        assert f"PN509: nothing is changed: h2 {found}" in ran.stderr
+        assert ran.programs == {}
+        assert ran.outcome["stopped"]["kind"] == "stale"
+        assert load_lock(made.directory, "test").serial == 2, "nothing is written over it"
+
+
+def test_copies_of_one_machine_are_left_alone_and_the_others_go_on(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    machine = next(line for line in made.answers["h3"] if line.startswith("machine "))
+    made.answers["h2"] = [machine if line.startswith("machine ") else line for line in made.answers["h2"]]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h2", "h3"]
+    assert "h2: it has the machine-id of h3: one is a copy of the other" in ran.stderr
+    assert states(ran)["h1"] == "changed"
+
+
+def test_nothing_is_switched_to_a_host_that_is_not_ready(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(1)
+    made.project("p0", 0, ["h1", "h3"])  # 2.web moves from h2 to h3
+    made.programs["h3"] = ["cannot: no"]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h3"]
+    assert "privnet: h2: nothing old is taken away: 2.web.ap-00000000-0000-4000-8000-000000000000 in pn-" in ran.stderr
+    assert "switch what has moved" not in ran.changed and "retire what is gone" not in ran.changed
+    # The twin: when it is ready, all of that happens.
+    made.programs.clear()
+    ran = made.run("--json", "-y")
+    assert ran.changed["switch what has moved"] == ["h1"]
+    assert ran.changed["retire what is gone"] == ["h2"]

@@ -32,27 +32,17 @@ PROGRAM_SECONDS = 300
 PREPARE_SECONDS = 900
 """A host that hangs is given up after this; to prepare it packages may have to be installed."""
 SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-"""Seconds and probes (tcp(7)): a host that is gone is noticed within 30 s; its program would be waited for otherwise."""
+"""In seconds, and probes (tcp(7)): a host that is gone is noticed within 30 s; its program would be waited for."""
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
-
-
-@operation()
-def record() -> Commands:
-    """Write the lock file on this machine, before any host is changed. Never in a dry run."""
-    run = _run()
-    if state.is_executing:
-        run.hold()
-    if run.stopped or not run.must_record():
-        host.noop("the lock file is up to date")
-        return
-    yield FunctionCommand(_record, (run,), {})
 
 
 @operation()
 def ask() -> Commands:
     """The one question."""
     run = _run()
+    if state.is_executing:
+        run.hold()
     if run.stopped:
         yield _fail(run, run.stopped)
         return
@@ -62,6 +52,17 @@ def ask() -> Commands:
         return
     run.note(host.name, "unchanged")
     host.noop("it has answered")
+
+
+@operation()
+def record() -> Commands:
+    """Write the lock file on this machine, before any host is changed. Never in a dry run, nor over a newer one."""
+    run = _run()
+    run.judge(time.time())
+    if run.stopped or not run.must_record():
+        host.noop("the lock file is up to date")
+        return
+    yield FunctionCommand(_record, (run,), {})
 
 
 @operation()

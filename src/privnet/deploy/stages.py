@@ -10,8 +10,8 @@ from privnet.deploy import operations
 @deploy("Private network")
 def private_network() -> None:
     """Make the fleet so: everything from an empty host to a working private network."""
-    operations.record(name="record numbers")
     operations.ask(name="ask")
+    operations.record(name="record numbers")
     operations.prepare(name="prepare host")
     operations.record(name="record keys")
     operations.canary(name="add what is new to one host")
