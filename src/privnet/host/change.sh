@@ -195,6 +195,8 @@ settle_guard() {
 		systemctl stop privnet-guard-watch.service privnet-guard.service
 		nft delete table inet privnet
 		nft delete table bridge privnet
+		ip route del unreachable "$(cat /run/privnet/guard.mesh)" metric 4294967295
+		rm -f /run/privnet/guard.mesh /run/privnet/guard.sum /run/privnet/guard.structure
 	fi
 }
 
