@@ -643,6 +643,7 @@ _MEANT = (
     ("expected ',' or '}'", "close the `{` with `}`, and write `,` between its fields"),
     ("did not find expected <document start>", "the lines at this depth are not `key: value`"),
     ("expected <block end>", "give the keys of one mapping the same indentation"),
+    ("did not find expected '-' indicator", "write `- ` before all of them, or before none: only a list has it"),
     ("did not find expected key", "give the keys of one mapping the same indentation"),
     ("did not find expected alphabetic", "a value that begins with `*` or `&` stands in quotes"),
     ("found undefined tag handle", "tags are not allowed; a value that begins with `!` stands in quotes"),
@@ -692,7 +693,9 @@ _NOTICED_LATE = ("unexpected end of stream", "could not find expected ':'")
 def _space_missing(document: Document, line: int) -> str:
     text = document.text.split("\n")[line - 1].strip()
     found = re.match(r"([\w-]+):([^\s:].{0,40})", text)
-    return f"write a space behind the `:`: `{found[1]}: {found[2]}`" if found else ""
+    if found:
+        return f"write a space behind the `:`: `{found[1]}: {found[2]}`"
+    return f"write a `:` behind it: `{text}:`" if re.fullmatch(r"[\w-]{1,60}", text) else ""
 
 
 def _mark_place(document: Document, mark: Any) -> Place:

@@ -32,11 +32,27 @@ _STRANGERS = {
     "strict_host_key_checking": "the key of a known host is always checked",
     "private_network": "an application is in the private network of its project",
     "protected": "every application of a project with a private network is protected (M5)",
+    "key": "SSH keys are those of your SSH agent and of ~/.ssh/config",
+    "key_file": "SSH keys are those of your SSH agent and of ~/.ssh/config",
+    "identity_file": "SSH keys are those of your SSH agent and of ~/.ssh/config",
+    "ssh_key": "SSH keys are those of your SSH agent and of ~/.ssh/config",
     "hosts": "a formation either lists its hosts, `web: [HOST, HOST]`, or has a count",
 }
 """Fields that other tools have, or that are written where they have no meaning, and why there is none."""
 _SECRET = re.compile("private_?key|secret|pre_?shared|psk|pass(word|phrase)|token")
 WIREGUARD_KEY_LENGTH = 44
+_TYPOGRAPHIC = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e]")
+_COUNTS = frozenset(("amount", "instances", "number", "quantity", "replicas", "scale"))
+"""What other tools call a count."""
+_EVIDENCE = {
+    "accepted_by": "NAME",
+    "accepted_on": "YYYY-MM-DD",
+    "version": "VERSION",
+    "terms": "{accepted_by: NAME, accepted_on: YYYY-MM-DD, version: VERSION}",
+    "by": "NAME",
+    "on": "YYYY-MM-DD",
+}
+"""Fields that are evidence: no example of them could be pasted as it is."""
 _BRANCHES = frozenset(("hosts", "spread"))
 
 
@@ -76,6 +92,8 @@ def explain(model: Any, path: str, node: Node, loc: tuple[str | int, ...], detai
     said = (details.get("ctx") or {}).get("error")
     if isinstance(said, Invalid):
         help = said.help if said.help or said.note else _example_of(model, node, keys)
+        if _TYPOGRAPHIC.search(said.message):
+            help = "write straight quotes, or none: typographic ones are letters to YAML"
         return Problem(said.code, said.message, place, said.label, said.note, help)
     return _wrong_kind(kind, details, place, keys, find(node, keys), _example_of(model, node, keys))
 
@@ -88,6 +106,8 @@ def _example_of(model: Any, node: Node, keys: tuple[str | int, ...]) -> str:
     name = str(keys[-1]) if keys else ""
     if owner is not None and name in owner.model_fields:
         examples = owner.model_fields[name].examples
+        if name in _EVIDENCE:
+            return f"write `{name}: {_EVIDENCE[name]}`"
         return f"for example `{name}: {_flow(examples[0])}`" if examples else ""
     inside = _fields_at(model, node, keys)
     if inside is None:
@@ -289,6 +309,8 @@ def _missing_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
     field = owner.model_fields.get(name) if owner else None
     place = key_place(path, node, keys[:-1])
     example = f"add `{name}: {_flow(field.examples[0])}`" if field and field.examples else f"add `{name}:`"
+    if name in _EVIDENCE:
+        example = f"add `{name}: {_EVIDENCE[name]}`"
     if keys == ("private_network", "terms"):
         return Problem(
             "PN402",
@@ -357,7 +379,11 @@ def _not_a_choice(expected: str, where: str, place: Place, value: str) -> Proble
 def _not_a_placement(where: str, place: Place, value: str) -> Problem:
     fields = ", ".join(Spread.model_fields)
     name = where.strip("`").rsplit(".", 1)[-1]
-    if value.isdigit():
+    times = re.fullmatch("([1-9][0-9]?) ?[x*×] ?([a-z][a-z0-9-]*)", value)
+    if times:
+        hosts = ", ".join([times[2]] * min(int(times[1]), 3))
+        help = f"write `{name}: [{hosts}{', …' if int(times[1]) > 3 else ''}]`: a list with the host of each container"
+    elif value.isdigit():
         count = f"`{name}: {{count: {value}, spread: host}}`"
         help = f"write {count} to let privnet place them, or a list with the host of each container"
     else:
@@ -373,11 +399,21 @@ def _not_a_placement(where: str, place: Place, value: str) -> Problem:
 def _not_a_spread(path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
     """A mapping of hosts where a list of them is wanted: one mistake, whatever pydantic counts."""
     found = find(node, keys)
-    hosts = [name for name in found if isinstance(name, Scalar)] if isinstance(found, nodes.Mapping) else []
+    named = [name for name in found if isinstance(name, Scalar)] if isinstance(found, nodes.Mapping) else []
+    count = next((name for name in named if name in _COUNTS), None)
+    if count is not None:
+        return Problem(
+            "PN202",
+            f"{_where(keys)} has no field {quoted(count)}",
+            _place(path, count),
+            "unknown field",
+            f"its fields are {', '.join(Spread.model_fields)}",
+            "did you mean `count`?",
+        )
     return Problem(
         "PN201",
         f"{_where(keys)} must be a list of hosts, or a mapping of {', '.join(Spread.model_fields)}",
         place_of(path, node, keys),
         note="a host stands in the list once for each of its containers",
-        help=f"write `{keys[-1]}: [HOST, HOST]`, or `{keys[-1]}: {{count: {max(1, len(hosts))}, spread: host}}`",
+        help=f"write `{keys[-1]}: [HOST, HOST]`, or `{keys[-1]}: {{count: {max(1, len(named))}, spread: host}}`",
     )

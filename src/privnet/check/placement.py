@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+import re
+from collections.abc import Collection, Container, Iterator
 from itertools import islice
 
 from privnet.diagnostics import COUNTED_AT_MOST, Problem, Related, nearest, plural, quoted
@@ -51,12 +52,33 @@ def _remedy(host: str, declaration: Declaration, known: Container[str], searched
     if host in known:
         return "it was taken out of fleet.yaml: place its containers on other hosts, or declare it again"
     hosts = declaration.fleet.hosts
-    words = host.replace(",", " ").split()
+    words = re.split("[,; ]+", host[:1000])
     if len(words) > 1 and all(word in hosts for word in words):
         return f"write a comma between hosts: [{', '.join(words)}]"
-    meant = nearest(host, hosts) if searched * len(hosts) < COMPARED_AT_MOST else ""
+    if searched * len(hosts) >= COMPARED_AT_MOST:
+        return _declare(hosts)
+    own = [name for name, details in hosts.items() if details.zone == host]
+    if own:
+        return f"`{host}` is a zone: name its hosts ({_some(own)}), or write {{count: {len(own)}, spread: zone}}"
+    if re.search(r"[.][.]|[*\[{]", host):
+        return f"name each host: [{_some(hosts)}]"
+    if _commented_out(host, declaration):
+        return "it is commented out in fleet.yaml: place its containers on other hosts, or declare it again"
+    return nearest(host, hosts) or _declare(hosts)
+
+
+def _declare(hosts: Collection[str]) -> str:
     count = plural(len(hosts), "host")
-    return meant or f"declare it under `hosts:` in fleet.yaml, or place the container on one of its {count}"
+    return f"declare it under `hosts:` in fleet.yaml, or place the container on one of its {count}"
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join([*islice(names, 3)]) + (", …" if len(names) > 3 else "")
+
+
+def _commented_out(host: str, declaration: Declaration) -> bool:
+    text = declaration.sources[declaration.place("hosts").path]
+    return re.search(rf"^ *#[# ]*{re.escape(host)}:", text, re.MULTILINE) is not None
 
 
 def _zones(declaration: Declaration) -> Iterator[Problem]:

@@ -87,6 +87,8 @@ def _integer_meant(text: str) -> str:
         return f"write {int(bare)}"
     if re.fullmatch("[0-9]+[.]0+", bare):
         return f"write {bare.split('.')[0]}"
+    if found := re.fullmatch("([1-9][0-9]*) ?[A-Za-z%]+", bare):
+        return f"write {found[1]}, without a unit"
     return "write a whole number, for example 3"
 
 
@@ -357,7 +359,7 @@ def _literal(text: str, what: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
             "PN212",
             f"{what} {quoted(text)} is not an IP address",
             note="a literal address is wanted; DNS names are not looked up",
-            help="for example 192.0.2.11 or 2001:db8::11",
+            help=_address_meant(text) if what == "address" else "for example 192.0.2.11 or 2001:db8::11",
         )
     why = _unusable(address)
     if why:
@@ -365,6 +367,19 @@ def _literal(text: str, what: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addr
     if str(address) != text:
         raise Invalid("PN212", f"{what} {quoted(text)} is not in canonical form", help=f"write {address}")
     return address
+
+
+_LOGIN = re.compile(r"(?:([a-z_][a-z0-9_-]{0,31})@)?([0-9.]{7,15}|\[[0-9a-f:]+\])(?::([0-9]{1,5})|/[0-9]{1,3})?")
+"""An address as other tools take it: with a user, a port, or the length of a prefix."""
+
+
+def _address_meant(text: str) -> str:
+    found = _LOGIN.fullmatch(text)
+    address = _any_address(found[2].strip("[]")) if found else None
+    if found is None or address is None:
+        return "for example 192.0.2.11 or 2001:db8::11"
+    login = [f"{name}: {given}" for name, given in (("user", found[1]), ("port", found[3])) if given]
+    return f"write {address}" + (f", and how to log in as `ssh: {{{', '.join(login)}}}`" if login else "")
 
 
 def _any_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -437,6 +452,8 @@ def check_upstream(text: str) -> str:
     address = _any_address(address_text)
     if address is None or str(address) != address_text:
         help = f"write {address}" if address else "for example 9.9.9.9, 2620:fe::fe or 127.0.0.53#53"
+        if with_port := re.fullmatch("([0-9.]{7,15}):([1-9][0-9]{0,4})", text):
+            help = f"write {with_port[1]}#{with_port[2]}"
         note = "a resolver's own name would have to be looked up first"
         raise Invalid("PN212", f"upstream {quoted(text)} is not an IP address in canonical form", note=note, help=help)
     if address.is_unspecified or address.is_multicast:
@@ -628,9 +645,9 @@ class Seconds:
             return value
         text = _scalar(value, self.what, "a duration like 1h", "PN209")
         if not _DURATION.fullmatch(text) or len(text) > 12:
-            help = (
-                f"write {text}s for seconds" if re.fullmatch("[1-9][0-9]{0,8}", text) else "for example 0s, 30m or 1h"
-            )
+            help = "for example 0s, 30m or 1h"
+            if found := re.fullmatch("([1-9][0-9]{0,8}) ?(|[smhd])(ec|econd|in|inute|our|r|ay)?s?", text):
+                help = f"write {found[1]}{found[2]}" if found[2] else f"write {found[1]}s for seconds"
             raise Invalid("PN209", f"{self.what} {quoted(text)} is not a duration", help=help)
         seconds = int(text[:-1]) * _SECONDS[text[-1]]
         if seconds > self.maximum:
@@ -655,6 +672,8 @@ class Percent:
         text = _scalar(value, self.what, "a percentage like 10%", "PN209")
         if not re.fullmatch(PERCENT, text):
             help = f"write {text}%" if re.fullmatch(PERCENT, text + "%") else "from 0% to 100%, for example 10%"
+            if re.fullmatch("0[.][0-9]{1,2}", text):
+                help = f"write {round(float(text) * 100)}%"
             raise Invalid("PN209", f"{self.what} {quoted(text)} is not a percentage", help=help)
         return int(text[:-1])
 
