@@ -269,6 +269,15 @@ def probe(lab: Lab, slot: str, kind: str, target: str, port: int = 80, size: int
     return inside(lab, slot, "python3", "-c", PROBE, kind, target, str(port), str(size)).split()[0]
 
 
+def assert_reachable(lab: Lab) -> None:
+    """The first container of each network reaches all others of it, by name."""
+    for network in plan_of(lab).networks.values():
+        names = [f"{c.slot}.{network.names.suffix}" for c in network.containers]
+        if names:
+            loop = "for n; do ping -c 1 -W 3 -q $n > /dev/null || echo $n; done"
+            assert inside(lab, network.containers[0].slot, "sh", "-c", loop, "ping", *names) == ""
+
+
 def questions(lab: Lab, host: str) -> int:
     """SSH executions that a host has seen since its sshd logs them; see :func:`count_questions`."""
     log = lab.exec(host, "journalctl -u ssh -o cat --no-pager | grep -c '^Starting session: command' || true").stdout
