@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from privnet.model import nodes
@@ -36,9 +37,11 @@ def insert(text: str, document: nodes.Mapping, name: str, entry: Entry) -> str:
     The field is added at the end of the file when it is missing. Raises TypeError when it holds no mapping.
     """
     end = "\r\n" if "\r\n" in text else "\n"
+    inside_flow = text[_offset(text, document.line, document.column)] == "{"
     if name not in document:
-        whole = text if text.endswith("\n") or not text else text + end
-        return whole + end.join(["", f"{name}:", *entry.lines(STEP), ""])
+        if inside_flow:
+            return _behind(text, document, Entry(name, f"{{{entry.key}: {entry.flow}}}"))
+        return _at_the_end(text, document, name, entry, end)
     mapping = document[document.key(name)]
     if not isinstance(mapping, nodes.Mapping):
         raise TypeError(f"`{name}` is not a mapping")
@@ -47,13 +50,30 @@ def insert(text: str, document: nodes.Mapping, name: str, entry: Entry) -> str:
         indentation = next(iter(mapping)).column - 1
         return _below(text, _last(text, mapping).end_line, entry.lines(indentation), end)
     if mapping:
-        at = list(mapping.values())[-1]
-        behind = _offset(text, at.end_line, at.end_column)
-        return f"{text[:behind]}, {entry.key}: {entry.flow}{text[behind:]}"
+        return _behind(text, mapping, entry)
     stop = _offset(text, mapping.end_line, mapping.end_column)
+    if inside_flow or "#" in text[start:stop]:
+        return f"{text[: stop - 1]}{entry.key}: {entry.flow}{text[stop - 1 :]}"
     key = document.key(name)
     without = text[:start].rstrip(" ") + text[stop:]
     return _below(without, key.line, entry.lines(key.column - 1 + STEP), end)
+
+
+def _at_the_end(text: str, document: nodes.Mapping, name: str, entry: Entry, end: str) -> str:
+    """``text`` with a new field behind everything else, but for a mark that ends the document."""
+    margin = next(iter(document)).column - 1
+    mark = re.compile("^[.]{3}", re.MULTILINE).search(text)
+    before, after = (text[: mark.start()], text[mark.start() :]) if mark else (text, "")
+    if before and not before.endswith("\n"):
+        before += end
+    return before + end.join(["", f"{' ' * margin}{name}:", *entry.lines(margin + STEP), ""]) + after
+
+
+def _behind(text: str, mapping: nodes.Mapping, entry: Entry) -> str:
+    """``text`` with an entry behind the last one of a mapping in braces."""
+    last = list(mapping.values())[-1]
+    behind = _offset(text, last.end_line, last.end_column)
+    return f"{text[:behind]}, {entry.key}: {entry.flow}{text[behind:]}"
 
 
 def _below(text: str, line: int, new: list[str], end: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from privnet.compiler import compile_fleet
 from privnet.diagnostics import DeclarationError, close, nearest, quoted
-from privnet.load import FLEET_FILE, PROJECTS_DIRECTORY, read_document
+from privnet.load import FLEET_FILE, PROJECTS_DIRECTORY, Document, parse_document, read_document
 from privnet.model.identifiers import Invalid, check_fleet_name, check_host_name, check_project_name
 from privnet.new import NotWritten, documents
 from privnet.new.insert import Entry, insert
@@ -88,10 +88,19 @@ def _add(directory: Path, path: Path, field: str, entry: Entry) -> None:
     mark = b"\xef\xbb\xbf" if before.startswith(b"\xef\xbb\xbf") else b""
     text = before.removeprefix(mark).decode()
     after = insert(text, read_document(path), field, entry)
+    if not _is_yaml(after):
+        by_hand = f"`{entry.key}: {entry.flow}`"
+        raise NotWritten(f"{path} is written in a way that leaves no place to add to: put {by_hand} into `{field}`")
     _must_compile({str(path.relative_to(directory)): after}, directory)
     if path.read_bytes() != before:
         raise NotWritten(f"{path} was changed by somebody else in the meantime; run the same command again")
     _replace(path, mark + after.encode())
+
+
+def _is_yaml(text: str) -> bool:
+    document = Document("")
+    parse_document(text.encode(), document)
+    return all(problem.code != "PN105" for problem in document.problems)
 
 
 def _must_compile(changed: Mapping[str, str], directory: Path | None) -> None:

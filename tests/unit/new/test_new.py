@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 from privnet.cli import app
 from privnet.compiler import compile_fleet
 from privnet.load import Document, parse_document, read_declaration
+from privnet.new import NotWritten
 from privnet.new.insert import Entry, insert
+from privnet.new.write import new_host
 
 ROOT = Path(__file__).parents[3]
 SHOP = ROOT / "tests" / "errors" / "base"
@@ -155,16 +157,26 @@ def test_every_style_of_a_mapping_is_kept(style: str, tmp_path: Path) -> None:
         "project: shop",
         "project: shop\napplications: {}   # none yet\n# end\n",
         "\ufeffproject: shop\n",
+        "project: shop\napplications: { # none\n  # really none\n}\n",
+        "{project: shop}\n",
+        "{project: shop, applications: {}}   # on one line\n",
+        '{\n "project": "shop",\n "applications": {}\n}\n',
+        "project: shop\n...\n",
+        "project: shop\n...\n# behind the end\n",
+        "  project: shop   # indented\n",
+        "# first\r\nproject: shop",
+        "--- {project: shop}\n",
     ],
 )
 def test_the_first_application_of_a_project(text: str, tmp_path: Path) -> None:
     directory = tmp_path / "small"
     shutil.copytree(SHOP, directory)
-    (directory / "projects" / "shop.yaml").write_text(text)
+    (directory / "projects" / "shop.yaml").write_bytes(text.encode())
     typed("new", "application", "small", "shop", cwd=tmp_path)
-    after = (directory / "projects" / "shop.yaml").read_text()
+    after = (directory / "projects" / "shop.yaml").read_bytes().decode()
     assert len(next(p for p in read_declaration(directory).projects if p.project == "shop").applications) == 1
-    assert after.startswith(text.split("\n")[0])
+    kept = iter(after)
+    assert all(character in kept for character in re.sub("applications: ({}|{\n})", "", text))
     assert all(comment in after for comment in re.findall("#.*", text))
 
 
@@ -203,6 +215,16 @@ def plain(node):  # type: ignore[no-untyped-def]
 
 
 # --- refused --------------------------------------------------------------------------------------
+
+
+def test_a_style_with_no_place_to_add_to_is_named_with_what_to_put_there(tmp_path: Path) -> None:
+    directory = tmp_path / "small"
+    directory.mkdir()
+    before = "fleet: small\nhosts:\n  ? a\n  : {address: 192.0.2.1}\n"
+    (directory / "fleet.yaml").write_text(before)
+    with pytest.raises(NotWritten, match=r"put `b: \{address: \"192.0.2.2\"\}` into `hosts`"):
+        new_host(directory, "b", "192.0.2.2", "")
+    assert (directory / "fleet.yaml").read_text() == before
 
 
 def everything(directory: Path) -> dict[Path, bytes]:
