@@ -272,7 +272,11 @@ settle() (
 	done
 	settle_ports
 	settle_names
-	[ ! -e $units/multi-user.target.wants/privnet-networks.target ] || systemctl start --no-block privnet-networks.target
+	if [ -e $units/multi-user.target.wants/privnet-networks.target ]; then
+		systemctl start --no-block privnet-networks.target
+	else
+		systemctl stop privnet-networks.target
+	fi
 )
 
 back() {
