@@ -249,12 +249,18 @@ def _agree(compiled: Compiled, told: str | None, ask: bool) -> None:
 def _still_the_plan(file: Path, compiled: Compiled) -> None:
     """Raise DeclarationError when what would be done is no longer what was saved."""
     from privnet.compiler import refuse
+    from privnet.diagnostics import render_text
     from privnet.report.plan_file import hosts_moved_on, moved_on, read_plan_file
 
     saved = read_plan_file(file)
     refuse(moved_on(saved, compiled), compiled.declaration)
-    if saved["live"] is not None:
-        refuse(hosts_moved_on(saved, _answers(_ask(compiled)) or {}), compiled.declaration)
+    if saved["live"] is None:
+        return
+    problems = list(hosts_moved_on(saved, _answers(_ask(compiled)) or {}))
+    if problems:
+        said = render_text(problems, color=sys.stderr.isatty(), sources={})
+        _say_aside(said.rstrip().removesuffix("No host was contacted.") + "No host was changed.")
+        raise typer.Exit(REFUSED)
 
 
 def _ask(compiled: Compiled) -> Outcome:

@@ -34,6 +34,8 @@ DONE, FAILED, REFUSED, PENDING, LOCKED = 0, 1, 2, 3, 75
 INVENTORY = "PRIVNET_INVENTORY"
 BREAK = "PRIVNET_BREAK_LEASE"
 HERE = Path(__file__).parent
+PYINFRA = "import sys; from pyinfra_cli.main import main; sys.exit(main())"
+"""As its command does. `-m pyinfra` loads much before gevent patches it, and then waits for hosts for ever (3.10)."""
 LISTED_AT_MOST = 30
 STEPS_LISTED = 12
 
@@ -59,7 +61,7 @@ class Request:
         mode = ["--dry", "--json"] if self.dry else ["-y"]
         limits = [word for limit in self.limit for word in ("--limit", limit)]
         files = [str(HERE / "fleet.py"), str(HERE / "private_network.py")]
-        return [sys.executable, "-m", "pyinfra", *mode, *limits, *files]
+        return [sys.executable, "-c", PYINFRA, *mode, *limits, *files]
 
     def environment(self, outcome_file: Path) -> dict[str, str]:
         """This process's, and what the run reads."""
@@ -181,8 +183,10 @@ def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Ver
     """
     found = ended.outcome
     if found is None:
-        why = "was interrupted" if ended.interrupted else f"ended with {ended.code}"
-        return Verdict(FAILED, (f"FAILED: pyinfra {why} before any host was asked; what it said stands above",))
+        # The first thing that a run learns of a host is written down, and before that it changes none.
+        if ended.interrupted:
+            return Verdict(FAILED, ("INTERRUPTED: no host was changed",))
+        return Verdict(FAILED, (f"FAILED: pyinfra ended with {ended.code}, no host was changed; it says why above",))
     about = {name: found.hosts[name] for name in sorted(found.hosts) if name in hosts}
     code = _code(ended, about, dry)
     return Verdict(code, (*_summary(about, dry), *_closing(code, ended, about, dry, rollback)))

@@ -1,0 +1,216 @@
+"""`privnet deploy` and `privnet plan --live` over hosts that answer what a test says: exit codes, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from connector import LOG
+from test_runs import Fleet, fleet  # noqa: F401 - a fixture
+
+HERE = Path(__file__).parent
+PRIVNET = Path(sys.executable).parent / "privnet"
+# pyinfra reads it from the working directory: the same fleet, with hosts that are not asked over SSH.
+CONFIG = f"""
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{str(HERE)!r}]
+from connector import install
+import privnet.deploy.inventory as _inventory
+install()
+_answers, _failures, _seconds = json.loads(Path("answers.json").read_text())
+_groups = _inventory.fleet_groups
+def _answer(name):
+    return {{"success": False, "stderr": _failures[name]}} if name in _failures else _answers[name]
+def _fake(name):
+    return {{"fake_delay": _seconds, "fake_delay_jitter": 0, "fake_responses": {{"##privnet ": _answer(name)}}}}
+_inventory.fleet_groups = lambda directory: {{
+    group: [(name, data | _fake(name)) for name, data in hosts] for group, hosts in _groups(directory).items()
+}}
+"""
+
+
+class Typed:
+    """`privnet …` beside a fleet's directory."""
+
+    def __init__(self, made: Fleet) -> None:
+        self.fleet, self.folder = made, made.directory.parent
+        (self.folder / "config.py").write_text(CONFIG)
+        self.log = self.folder / "executed"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {LOG: str(self.log), "PYINFRA_PROGRESS": "off"}
+        return {name: value for name, value in os.environ.items() if name != "PRIVNET_ALLOW_REMOVALS"} | own
+
+    def prepare(self, seconds: float) -> None:
+        given = [self.fleet.answers, self.fleet.failures, seconds]
+        (self.folder / "answers.json").write_text(json.dumps(given))
+        self.log.write_text("")
+
+    def begin(self, *words: str, seconds: float = 0) -> subprocess.Popen[str]:
+        self.prepare(seconds)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [str(PRIVNET), *words]
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **streams)  # type: ignore[call-overload]
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        run = self.begin(*words)
+        output, errors = run.communicate(timeout=120)
+        assert "Traceback" not in errors, errors
+        return run.returncode, output, errors
+
+    def at_a_terminal(self, words: tuple[str, ...], key: bytes, after: Callable[[str], bool]) -> tuple[int, str]:
+        """The same at a terminal, where a key is pressed once what is shown is so; exit code and what was shown."""
+        self.prepare(seconds=3)
+        child, terminal = pty.fork()
+        if not child:
+            os.chdir(self.folder)
+            os.execve(PRIVNET, [str(PRIVNET), *words], self.environment)
+        shown, pressed = "", False
+        with open(terminal, "rb", buffering=0) as screen:  # noqa: PTH123 - a descriptor
+            while part := _read(screen.fileno()):
+                shown += part
+                if not pressed and after(shown):
+                    os.write(terminal, key)
+                    pressed = True
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown
+
+    def asked(self) -> set[str]:
+        return {json.loads(line)[0] for line in self.log.read_text().splitlines()}
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 65536).decode(errors="replace")
+    except OSError:  # the other end is closed
+        return ""
+
+
+@pytest.fixture
+def typed(fleet: Callable[..., Fleet]) -> Typed:  # noqa: F811
+    return Typed(fleet())
+
+
+def test_done(typed: Typed) -> None:
+    code, output, errors = typed("deploy", "test", "-y")
+    assert (code, output.splitlines()[-1]) == (0, "DONE: 3 hosts as planned"), errors
+    assert "nothing to do: 3 hosts (h1, h2, h3)" in output
+    assert "Starting operation" in errors, "pyinfra's own words are let through"
+    assert typed.asked() == {"h1", "h2", "h3"}
+    code, output, _ = typed("deploy", "test", "-y", "--limit", "h2")
+    assert (code, output.splitlines()[-1], typed.asked()) == (0, "DONE: 1 host as planned", {"h2"})
+
+
+def test_nobody_is_asked_when_nobody_can_agree_or_no_host_is_meant(typed: Typed) -> None:
+    for words, said in ((("deploy", "test"), "`-y`"), (("deploy", "test", "-y", "--limit", "h9"), 'no host "h9"')):
+        code, _, errors = typed(*words)
+        assert (code, typed.asked()) == (2, set())
+        assert said in errors
+
+
+def test_a_host_that_fails_and_one_that_does_not(typed: Typed) -> None:
+    typed.fleet.failures["h2"] = ["no"]
+    code, output, _ = typed("deploy", "test", "-y")
+    assert code in (1, 3)
+    assert "  h2  " in output and "nothing to do: 2 hosts (h1, h3)" in output
+    assert output.splitlines()[-1].startswith(("FAILED: ", "PENDING: "))
+
+
+def test_the_removal_guard(typed: Typed) -> None:
+    (typed.fleet.directory / "projects" / "p1.yaml").unlink()
+    for words in ((), ("--dry",), ("--allow-removals", "2")):
+        code, _, errors = typed("deploy", "test", "-y", *words)
+        assert (code, typed.asked()) == (2, set())
+        assert "error[PN60" in errors and "--allow-removals 3" in errors and "No host was contacted." in errors
+    code, output, errors = typed("deploy", "test", "--allow-removals", "3", "--dry")
+    assert (code, output.splitlines()[-1]) == (0, "DRY RUN: nothing was changed"), errors
+    assert "  h1  would change (" in output and "  h2  would change (" in output
+    # A live plan asks the hosts, although a run would be refused: that is what it is for.
+    code, output, _ = typed("plan", "test", "--live")
+    assert code == 0
+    assert "REFUSED unless told: 1 whole private network" in output
+    assert "3 of 3 hosts answered, 2 of them would be changed" in output
+
+
+def test_a_live_plan(typed: Typed) -> None:
+    typed.fleet.project("p1", 1, ["h1", "h3"])
+    typed.fleet.failures["h2"] = ["no"]
+    before = (typed.fleet.directory / "privnet.lock.yaml").read_bytes()
+    code, output, _ = typed("plan", "test", "--live")
+    assert code == 0
+    assert "2 of 3 hosts answered, 2 of them would be changed" in output
+    assert "\n  h2  " in output and "    add: run " in output
+    code, output, _ = typed("plan", "test", "--live", "--format", "json")
+    live = json.loads(output)["live"]
+    assert {stage["stage"] for stage in live["h1"]["changes"]} >= {"add"}
+    assert live["h1"]["impact"] == [] and set(live) == {"h1", "h2", "h3"}
+    assert (typed.fleet.directory / "privnet.lock.yaml").read_bytes() == before
+
+
+def test_a_saved_plan_is_done_while_it_holds(typed: Typed) -> None:
+    typed.fleet.project("p1", 1, ["h1", "h1"])
+    code, _, errors = typed("plan", "test", "--live", "--out", "saved")
+    assert code == 0 and "saved written" in errors
+    saved = json.loads((typed.folder / "saved").read_text())
+    assert set(saved["live"]) == {"h1", "h2", "h3"}
+    # As if another run had been there since.
+    saved["live"]["h1"]["applied"] = "7 abc 20250101T000000-abcdef"
+    (typed.folder / "other").write_text(json.dumps(saved))
+    code, _, errors = typed("deploy", "test", "-y", "--plan", "other")
+    assert code == 2
+    assert "error[PN603]: host h1 has moved on since the plan was saved" in errors
+    assert "serial 7 by run 20250101T000000-abcdef then" in errors
+    assert errors.endswith("\nNo host was changed.\n") and "contacted" not in errors
+    code, _, errors = typed("deploy", "test", "--dry", "--plan", "saved")
+    assert code == 0, errors
+    typed.fleet.project("p1", 1, ["h1", "h3"])
+    code, _, errors = typed("deploy", "test", "-y", "--plan", "saved")
+    assert (code, typed.asked()) == (2, set())
+    assert "error[PN603]: the YAML has changed since the plan was saved: projects/p1.yaml" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_reaches_pyinfra(typed: Typed, number: signal.Signals) -> None:
+    """What is being executed ends, nothing more begins. Only who was started is told, not its process group."""
+    begun = time.monotonic()
+    run = typed.begin("deploy", "test", "-y", seconds=3)
+    while not typed.log.read_text():
+        assert run.poll() is None and time.monotonic() - begun < 60
+        time.sleep(0.1)
+    run.send_signal(number)
+    output, errors = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "Exiting upon user request!" in output + errors
+    assert "Traceback" not in errors
+    assert output.splitlines()[-1].startswith("INTERRUPTED: ")
+    assert "Starting operation: Private network | ask" in errors
+    assert "Starting operation: Private network | confirm" not in errors
+
+
+def test_ctrl_c_at_a_terminal(typed: Typed) -> None:
+    """The terminal tells both; what is being executed ends all the same."""
+    code, shown = typed.at_a_terminal(
+        ("deploy", "test", "-y"), b"\x03", lambda shown: "Private network | ask" in shown
+    )
+    assert code == 1, shown
+    assert shown.count("Exiting upon user request!") == 1
+    assert "\nINTERRUPTED: " in shown and "Traceback" not in shown
+    assert "Private network | confirm" not in shown
+
+
+@pytest.mark.parametrize(("key", "code"), [(b"n\n", 2), (b"y\n", 0)])
+def test_at_a_terminal_a_person_agrees(typed: Typed, key: bytes, code: int) -> None:
+    ended, shown = typed.at_a_terminal(("deploy", "test"), key, lambda shown: "Deploy this? [y/N]" in shown)
+    assert ended == code
+    assert "Nothing differs from the lock file" in shown.partition("Deploy this?")[0]
+    assert typed.asked() == ({"h1", "h2", "h3"} if code == 0 else set())
+    assert ("DONE: 3 hosts as planned" in shown) == (code == 0)
