@@ -17,11 +17,13 @@ from pyinfra.api.exceptions import InventoryError
 
 from privnet.check import removal
 from privnet.compiler import refuse
+from privnet.deploy.host_keys import explain_other_host_keys
 from privnet.deploy.run import Run, begin
 from privnet.diagnostics import DeclarationError, Problem, plural, render_text
 from privnet.known_hosts import write_known_hosts
 from privnet.lab.errors import LabError
 from privnet.lab.settings import ssh_config_of
+from privnet.load import shown_path
 from privnet.model.fleet import Host
 
 Groups = dict[str, list[tuple[str, dict[str, Any]]]]
@@ -53,6 +55,7 @@ def fleet_groups(directory: Path) -> Groups:
         raise InventoryError(f"{directory}: the declaration has {plural(len(error.problems), 'problem')}") from None
     except LabError as error:
         raise InventoryError(str(error)) from None
+    explain_other_host_keys({data["ssh_hostname"]: name for name, data in hosts.items()}, shown_path(directory))
     found: Groups = {"fleet": list(hosts.items())}
     for name, host in run.compiled.declaration.fleet.hosts.items():
         if host.zone:
