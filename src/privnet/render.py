@@ -162,6 +162,7 @@ def guard_file(guard: Guard, more: Iterable[Speaker | Binding] = ()) -> ManagedF
         "nftables/guard.nft",
         vxlan_port=guard.vxlan_port,
         mesh=guard.mesh,
+        port=guard.port,
         speakers=_elements(speakers),
         bindings=_elements(bindings),
     )
@@ -172,9 +173,9 @@ _ELEMENTS = re.compile(r"^\t\telements = \{\n.*?^\t\t\}\n|^\n", re.MULTILINE | r
 
 
 @cache
-def guard_structure(vxlan_port: int, mesh: str) -> str:
+def guard_structure(vxlan_port: int, mesh: str, port: int) -> str:
     """Digest of the guard's rules without the members of its sets, as ``guard.sh`` computes it on the host."""
-    text = guard_file(Guard(vxlan_port, mesh, (), ())).text
+    text = guard_file(Guard(vxlan_port, mesh, port, (), ())).text
     return hashlib.sha256(_ELEMENTS.sub("", text).encode()).hexdigest()
 
 
@@ -354,11 +355,16 @@ def render_forwarder(domain: str, upstream: tuple[str, ...]) -> ManagedFile:
     return ManagedFile(f"{ETC}/forwarder.conf", text)
 
 
+def render_forwarder_unit() -> ManagedFile:
+    """Its unit, which only hosts with an upstream have."""
+    return ManagedFile(f"{UNITS}/privnet-forwarder.service", _print("systemd/privnet-forwarder.service"))
+
+
 @lru_cache(maxsize=16)
 def _forwarder_files(domain: str, upstream: tuple[str, ...]) -> tuple[ManagedFile, ...]:
     return (
         render_forwarder(domain, upstream),
-        ManagedFile(f"{UNITS}/privnet-forwarder.service", _print("systemd/privnet-forwarder.service")),
+        render_forwarder_unit(),
         _wanted("privnet-forwarder.service"),
     )
 

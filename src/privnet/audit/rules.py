@@ -27,13 +27,15 @@ def hook(name: str, *priorities: str) -> Spellings:
     return tuple(f"type filter hook {name} priority {priority}; policy accept;" for priority in priorities)
 
 
-def inet_chains(vxlan_port: int, mesh: str) -> dict[str, tuple[Spellings, ...]]:
+def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tuple[Spellings, ...]]:
     """Table ``inet privnet``: what may come out of and go into the mesh."""
     port = f"udp dport {vxlan_port}"
     speaker = "ip saddr . @th,96,24 . @th,176,48 . @th,336,32 @speakers accept"
     return {
         "ingress": (
             hook("input", "raw", "-300"),
+            (f'udp dport {wireguard_port} ip saddr != @peers counter drop comment "not from a peer"',),
+            (f'udp dport {wireguard_port} ip6 saddr != @peers6 counter drop comment "not from a peer, by IPv6"',),
             (f'{port} iifname != "privnet" counter drop comment "VXLAN from outside the mesh"',),
             (f"{port} jump decapsulate",),
             (
@@ -95,7 +97,11 @@ def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
 
 
 SETS = {
-    "inet": {"speakers": ("typeof ip saddr . @th,96,24 . @th,176,48 . @th,336,32",)},
+    "inet": {
+        "speakers": ("typeof ip saddr . @th,96,24 . @th,176,48 . @th,336,32",),
+        "peers": ("type ipv4_addr",),
+        "peers6": ("type ipv6_addr",),
+    },
     "bridge": {"ports": ("typeof iifname . ether saddr . ip saddr",)},
 }
 

@@ -1,5 +1,5 @@
 # Managed by privnet. container.sh namespace|up|down|forget PORT: one network namespace and its interface in its private
-# network. Making and removing the namespace needs the host's own mounts; all the rest runs in a unit's sandbox.
+# network. Naming the namespace and taking its name needs the host's own mounts; all the rest runs in a unit's sandbox.
 set -eu
 port=$2
 . "/etc/privnet/containers/$port.conf"
@@ -36,7 +36,20 @@ upstream() {
 
 case $1 in
 namespace)
-	[ -e "/run/netns/$NETNS" ] || ip netns add "$NETNS"
+	# What `ip netns add` does, but that the unit comes with a network namespace of its own already, which is given its name
+	# here: so it needs neither sockets nor the right to make namespaces.
+	path=/run/netns/$NETNS
+	mkdir -p -m 755 /run/netns
+	(
+		flock 9
+		mountpoint -q /run/netns || mount --bind /run/netns /run/netns
+		mount --make-rshared /run/netns
+	) 9< /run/netns
+	if [ "$(stat -f -c %T "$path" 2> /dev/null)" != nsfs ]; then
+		rm -f "$path"
+		(umask 777 && : > "$path")
+		mount --bind /proc/self/ns/net "$path"
+	fi
 	;;
 up)
 	tries=0
@@ -64,7 +77,7 @@ up)
 	ip address flush dev "$port"
 	ip link set dev "$port" master "$BRIDGE"
 	# The one MAC of this port is known; frames for any other are not its business.
-	bridge link set dev "$port" learning off flood off guard on hairpin off isolated off neigh_suppress off
+	bridge link set dev "$port" learning off flood off guard off hairpin off isolated off neigh_suppress off
 	bridge fdb show dev "$port" | awk -v own="$MAC" -v host="$HOST_MAC" '/ master / && $1 != own && $1 != host { print $1 }' |
 		while read -r mac; do bridge fdb del "$mac" dev "$port" master; done
 	bridge fdb replace "$MAC" dev "$port" master static
@@ -89,7 +102,9 @@ down)
 forget)
 	# The namespace goes with its last port: a container whose application changed its network has a new one already.
 	if [ "$(grep -lsx "NETNS=$NETNS" /etc/privnet/containers/*.conf | grep -cv "/$port.conf$")" -eq 0 ]; then
-		[ ! -e "/run/netns/$NETNS" ] || ip netns del "$NETNS"
+		path=/run/netns/$NETNS
+		[ "$(stat -f -c %T "$path" 2> /dev/null)" != nsfs ] || umount --lazy "$path"
+		rm -f "$path"
 	fi
 	;;
 esac

@@ -1,10 +1,13 @@
-# Managed by privnet. guard.sh load|listing|watch: the guard, and the barrier that needs no firewall.
+# Managed by privnet. guard.sh load|peers|listing|check|watch: the guard, and the barrier that needs no firewall.
 set -eu
 . /etc/privnet/guard.conf
 state=/run/privnet
 
 listing() {
-	{ nft -s -t list table inet privnet && nft -s -t list table bridge privnet; } | sha256sum | cut -d ' ' -f 1
+	{
+		nft -s -t list table inet privnet && nft -s -t list table bridge privnet &&
+			nft -s list set inet privnet peers && nft -s list set inet privnet peers6
+	} | sha256sum | cut -d ' ' -f 1
 }
 
 # One at a time: a reload that is half recorded must not look like rules that somebody has touched.
@@ -14,8 +17,20 @@ locked() {
 	flock 9
 }
 
+# Commands that fill a set with the endpoints of mesh.conf: `address:port`, or `[address]:port`.
+peers() {
+	found=$(sed -n "s/^Endpoint = $2:[0-9]*\$/\\1/p" /etc/privnet/mesh.conf 2> /dev/null | sort -u | paste -s -d ,)
+	[ -z "$found" ] || echo "add element inet privnet $1 { $found }"
+}
+
+every_peer() {
+	peers peers '\([0-9.]*\)'
+	peers peers6 '\[\([0-9a-f:.]*\)\]'
+}
+
 load() {
-	nft -f /etc/privnet/guard.nft
+	# In one transaction, so that no packet of a peer meets an empty set.
+	{ cat /etc/privnet/guard.nft && every_peer; } | nft -f -
 	# While the mesh is away its prefix must not be reached by the default route.
 	ip route replace unreachable "$MESH" metric 4294967295
 	# The barrier of a prefix that the mesh had before goes.
@@ -46,6 +61,14 @@ case $1 in
 load)
 	locked
 	load
+	;;
+peers)
+	# A guard that is not loaded, or not as it was, gets them when it is loaded.
+	locked
+	if sound; then
+		{ echo 'flush set inet privnet peers; flush set inet privnet peers6' && every_peer; } | nft -f -
+		listing > "$state/guard.sum"
+	fi
 	;;
 listing)
 	listing

@@ -15,6 +15,8 @@ key)
 	wg pubkey < "$key" > /dev/null
 	;;
 assemble)
+	# First, so that whoever is interrupted here does it again: who is to be a peer is let in.
+	sh /etc/privnet/lib/guard.sh peers
 	# The key is a shell builtin's argument here, never a program's.
 	mkdir -p /etc/wireguard
 	private=$(cat "$key")

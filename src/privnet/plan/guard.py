@@ -33,10 +33,12 @@ class Guard:
     """The elements of the guard's sets on one host; its rules are the same everywhere.
 
     :param mesh: the prefix of all mesh addresses
+    :param port: WireGuard's
     """
 
     vxlan_port: int
     mesh: str
+    port: int
     speakers: tuple[Speaker, ...]
     bindings: tuple[Binding, ...]
 
@@ -49,7 +51,7 @@ def network_speakers(network: Network) -> tuple[Speaker, ...]:
 
 
 def plan_guard(
-    vxlan_port: int, mesh: str, overlays: Iterable[Overlay], in_network: Mapping[str, tuple[Speaker, ...]]
+    vxlan_port: int, mesh: str, port: int, overlays: Iterable[Overlay], in_network: Mapping[str, tuple[Speaker, ...]]
 ) -> Guard:
     """The guard of one host, from its overlays; ``in_network`` has the speakers of each network by its id."""
     speakers: list[Speaker] = []
@@ -58,4 +60,4 @@ def plan_guard(
         own = overlay.vtep
         speakers += [speaker for speaker in in_network[overlay.network.id] if speaker.vtep != own]
         bindings += [Binding(port.name, port.mac, port.address) for port in overlay.ports]
-    return Guard(vxlan_port, mesh, tuple(speakers), tuple(bindings))
+    return Guard(vxlan_port, mesh, port, tuple(speakers), tuple(bindings))

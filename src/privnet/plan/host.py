@@ -78,7 +78,7 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
             name=name,
             mesh=plan_mesh(name, fleet, lock.hosts, peers, others),
             overlays=own,
-            guard=plan_guard(fleet.vxlan.port, str(fleet.wireguard.mesh), own, speakers),
+            guard=plan_guard(fleet.vxlan.port, str(fleet.wireguard.mesh), fleet.wireguard.port, own, speakers),
             ttl=fleet.dns.ttl,
             domain=fleet.domain,
             upstream=fleet.dns.upstream,

@@ -55,7 +55,7 @@ KINDS: dict[str, str] = {
 FIELDS: dict[type, dict[str, str]] = {
     Peer: {"host": "label", "public_key": "key", "endpoint": "endpoint", "address": "address"},
     Mesh: {"address": "address", "prefix": "prefix", "length": "number", "port": "number", "mtu": "number"},
-    Guard: {"vxlan_port": "number", "mesh": "prefix"},
+    Guard: {"vxlan_port": "number", "mesh": "prefix", "port": "number"},
     Speaker: {"vtep": "address", "vni": "number", "mac": "mac", "address": "address"},
     Binding: {"port": "port", "mac": "mac", "address": "address"},
     Network: {

@@ -69,7 +69,7 @@ def answer(plan: HostPlan) -> Sections:
         "guard": [
             "sum " + "0" * 64,
             "listing " + "0" * 64,
-            f"structure {guard_structure(plan.guard.vxlan_port, plan.guard.mesh)}",
+            f"structure {guard_structure(plan.guard.vxlan_port, plan.guard.mesh, plan.guard.port)}",
             json.dumps({"nftables": [{"set": {"name": "speakers", "elem": _speakers(plan)}}]}),
             json.dumps({"nftables": [{"set": {"name": "ports", "elem": _bindings(plan)}}]}),
         ],
@@ -168,7 +168,7 @@ def _links(plan: HostPlan) -> list[dict[str, object]]:
         port = {"state": "forwarding", "learning": False, "flood": True}
         links.append(_link(network.vxlan, "vxlan", network.mtu, overlay.mac, network.bridge, vxlan, port))
         for attached in overlay.ports:
-            port = {"state": "forwarding", "learning": False, "flood": False, "guard": True}
+            port = {"state": "forwarding", "learning": False, "flood": False, "guard": False}
             links.append(_link(attached.name, "veth", attached.mtu, attached.host_mac, attached.bridge, port=port))
             if attached.upstream:
                 links.append(_link(attached.upstream, "veth", 1500, attached.host_mac))

@@ -117,8 +117,11 @@ RESTORE = "/bin/sh /var/lib/privnet/armed/change[.]sh boot"
 SANDBOX = (
     "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules", "ProtectKernelLogs",
     "ProtectKernelTunables", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictRealtime",
-    "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute", "RemoveIPC",
+    "PrivateNetwork", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute",
 )  # fmt: skip
+CAPABILITIES = (
+    "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?|CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE"
+)
 SYSTEMD: Sections = {
     "Unit": {
         "Description": r"privnet [a-z]+.*",
@@ -130,7 +133,7 @@ SYSTEMD: Sections = {
         "ConditionPathIsDirectory": "/var/lib/privnet/armed",
     },
     "Service": {
-        "Type": "oneshot|exec",
+        "Type": "oneshot|exec|forking",
         "RemainAfterExit": "yes",
         "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
@@ -140,19 +143,21 @@ SYSTEMD: Sections = {
         "RuntimeDirectoryPreserve": "yes",
         "DynamicUser": "yes",
         "NetworkNamespacePath": "/run/netns/%i",
-        "AmbientCapabilities": "(CAP_NET_BIND_SERVICE)?",
-        "CapabilityBoundingSet": "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?",
+        "AmbientCapabilities": "CAP_NET_BIND_SERVICE",
+        "CapabilityBoundingSet": CAPABILITIES,
         "DevicePolicy": "closed",
+        "DeviceAllow": "/dev/net/tun rw",
+        "ReadWritePaths": "(/etc /var/lib/privnet )?/run",
         "ProtectSystem": "strict",
         "ProtectProc": "invisible",
         "ProcSubset": "pid",
         **dict.fromkeys(SANDBOX, "yes"),
         "RestrictNamespaces": "yes|net",
-        "RestrictAddressFamilies": "(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX",
+        "RestrictAddressFamilies": "none|(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX",
         "SystemCallArchitectures": "native",
-        "SystemCallFilter": "@system-service|~@resources @privileged|setns|mount umount2 unshare",
-        "KeyringMode": "private",
-        "UMask": "0022",
+        "SystemCallFilter": "@system-service|~@resources @privileged|@chown|mount umount2",
+        "SystemCallErrorNumber": "EPERM",
+        "UMask": "0077",
         "IPAddressDeny": "any",
         "LimitNOFILE": NUMBER,
     },
@@ -180,7 +185,7 @@ DNSMASQ = {
     "max-tcp-connections": NUMBER,
     "cache-size": "0",
     "server": r"[0-9a-f:.]+(#[0-9]+|%pnu0)?",
-    **dict.fromkeys(("bind-dynamic", "no-hosts", "no-resolv", "no-poll", "no-ident"), ""),
+    **dict.fromkeys(("bind-dynamic", "no-hosts", "no-resolv", "no-ident"), ""),
     **dict.fromkeys(("bogus-priv", "stop-dns-rebind"), ""),
 }
 

@@ -108,15 +108,20 @@ DIRECT: list[tuple[str, Callable[[str], object]]] = [
     ("FDB's device", lambda evil: fdb_text(evil, {"02:70:0a:f0:00:02": "100.64.0.1"})),
     ("neighbour", lambda evil: neighbours_text("pnx4096", {evil: "02:70:0a:f0:00:02"})),
     ("neighbour's MAC", lambda evil: neighbours_text("pnx4096", {"10.240.0.2": evil})),
-    ("guard's port", lambda evil: guard_file(Guard(evil, "100.64.0.0/16", (), ()))),  # type: ignore[arg-type]
-    ("guard's mesh", lambda evil: guard_file(Guard(4789, evil, (), ()))),
+    ("guard's port", lambda evil: guard_file(Guard(evil, "100.64.0.0/16", 51820, (), ()))),  # type: ignore[arg-type]
+    ("mesh's port in the guard", lambda evil: guard_file(Guard(4789, "100.64.0.0/16", evil, (), ()))),  # type: ignore[arg-type]
+    ("guard's mesh", lambda evil: guard_file(Guard(4789, evil, 51820, (), ()))),
     (
         "speaker",
-        lambda evil: guard_file(Guard(4789, "100.64.0.0/16", (Speaker(evil, 1, "02:70:0a:f0:00:02", "1.1.1.1"),), ())),
+        lambda evil: guard_file(
+            Guard(4789, "100.64.0.0/16", 51820, (Speaker(evil, 1, "02:70:0a:f0:00:02", "1.1.1.1"),), ())
+        ),
     ),
     (
         "binding",
-        lambda evil: guard_file(Guard(4789, "100.64.0.0/16", (), (Binding(evil, "02:70:0a:f0:00:02", "1.1.1.1"),))),
+        lambda evil: guard_file(
+            Guard(4789, "100.64.0.0/16", 51820, (), (Binding(evil, "02:70:0a:f0:00:02", "1.1.1.1"),))
+        ),
     ),
 ]
 
@@ -134,7 +139,7 @@ def test_the_same_with_right_values_is_printed() -> None:
     assert neighbours_text("pnx4096", {"10.240.0.2": "02:70:0a:f0:00:02"})
     speaker = Speaker("100.64.0.1", 4096, "02:70:0a:f0:00:02", "10.240.0.2")
     binding = Binding("pnc0010000002", "02:70:0a:f0:00:02", "10.240.0.2")
-    assert "100.64.0.1 . 0x001000" in guard_file(Guard(4789, "100.64.0.0/16", (speaker,), (binding,))).text
+    assert "100.64.0.1 . 0x001000" in guard_file(Guard(4789, "100.64.0.0/16", 51820, (speaker,), (binding,))).text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -59,7 +59,7 @@ def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
     bridge = compare(f"{name}: bridge", port.bridge, link.master or NOTHING)
     yield from about(f"state of {name}", bridge, f"device {port.bridge}")
     if link.master:
-        yield from port_flags(name, link, {"learning": False, "flood": False, "guard": True})
+        yield from port_flags(name, link, {"learning": False, "flood": False, "guard": False})
         wanted = {port.mac: f"master {port.bridge} static"}
         yield from compare_tables(wanted, port_entries(name, port.host_mac, actual), f"FDB of {name}")
     for address in sorted(actual.addresses.get(name, ())):

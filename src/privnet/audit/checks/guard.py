@@ -12,6 +12,7 @@ from privnet.diagnostics import plural
 from privnet.model.identifiers import parse_address
 from privnet.plan.guard import Guard
 from privnet.plan.host import HostPlan
+from privnet.plan.mesh import Mesh
 
 _OWN_TABLES = {"table inet privnet", "table bridge privnet"}
 
@@ -19,8 +20,8 @@ _OWN_TABLES = {"table inet privnet", "table bridge privnet"}
 def check(plan: HostPlan, actual: Actual) -> Finding:
     """Both tables with all rules in order, all elements and no other, and the unreachable route for the mesh."""
     guard = plan.guard
-    chains = {"inet": inet_chains(guard.vxlan_port, guard.mesh), "bridge": bridge_chains()}
-    elements = {"inet": {"speakers": speakers(guard)}, "bridge": {"ports": bindings(guard)}}
+    chains = {"inet": inet_chains(guard.vxlan_port, guard.mesh, guard.port), "bridge": bridge_chains()}
+    elements = {"inet": {"speakers": speakers(guard), **peers(plan.mesh)}, "bridge": {"ports": bindings(guard)}}
     deviations = [*_barrier(plan, actual)]
     for family in ("inet", "bridge"):
         table = actual.guard.get(family)
@@ -33,7 +34,7 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         if "privnet" in name:
             deviations.append(Deviation(name, NOTHING, "a stray table"))
     rules = sum(len(lines) for family in chains.values() for lines in family.values())
-    members = len(guard.speakers) + len(guard.bindings)
+    members = sum(len(found) for family in elements.values() for found in family.values())
     return Finding(f"{plural(rules, 'rule')}, {plural(members, 'element')}", tuple(deviations))
 
 
@@ -42,6 +43,13 @@ def speakers(guard: Guard) -> set[str]:
     return {
         f"{s.vtep} . {s.vni} . {int(s.mac.replace(':', ''), 16)} . {parse_address(s.address)}" for s in guard.speakers
     }
+
+
+def peers(mesh: Mesh) -> dict[str, set[str]]:
+    """Elements of the sets ``peers`` and ``peers6``: where packets for WireGuard may come from."""
+    hosts = {peer.endpoint.rpartition(":")[0] for peer in mesh.peers}
+    v6 = {host for host in hosts if host.startswith("[")}
+    return {"peers": hosts - v6, "peers6": {host.strip("[]") for host in v6}}
 
 
 def bindings(guard: Guard) -> set[str]:

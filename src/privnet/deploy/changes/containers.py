@@ -96,7 +96,7 @@ def _attached(port: Port, state: HostState) -> bool:
         and link.mtu == port.mtu
         and link.mac == port.host_mac
         and not state.addresses.get(port.name)
-        and link.is_port(learning=False, flood=False, guard=True)
+        and link.is_port(learning=False, flood=False, guard=False)
         and state.port_macs.get(port.name, frozenset()) == {port.mac, port.host_mac}
         and inside.up
         and inside.mac == port.mac

@@ -23,7 +23,8 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     if differs(union, state):
         script.place(union)
     unit = state.units.get(UNIT)
-    sound = loaded is not None and loaded.intact and loaded.structure == guard_structure(guard.vxlan_port, guard.mesh)
+    structure = guard_structure(guard.vxlan_port, guard.mesh, guard.port)
+    sound = loaded is not None and loaded.intact and loaded.structure == structure
     if state.enabled.get(UNIT) != "enabled":
         script.run("systemctl", "enable", "--quiet", UNIT)
     if unit is None or unit.active != "active":
