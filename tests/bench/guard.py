@@ -40,7 +40,7 @@ def load_seconds() -> float:
         host = f"100.64.{number % 50}.2"
         speakers.append(Speaker(host, 4096 + network, mac, ".".join(map(str, octets))))
     bindings = [Binding(f"pnc{4096 + n:06x}0001", "02:70:0a:f0:00:01", "10.240.0.1") for n in range(NETWORKS)]
-    text = guard_file(Guard(4789, "100.64.0.0/16", tuple(speakers), tuple(bindings))).text
+    text = guard_file(Guard(4789, "100.64.0.0/16", 51820, tuple(speakers), tuple(bindings))).text
     with tempfile.NamedTemporaryFile("w", suffix=".nft") as file:
         file.write(text)
         file.flush()

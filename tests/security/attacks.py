@@ -6,9 +6,13 @@ fail, and by the mutation runner, which switches a control off and must see at l
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from . import frames
 from .oracle import OUTSIDER, STRAY, Endpoint
@@ -16,6 +20,8 @@ from .scene import ALONE, BLOG, DOMAIN, PAGES, SHOP, SOLO, STOREFRONT, VXLAN_POR
 
 Attack = Callable[[Scene], None]
 BILLING = "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
+CLINIC = "ap-9b64d7e2-1f05-4b8c-a7e9-30c52d8f41ab"
+"""Outside any private network."""
 FAKE_MAC = "02:70:0a:f0:03:77"
 NEIGHBOUR, TENANT = f"1.web.{BILLING}", f"1.web.{ALONE}"
 """Two containers of one network on one host, lab-3."""
@@ -23,6 +29,7 @@ PORT_RULE = "not the port's own MAC and address"
 HOST_RULE = "private network to host"
 PEER_RULE = "not a container of that peer"
 OUTSIDE_RULE = "VXLAN from outside the mesh"
+SOURCE_RULE = "not from a peer"
 
 
 def seen(found: list[str]) -> set[str]:
@@ -104,7 +111,7 @@ def host_stack(scene: Scene) -> None:
         for address in (host.address, scene.mesh("lab-1"), "255.255.255.255", "10.240.0.99", "224.0.0.1"):
             for port in (9, 22, 53, 51820):
                 volley.append(frames.datagram(f"host-{address}-{port}", mac, me.address, to, address, port))
-        for address in (host.address, scene.mesh("lab-1")):
+        for address in (host.address, scene.mesh("lab-1"), scene["lab-2"].address, scene.mesh("lab-2")):
             inner = frames.ipv4(me.address, address, frames.udp(tunnel, VXLAN_PORT))
             volley.append(frames.ethernet(to, mac, frames.IPV4, inner))
     with scene.dropping("lab-1", HOST_RULE, len(volley)), scene.sniffing(host, victim) as found:
@@ -112,6 +119,52 @@ def host_stack(scene: Scene) -> None:
         scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
     assert_only(found[host], {"honest"}, host)
     assert_only(found[victim], set(), victim)
+
+
+def options_and_fragments(scene: Scene) -> None:
+    """T11: IPv4 options and fragments from a container, for its neighbour, its host, and by a route of its own."""
+    me, victim, resolver, host = scene[TENANT], scene[NEIGHBOUR], scene.resolver(SOLO, "lab-3"), scene["lab-3"]
+    mac, to, bridge = scene.mac(me), scene.mac(victim), scene.bridge_mac("lab-3", SOLO)
+    hosts = [endpoint.address for endpoint in scene.everybody if endpoint.kind in ("host", "mesh")]
+
+    def frame(name: str, source: str, target: str, mac_of_target: str, **header: Any) -> bytes:
+        packet = frames.ipv4(source, target, frames.udp(frames.token(name)), **header)
+        return frames.ethernet(mac_of_target, mac, frames.IPV4, packet)
+
+    record = frames.route_option(7, "0.0.0.0", "0.0.0.0")
+    honest = [
+        frame("honest-options", me.address, victim.address, to, options=record),
+        frame("honest-first", me.address, victim.address, to, fragment=frames.MORE_FRAGMENTS),
+        frame("honest-last", me.address, victim.address, to, fragment=100),
+    ]
+    forged = [
+        frame("options", resolver.address, victim.address, to, options=record),
+        frame("first", resolver.address, victim.address, to, fragment=frames.MORE_FRAGMENTS),
+        frame("last", resolver.address, victim.address, to, fragment=100),
+        frame("overlapping", resolver.address, victim.address, to, fragment=frames.MORE_FRAGMENTS | 1),
+    ]
+    into_host = []
+    for number, address in enumerate(hosts):
+        for kind in (131, 137):
+            through = frames.route_option(kind, victim.address, address)
+            into_host.append(frame(f"route-{number}-{kind}", me.address, address, bridge, options=through))
+            through = frames.route_option(kind, address, OUTSIDER)
+            into_host.append(frame(f"through-{number}-{kind}", me.address, host.address, bridge, options=through))
+        datagram = frames.udp(frames.token(f"pieces-{number}").ljust(64))
+        pieces = frames.fragments(me.address, address, datagram, 24)
+        into_host += [frames.ethernet(bridge, mac, frames.IPV4, piece) for piece in pieces]
+    with (
+        scene.watch().planting(),
+        scene.dropping("lab-3", PORT_RULE, len(forged)),
+        scene.dropping("lab-3", HOST_RULE, len(into_host)),
+        scene.sniffing(victim, host, scene["outsider"]) as found,
+    ):
+        scene.send_frames(me, [*honest, *forged, *into_host])
+        scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
+    assert_only(found[victim], {"honest-options", "honest-first", "honest-last"}, victim)
+    assert_only(found[host], {"honest"}, host)
+    # The host answers the honest one: nobody listens there.
+    assert_only(found[scene["outsider"]], {"honest"}, scene["outsider"])
 
 
 def host_to_container(scene: Scene) -> None:
@@ -209,16 +262,85 @@ def mesh_address_from_outside(scene: Scene) -> None:
 
 
 def garbage(scene: Scene) -> None:
-    """T24: garbage and replays on WireGuard's port change nothing and lose nothing."""
+    """T24: garbage on WireGuard's port changes nothing and loses nothing."""
     outsider, host = scene["outsider"], scene["lab-1"]
     peers = scene.run("lab-1", "wg show privnet endpoints | sort")
     volley = [bytes([1 + number % 4, 0, 0, 0]) + bytes(range(number % 200)) for number in range(2000)]
     with scene.sniffing(scene[f"1.web.{STOREFRONT}"]) as found:
         scene.send_datagrams(outsider, host.address, volley, 51820)
-        for number in range(20):
-            scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, f"honest-{number}")])
+        right = [_into_shop(scene, f"honest-{number}") for number in range(20)]
+        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), right, pause=0.01)
     assert len(seen(found[scene[f"1.web.{STOREFRONT}"]])) == 20
     assert scene.run("lab-1", "wg show privnet endpoints | sort") == peers
+
+
+def replayed(scene: Scene) -> None:
+    """T24: all that two hosts said to a third, a handshake among it, said again from elsewhere and in their name."""
+    outsider, host, victim = scene["outsider"], scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
+    with scene.capturing(host, 51820) as captured, scene.sniffing(victim) as found:
+        scene.run("lab-2", "systemctl restart wg-quick@privnet")
+        volley = [_into_shop(scene, f"first-{number}") for number in range(20)]
+        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), volley)
+    assert len(seen(found[victim])) == 20, "the twin: what is captured had arrived"
+    packets = [bytes.fromhex(packet) for packet in captured[scene["lab-2"].address]]
+    kinds = {packet[0] for packet in packets}
+    assert kinds >= {1, 4}, f"no handshake and data among what was captured: {kinds}"
+    look = "wg show privnet endpoints | sort; wg show privnet latest-handshakes | sort; wg show privnet peers | sort"
+    before = scene.run("lab-1", look)
+    with scene.watch().planting(), scene.sniffing(victim) as found:
+        for source in ("", scene["lab-2"].address, scene["lab-3"].address):
+            volley = packets * (1 + 1000 // len(packets))
+            scene.send_datagrams(outsider, host.address, volley, 51820, source=source, from_port=51820 if source else 0)
+        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, "honest")])
+    assert found[victim].count("planted-honest") == 1
+    assert_only(found[victim], {"honest"}, victim)
+    assert scene.run("lab-1", look) == before, "a replay has moved a peer or made a handshake"
+
+
+def roaming(scene: Scene) -> None:
+    """T25: a packet that somebody on the path holds back and sends from elsewhere does not lead a peer there."""
+    outsider, host, victim = scene["outsider"], scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
+    fresh = scene["lab-2"].address
+    look = "wg show privnet endpoints | sort"
+    before = scene.run("lab-1", look)
+    chain = "chain netdev held c { type filter hook ingress device eth0 priority 0; }"
+    hold = f"nft 'add table netdev held; add {chain}'"
+    scene.run("lab-1", f"{hold}; nft add rule netdev held c ip saddr {fresh} udp dport 51820 drop")
+    try:
+        with scene.capturing(host, 51820) as captured, scene.sniffing(victim) as found:
+            volley = [_into_shop(scene, f"held-{number}") for number in range(3)]
+            scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), volley)
+        assert_only(found[victim], set(), victim)
+    finally:
+        scene.run("lab-1", "nft delete table netdev held")
+    packets = [bytes.fromhex(packet) for packet in captured[fresh]]
+    assert len(packets) >= 3, "the twin: packets were held back"
+    with (
+        scene.watch().planting(),
+        scene.dropping("lab-1", SOURCE_RULE, len(packets)),
+        scene.dropping("lab-1", f"{SOURCE_RULE}, by IPv6"),
+        scene.sniffing(victim) as found,
+    ):
+        scene.send_datagrams(outsider, host.address, packets[:-1], 51820)
+        scene.send_datagrams(outsider, host.address, packets[:1], 51820, from_port=51820)
+        scene.run("outsider", _BY_IPV6.format(address=_link_local(scene, "lab-1"), packet=packets[0].hex()))
+    assert_only(found[victim], set(), victim)
+    assert scene.run("lab-1", look) == before, "a peer is where an attacker has said that it is"
+    with scene.watch().planting(), scene.sniffing(victim) as found:
+        # The twin: the same packet from where it came from is as good as new.
+        scene.send_datagrams(outsider, host.address, packets[-1:], 51820, source=fresh, from_port=51820)
+    assert_only(found[victim], {"held-2"}, victim)
+    assert scene.run("lab-1", look) == before
+
+
+def _link_local(scene: Scene, host: str) -> str:
+    return scene.run(host, "ip -o -6 addr show dev eth0 scope link").split()[3].partition("/")[0]
+
+
+_BY_IPV6 = """python3 -c '
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.sendto(bytes.fromhex("{packet}"), ("{address}", 51820, 0, socket.if_nametoindex("eth0")))'"""
 
 
 # --- from a taken-over host ---------------------------------------------------------------------------
@@ -260,6 +382,50 @@ def peer_forgery(scene: Scene) -> None:
     assert_only(found[shop], {"honest"}, shop)
     assert_only(found[blog], set(), blog)
     assert scene.run("lab-1", tables) == before, "the host has learnt from a forged frame"
+
+
+def tunnel_in_pieces(scene: Scene) -> None:
+    """T11, T32: a taken-over host hides what it forges behind fragments and options of the outer packet."""
+    attacker, victim, other = scene["lab-3"], scene[f"1.web.{STOREFRONT}"], scene[f"2.web.{STOREFRONT}"]
+    own, to = scene[f"1.worker.{STOREFRONT}"], scene.mac(victim)
+    outer = scene.mesh("lab-3"), scene.mesh("lab-1")
+
+    def tunnel(name: str, who: Endpoint, address: str) -> bytes:
+        frame = frames.datagram(name, scene.mac(who), address, to, victim.address)
+        return frames.udp(frames.vxlan(scene.vni(SHOP), frame), VXLAN_PORT, 40000)
+
+    def packets(name: str, who: Endpoint, address: str) -> list[bytes]:
+        return [
+            *frames.fragments(*outer, tunnel(f"{name}-pieces", who, address), 24),
+            frames.ipv4(*outer, tunnel(f"{name}-options", who, address), options=b"\1" * 8),
+        ]
+
+    forged = [*packets("other", other, other.address), *packets("address", own, other.address)]
+    with scene.dropping("lab-1", PEER_RULE, 4), scene.sniffing(victim) as found:
+        scene.send_packets(attacker, [*forged, *packets("honest", own, own.address)])
+    assert_only(found[victim], {"honest-pieces", "honest-options"}, victim)
+
+
+def stolen_from_disk(scene: Scene) -> None:
+    """T33: a taken-over host has its own key, and nothing of networks and applications that it does not serve."""
+    served = {
+        host: {endpoint.network for endpoint in scene.everybody if endpoint.place == host and endpoint.network}
+        for host in scene.hosts
+    }
+    applications = {PAGES: BLOG, BILLING: SOLO, ALONE: SOLO, STOREFRONT: SHOP}
+    secrets = {host: scene.run(host, "cat /etc/privnet/wireguard.key").strip() for host in scene.hosts}
+    for host in scene.hosts:
+        foreign = {re.escape(secret) for owner, secret in secrets.items() if owner != host}
+        foreign |= {network for network in (SHOP, BLOG, SOLO) if network not in served[host]}
+        foreign |= {application for application, network in applications.items() if network not in served[host]}
+        foreign.add(CLINIC)
+        foreign |= {f"pn[bx]{scene.vni(network)}" for network in (SHOP, BLOG, SOLO) if network not in served[host]}
+        own = {re.escape(secrets[host]), *served[host]}
+        for words, wanted in ((foreign, set()), (own, own)):
+            found = scene.start(scene[host], "search.py", words=sorted(words)).finish()
+            assert isinstance(found, dict) and found.keys() == wanted, f"{host} has {found}, and should have {wanted}"
+        keys = scene.run(host, "wg show all private-key; wg show all preshared-keys | grep -v none || true").split()
+        assert keys == ["privnet", secrets[host]], f"{host} holds more keys than its own"
 
 
 def outer_spoof(scene: Scene) -> None:
@@ -407,6 +573,7 @@ def port_teaches_nothing(scene: Scene) -> None:
 def hardened(scene: Scene) -> None:
     """What has no visible effect while everything else holds: no IPv6 and no address on what is ours on a host."""
     for host in scene.hosts:
+        _listening(scene, host)
         addresses = scene.run(host, 'ip -o addr | awk \'$2 ~ /^pn[bcx]/ || ($2 == "privnet" && $3 == "inet6")\'')
         assert "pnb" not in addresses and "pnc" not in addresses and "pnx" not in addresses, addresses
         modes = scene.run(host, "stat -c '%a %U %n' /etc/privnet/wireguard.key /etc/wireguard/privnet.conf")
@@ -415,6 +582,16 @@ def hardened(scene: Scene) -> None:
         assert barrier.startswith("unreachable 100.64.0.0/16"), f"no route behind the mesh: {barrier}"
         enabled = scene.run(host, "grep -L 1 /proc/sys/net/ipv6/conf/pn[bcx]*/disable_ipv6 || true")
         assert enabled == "", f"IPv6 is on: {enabled}"
+
+
+def _listening(scene: Scene, host: str) -> None:
+    """Resolvers hear their network alone; the forwarder hears resolvers alone."""
+    sockets = "ss -Hlnut 'sport = :53' | awk '{ print $5 }' | sort -u"
+    heard = scene.run(host, sockets).split()
+    assert heard and all(re.fullmatch(r"\[fe80::1\]%pnu[0-9a-f]{6}:53", where) for where in heard), heard
+    for endpoint in scene.everybody:
+        if endpoint.place == host and endpoint.kind == "resolver":
+            assert scene.inside(endpoint, sockets).split() == [f"{endpoint.address}:53"], endpoint
 
 
 def guard_flushed(scene: Scene) -> None:
@@ -557,6 +734,81 @@ def names_from_outside(scene: Scene) -> None:
     assert wrong == [], f"asked outside: {wrong}"
 
 
+def resolvers_of_the_host(scene: Scene) -> None:
+    """T8: whom a host asks for its own names (/etc/resolv.conf), private networks do not ask: not even a container."""
+    me, elsewhere = scene[f"1.worker.{STOREFRONT}"], scene["operator"]
+    right = scene.start(scene["outsider"], "upstream.py", private="")
+    wrong = [scene.start(who, "upstream.py", private="") for who in (elsewhere, me)]
+    for server in (right, *wrong):
+        server.wait_ready()
+    again = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
+    scene.run("lab-3", "cp /etc/resolv.conf /run/resolv.kept")
+    scene.run("lab-3", f"printf 'nameserver %s\n' {elsewhere.address} {me.address} > /etc/resolv.conf; {again}")
+    try:
+        for number in range(3):
+            assert ask(scene, me, f"{number}.example.com")[1] == ["11.22.33.44"]
+    finally:
+        scene.run("lab-3", f"cat /run/resolv.kept > /etc/resolv.conf; {again}")
+        asked = [server.finish() for server in (right, *wrong)]
+    assert len(asked[0]) >= 3, "the twin: who is to be asked is asked"  # type: ignore[arg-type]
+    assert asked[1:] == [[], []], f"asked besides: {asked[1:]}"
+
+
+def spoofed_answers(scene: Scene) -> None:
+    """T8: answers forged from beside the path, where questions are not seen, do not hit port and number of one."""
+    me, liar, forwarder = scene[f"1.worker.{STOREFRONT}"], scene["operator"], scene["lab-3"]
+    seen_before = _questions(scene, me, [f"{number}.example.net" for number in range(40)])
+    ports = [question["port"] for question in seen_before]
+    numbers = [question["id"] for question in seen_before]
+    assert len(ports) >= 40
+    assert len(set(ports)) > len(ports) * 0.9 and max(ports) - min(ports) > 10000, f"ports can be guessed: {ports}"
+    assert len(set(numbers)) > len(numbers) * 0.9 and max(numbers) - min(numbers) > 10000, f"numbers: {numbers}"
+    held = scene.start(scene["outsider"], "held.py")
+    held.wait_ready()
+    try:
+        with _asking(scene, me, "blind.example.net") as answer:
+            question = json.loads(held.line())
+            # As near as somebody comes who knows the name, the time and the last questions: next ports, any number.
+            for port in (*range(ports[-1] + 1, ports[-1] + 4), 53, 1024):
+                forged = [_forged(number, question["question"]) for number in range(0, 65536, 32)]
+                scene.send_datagrams(liar, forwarder.address, forged, port, source=OUTSIDER, from_port=53)
+        assert answer == [""], f"a blind guess was believed: {answer}"
+        with _asking(scene, me, "seen.example.net") as answer:
+            question = json.loads(held.line())
+            while b"seen".hex() not in question["question"]:
+                question = json.loads(held.line())
+            forged = [_forged(question["id"], question["question"])]
+            scene.send_datagrams(liar, forwarder.address, forged, question["port"], source=OUTSIDER, from_port=53)
+        assert answer == ["11.66.66.66"], "the twin: with port and number known, the same answer is believed"
+    finally:
+        held.finish()
+
+
+def _questions(scene: Scene, who: Endpoint, names: list[str]) -> list[dict[str, Any]]:
+    """Port, number and text of what the upstream is asked for these names, all of them at once."""
+    held = scene.start(scene["outsider"], "held.py")
+    held.wait_ready()
+    scene.inside(who, f"for name in {' '.join(names)}; do dig @10.240.0.1 +tries=1 +time=1 $name > /dev/null & done")
+    return [json.loads(line) for line in held.rest(1.5)]
+
+
+def _forged(number: int, question: str) -> bytes:
+    """An answer with an address to a question."""
+    answer = b"\xc0\x0c" + bytes.fromhex("00010001000002580004") + bytes([11, 66, 66, 66])
+    return number.to_bytes(2, "big") + bytes.fromhex("81800001000100000000") + bytes.fromhex(question) + answer
+
+
+@contextlib.contextmanager
+def _asking(scene: Scene, who: Endpoint, name: str) -> Iterator[list[str]]:
+    """One question that takes as long as nobody answers it; at the end of the block, what came."""
+    command = ["ip", "netns", "exec", who.netns, "dig", "@10.240.0.1", "+short", "+tries=1", "+time=3", name]
+    answer: list[str] = []
+    with subprocess.Popen(scene.lab.argv(who.place, command), stdout=subprocess.PIPE, text=True) as asking:
+        yield answer
+        said = asking.communicate(timeout=30)[0]
+        answer.append("" if said.startswith(";;") else said.strip())
+
+
 def without_hosts_file(scene: Scene) -> None:
     """T9: with its hosts file missing or damaged a resolver says no, and asks nobody."""
     me, name = scene[f"1.web.{STOREFRONT}"], f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"
@@ -603,13 +855,18 @@ ATTACKS: dict[str, Attack] = {
         container_frames,
         unknown_mac,
         host_stack,
+        options_and_fragments,
         host_to_container,
         conntrack,
         honest_traffic,
         outsider_vxlan,
         mesh_address_from_outside,
         garbage,
+        replayed,
+        roaming,
         peer_forgery,
+        tunnel_in_pieces,
+        stolen_from_disk,
         outer_spoof,
         mesh_services,
         peer_to_host_stack,
@@ -625,6 +882,8 @@ ATTACKS: dict[str, Attack] = {
         route_alone,
         names_of_others,
         names_from_outside,
+        resolvers_of_the_host,
+        spoofed_answers,
         without_hosts_file,
         resolver_killed,
     )

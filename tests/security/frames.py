@@ -25,10 +25,30 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def ipv4(source: str, target: str, payload: bytes, protocol: int = 17) -> bytes:
-    head = struct.pack("!BBHHHBBH", 69, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
-    head += socket.inet_aton(source) + socket.inet_aton(target)
+def ipv4(
+    source: str, target: str, payload: bytes, protocol: int = 17, options: bytes = b"", fragment: int = 0
+) -> bytes:
+    """``fragment``: the header's flags and offset (RFC 791, 3.1); ``options`` are filled up to whole words."""
+    options += b"\0" * (-len(options) % 4)
+    words = 5 + len(options) // 4
+    head = struct.pack("!BBHHHBBH", 64 | words, 0, 4 * words + len(payload), 1, fragment, 64, protocol, 0)
+    head += socket.inet_aton(source) + socket.inet_aton(target) + options
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+MORE_FRAGMENTS = 0x2000
+
+
+def fragments(source: str, target: str, payload: bytes, size: int) -> list[bytes]:
+    """One datagram's payload as IPv4 packets of at most ``size`` bytes of it each, a multiple of 8."""
+    parts = [(at, payload[at : at + size]) for at in range(0, len(payload), size)]
+    last = parts[-1][0]
+    return [ipv4(source, target, part, fragment=at // 8 | (MORE_FRAGMENTS if at < last else 0)) for at, part in parts]
+
+
+def route_option(kind: int, *addresses: str) -> bytes:
+    """Loose (131) or strict (137) source route, or record route (7), through these addresses (RFC 791, 3.1)."""
+    return bytes([kind, 3 + 4 * len(addresses), 4]) + b"".join(map(socket.inet_aton, addresses))
 
 
 def udp(payload: bytes, port: int = 9, source: int = 9) -> bytes:

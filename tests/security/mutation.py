@@ -40,7 +40,10 @@ from .attacks import (
     port_teaches_nothing,
     resolver_killed,
     resolver_taken_over,
+    resolvers_of_the_host,
+    roaming,
     route_alone,
+    spoofed_answers,
     through_host,
     unknown_mac,
 )
@@ -126,6 +129,8 @@ def _without_neighbours() -> Control:
 
 
 GUARD = (
+    rule("inet ingress", 'not from a peer"', "lab-1", roaming),
+    rule("inet ingress", "not from a peer, by IPv6", "lab-1", roaming),
     rule("inet ingress", OUTSIDE_RULE, "lab-1", outsider_vxlan),
     rule("inet ingress", "jump decapsulate", "lab-1", peer_forgery),
     rule("inet ingress", "not VXLAN, out of the mesh", "lab-1", mesh_services),
@@ -282,12 +287,24 @@ OTHERS = (
         "bridges have no address", "lab-1", lambda s: f"ip addr add 10.240.0.98/22 dev pnb{s.vni(BLOG)}",
         lambda s: f"ip addr del 10.240.0.98/22 dev pnb{s.vni(BLOG)}", hardened,
     ),
+    option("resolver: hears its network alone", RESOLVER, "^listen-address", AGAIN, hardened),
+    option("resolver: sockets of its address alone", RESOLVER, "^bind-dynamic", AGAIN, hardened),
+    option("forwarder: hears resolvers alone", FORWARDER, "^interface", AGAIN, hardened),
+    option("forwarder: not the host's own programs", FORWARDER, "^except-interface", AGAIN, hardened),
+    option("forwarder: sockets of its addresses alone", FORWARDER, "^bind-dynamic", AGAIN, hardened),
+    option("resolver: no-resolv", RESOLVER, "^no-resolv", AGAIN, resolvers_of_the_host),
+    option("forwarder: no-resolv", FORWARDER, "^no-resolv", AGAIN, resolvers_of_the_host),
+    control(
+        "forwarder: another port for each question", "lab-3", f"echo query-port=5399 >> {FORWARDER}; {AGAIN}",
+        f"sed -i /^query-port/d {FORWARDER}; {AGAIN}", spoofed_answers,
+    ),
     option("resolver: no-ident", RESOLVER, "^no-ident", AGAIN, names_of_others),
     option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside),
     option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside),
     option("resolver and forwarder: stop-dns-rebind", BOTH, "^stop-dns-rebind", AGAIN, names_from_outside),
     option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside),
-    option("resolver and forwarder: private addresses' names are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside),
+    option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside),
+    option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside),
     control(
         "resolver: restarted when it ends", "lab-1",
         f"mkdir -p /run/systemd/system/privnet-dns@{SHOP}.service.d; printf '[Service]\\nRestart=no\\n' > /run/systemd/system/privnet-dns@{SHOP}.service.d/control.conf; {RELOAD}",

@@ -44,6 +44,15 @@ class Program:
             rest = self.process.communicate()
             raise AssertionError(f"{self.name}: {line}{rest[0]}{rest[1]}")
 
+    def line(self) -> str:
+        """The next line that it says, when it comes."""
+        return self.process.stdout.readline() if self.process.stdout else ""
+
+    def rest(self, seconds: float) -> list[str]:
+        """All lines that it says until so many seconds have passed; then it is ended."""
+        time.sleep(seconds)
+        return self.process.communicate(timeout=60)[0].splitlines()
+
     def finish(self) -> object:
         """Close its standard input, which ends it; the JSON that it says then."""
         out, err = self.process.communicate(timeout=60)
@@ -187,6 +196,16 @@ class Scene:
         for endpoint, program in programs.items():
             found[endpoint] = program.finish()  # type: ignore[assignment]
 
+    @contextlib.contextmanager
+    def capturing(self, host: Endpoint, port: int) -> Iterator[dict[str, list[str]]]:
+        """UDP payloads for a port that come to a host's uplink during the block, in hex, by their sender's address."""
+        program = self.start(host, "capture.py", interface="eth0", port=port)
+        program.wait_ready()
+        found: dict[str, list[str]] = {}
+        yield found
+        time.sleep(0.3)
+        found.update(program.finish())  # type: ignore[call-overload]
+
     def send_frames(self, endpoint: Endpoint, frames: list[bytes], interface: str = "pn0", pause: float = 0) -> None:
         """Put raw Ethernet frames on an interface of an endpoint."""
         hexes = [frame.hex() for frame in frames]
@@ -200,11 +219,17 @@ class Scene:
         port: int = VXLAN_PORT,
         source: str = "",
         pause: float = 0,
+        from_port: int = 0,
     ) -> None:
         """UDP from an endpoint, with its own address or, written by hand, with another one."""
         hexes = [payload.hex() for payload in payloads]
         order = {"address": address, "port": port, "payloads": hexes, "source": source, "pause": pause}
+        order["from_port"] = from_port
         self.start(endpoint, "send.py", **order).finish()
+
+    def send_packets(self, endpoint: Endpoint, packets: list[bytes]) -> None:
+        """Whole IPv4 packets, made by hand, by an endpoint's own routes. The kernel fills in their checksums."""
+        self.start(endpoint, "send.py", packets=[packet.hex() for packet in packets]).finish()
 
     # --- what the guard says ----------------------------------------------------------------------
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -14,23 +17,22 @@ from lab.runs import deploy, edit
 from . import frames
 from .attacks import (
     FAKE_MAC,
+    NEIGHBOUR,
     TENANT,
     _into_shop,
     _talk,
-    ask,
     assert_only,
     honest_traffic,
     outsider_vxlan,
     peer_forgery,
 )
-from .scene import DOMAIN, SHOP, STOREFRONT, Scene
+from .oracle import Endpoint
+from .scene import ALONE, DOMAIN, SHOP, SOLO, STOREFRONT, Scene
 
 UNDERLAY = "src net 192.0.2.0/24 and (port 9 or port 53 or icmp) and not port 4789"
 WEB, FAR, WORKER = f"1.web.{STOREFRONT}", f"2.web.{STOREFRONT}", f"1.worker.{STOREFRONT}"
-UNITS = "privnet-*"
-EXPOSURE, MOUNTING = 3.0, 4.0
-"""What `systemd-analyze security` may say. The one step that mounts a namespace must see the host's mounts, so most of
-a sandbox is not for it."""
+BETTER_THAN = 3.0
+"""What `systemd-analyze security` may say of each unit."""
 
 
 def everything_is_back(scene: Scene, seconds: float = 20) -> None:
@@ -108,6 +110,54 @@ def test_a_mesh_that_is_killed_twenty_times_under_traffic_leaks_nothing(scene: S
             assert ping.poll() is None, "the traffic ended too early"
         ping.terminate()
     everything_is_back(scene)
+
+
+@pytest.mark.parametrize("signal", ["KILL", "SEGV"])
+def test_a_mesh_whose_process_dies_is_back_by_itself(scene: Scene, signal: str) -> None:
+    """F-28: in five seconds, with its keys, peers and address. Nothing is in clear meanwhile: the watch sees to it."""
+    look = "; ".join(f"wg show privnet {what} | sort" for what in ("allowed-ips", "endpoints", "public-key"))
+    look += "; ip -br -4 addr show privnet"
+    before = scene.run("lab-1", look)
+    pattern, target = b"privnet-canary".hex(), scene[FAR].address
+    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-D", "-i", "0.02", "-w", "20", "-p", pattern, target]
+    with subprocess.Popen(scene.lab.argv("lab-1", command), stdout=subprocess.PIPE, text=True) as ping:
+        assert ping.stdout
+        while "bytes from" not in ping.stdout.readline():
+            pass
+        restarts = "systemctl show wg-quick@privnet -p NRestarts"
+        counted = scene.run("lab-1", restarts)
+        scene.run("lab-1", f"pkill -{signal} -x wireguard-go")
+        deadline = time.monotonic() + 15
+        while scene.run("lab-1", restarts) == counted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        again = f"ping -c 1 -W 1 {target} | grep ' 0% '"
+        while not scene.inside(scene[WEB], again, check=False) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        scene.run("lab-1", "pkill -INT -x ping")
+        said = ping.communicate()[0]
+    answers = [float(stamp) for stamp in re.findall(r"^\[([0-9.]+)\] \d+ bytes from", said, re.MULTILINE)]
+    gap = max(later - earlier for earlier, later in pairwise(answers))
+    print(f"after SIG{signal}: nothing for {gap:.2f} s, {len(answers)} answers")
+    assert 0.1 < gap < 5, "the twin: traffic was away, and came back"
+    assert scene.run("lab-1", look) == before
+
+
+def test_a_mesh_in_the_kernel_has_no_process_and_needs_none(scene: Scene) -> None:
+    """The kernel's WireGuard leaves no process behind; the unit stays active, and stops when it is told."""
+    unit, directory = "wg-quick@plain", "/run/systemd/system/wg-quick@plain.service.d"
+    drop_in = "/etc/systemd/system/wg-quick@privnet.service.d/privnet.conf"
+    kernel = "[Service]\nExecStart=\nExecStart=ip link add plain type bridge\nExecStop=\nExecStop=ip link del plain\n"
+    scene.run("lab-1", f"mkdir {directory}; cp {drop_in} {directory}; printf '{kernel}' > {directory}/kernel.conf")
+    try:
+        scene.run("lab-1", f"systemctl daemon-reload; systemctl start {unit}; sleep 1.5")
+        state = scene.run("lab-1", f"ip -br link show plain; systemctl show {unit} -p ActiveState,SubState,NRestarts")
+        assert state.startswith("plain "), state
+        assert {"ActiveState=active", "SubState=exited", "NRestarts=0"} <= set(state.split()), state
+        scene.run("lab-1", f"systemctl stop {unit}")
+        assert scene.run("lab-1", f"systemctl is-active {unit}", check=False) == "inactive\n"
+    finally:
+        scene.run("lab-1", f"systemctl stop {unit}; rm -r {directory}; systemctl daemon-reload")
 
 
 @pytest.mark.parametrize("side", ["lab-1", "lab-2"])
@@ -263,38 +313,45 @@ def test_a_host_whose_firewall_would_drop_private_traffic_is_told_what_to_do(sce
 
 
 def test_every_unit_of_ours_is_in_a_sandbox(scene: Scene) -> None:
-    listed = scene.run("lab-1", "systemctl list-units --plain --no-legend --type=service 'privnet-*'")
+    """Those that run, with all that Debian's own files and other drop-ins say; test_sandboxes.py has each option."""
+    listed = scene.run("lab-1", "systemctl list-units --plain --no-legend --type=service 'privnet-*' 'wg-quick@*'")
     units = {re.sub("@[^.]*", "@", line.split()[0]): line.split()[0] for line in listed.splitlines()}
-    assert len(units) >= 6, units
+    assert len(units) == 8, units
     for unit in units.values():
         said = scene.run("lab-1", f"systemd-analyze security --no-pager {unit} | tail -1")
         found = re.search(r"exposure level for \S+ (\d+[.]\d)", said)
         assert found is not None, said
-        assert float(found[1]) < (MOUNTING if unit.startswith("privnet-namespace@") else EXPOSURE), said
+        assert float(found[1]) < BETTER_THAN, said
 
 
 # --- resolvers under load -----------------------------------------------------------------------------
 
 
 def test_a_container_that_asks_500_times_a_second_does_not_slow_another_one(scene: Scene) -> None:
-    noisy, quiet = scene[WEB], scene[FAR]
-    name = f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"
-    flood = _FLOOD.replace("NAME", name)
-    with subprocess.Popen(
-        scene.lab.argv("lab-1", ["ip", "netns", "exec", noisy.netns, "python3", "-c", flood]),
-        stdout=subprocess.PIPE, text=True,
-    ) as flooding:  # fmt: skip
-        for asker in (quiet, noisy):
-            times = []
-            for _ in range(10):
-                begun = time.monotonic()
-                assert len(ask(scene, asker, name)[1]) == 2
-                times.append(time.monotonic() - begun)
-            assert sorted(times)[-2] < 1.0, times
-        out, _ = flooding.communicate()
-    sent, answered = map(int, out.split())
-    print(f"{answered} of {sent} questions answered")
-    assert answered >= sent * 0.99
+    """T10: who asks the same resolver, and who asks another one on the same host."""
+    noisy, same, other = scene[TENANT], scene[NEIGHBOUR], scene[WORKER]
+    names = {noisy: f"web.{ALONE}.{SOLO}.{DOMAIN}", other: f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"}
+    names[same] = names[noisy]
+
+    def ask_both() -> list[dict[str, float]]:
+        with (
+            _asking_often(scene, same, names[same], 100, 150) as of_same,
+            _asking_often(scene, other, names[other], 100, 150) as of_other,
+        ):
+            pass
+        return [of_same, of_other]
+
+    for _ in range(4):
+        before = ask_both()
+        with _asking_often(scene, noisy, names[noisy], 500, 1500) as flood:
+            during = ask_both()
+        print(f"same resolver, other resolver: {before} before, {during} meanwhile; {flood}")
+        assert flood["lost"] == 0 and [found["lost"] for found in during] == [0, 0]
+        # Milliseconds. Again only where somebody else has taken the machine's processors in the meantime.
+        slower = [now["p99"] > 2 * then["p99"] + 5 for then, now in zip(before, during, strict=True)]
+        if flood["rate"] > 450 and not any(slower):
+            return
+    raise AssertionError("slower in each turn")
 
 
 def test_a_flood_of_broadcasts_loses_nothing_of_another_network(scene: Scene) -> None:
@@ -314,24 +371,16 @@ def test_a_flood_of_broadcasts_loses_nothing_of_another_network(scene: Scene) ->
     assert scene.run("lab-3", tables) == before
 
 
-_FLOOD = r"""
-import socket, time
-name = b"".join(bytes([len(l)]) + l.encode() for l in "NAME".split(".")) + b"\0"
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(("10.240.0.1", 53)); s.setblocking(False)
-sent = answered = 0; begun = time.monotonic()
-def take():
-    n = 0
-    try:
-        while s.recv(4096): n += 1
-    except BlockingIOError: pass
-    return n
-while sent < 2000:
-    s.send(sent.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1"); sent += 1
-    answered += take()
-    time.sleep(max(0, begun + sent / 500 - time.monotonic()))
-time.sleep(0.5)
-print(sent, answered + take())
-"""
+@contextlib.contextmanager
+def _asking_often(scene: Scene, who: Endpoint, name: str, rate: int, count: int) -> Iterator[dict[str, float]]:
+    """Questions at a steady rate during the block; at its end {"p50": ms, "p99": ms, "lost": …, "rate": …}."""
+    program = scene.start(who, "ask.py", name=name, rate=rate, count=count)
+    program.wait_ready()
+    found: dict[str, float] = {}
+    yield found
+    found.update(program.finish())  # type: ignore[call-overload]
+
+
 
 
 # --- eviction -----------------------------------------------------------------------------------------
@@ -350,7 +399,8 @@ def test_an_evicted_host_that_does_not_cooperate_is_shut_out_by_the_others(scene
 
     def let_peer_in() -> None:
         peer = f"peer {key} allowed-ips {mesh['lab-3']}/32 endpoint {endpoint} persistent-keepalive 1"
-        scene.run("lab-1", f"wg set privnet {peer}")
+        known = f"nft add element inet privnet peers '{{ {attacker.address} }}'"
+        scene.run("lab-1", f"{known}; wg set privnet {peer}")
         deadline = time.monotonic() + 15
         while scene.run("lab-1", f"wg show privnet latest-handshakes | grep '{key}'").split()[1] == "0":
             assert time.monotonic() < deadline, "the twin: the peer that is let in again does not come"

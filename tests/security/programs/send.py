@@ -1,4 +1,4 @@
-"""Send frames on an interface, or datagrams: with this namespace's own address or with one written by hand."""
+"""Send frames on an interface, whole IPv4 packets, or datagrams: with this namespace's own address or with another."""
 
 import json
 import socket
@@ -14,15 +14,21 @@ if "frames" in order:
         raw.send(bytes.fromhex(frame))
         if order["pause"]:
             time.sleep(order["pause"])
+elif "packets" in order:
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    for packet in map(bytes.fromhex, order["packets"]):
+        raw.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
 else:
     target, port = order["address"], order["port"]
     if order["source"]:
         sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     else:
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if order["from_port"]:
+            sender.bind(("", order["from_port"]))
     for payload in map(bytes.fromhex, order["payloads"]):
         if order["source"]:
-            udp = struct.pack("!HHHH", 40000, port, 8 + len(payload), 0) + payload
+            udp = struct.pack("!HHHH", order["from_port"] or 40000, port, 8 + len(payload), 0) + payload
             addresses = socket.inet_aton(order["source"]) + socket.inet_aton(target)
             payload = struct.pack("!BBHHHBBH", 69, 0, 0, 0, 0, 64, 17, 0) + addresses + udp
         try:

@@ -1,0 +1,118 @@
+"""What each unit's sandbox leaves open, said by `systemd-analyze security`; and that each of its options is noticed.
+
+This is the mutation of the units' options: each is taken out of the rendered unit alone, and what is open is then not
+what stands here. Options that only let something in (a system call, a path to write, a device) are missed by the unit
+itself when they are gone: it does not start, and every test on hosts notices.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from privnet.render import UNITS, render_forwarder_unit, static_files
+
+WG_QUICK = "wg-quick@privnet.service"
+NETLINK = {"RestrictAddressFamilies_AF_NETLINK", "RestrictAddressFamilies_AF_UNIX"}
+INTERNET = {*NETLINK, "RestrictAddressFamilies_AF_INET_INET6", "IPAddressDeny"}
+ROOT = {"UserOrDynamicUser", "RootDirectoryOrRootImage"}
+EVERYWHERE = {"DeviceAllow", "PrivateMounts", "PrivateUsers"}
+NETWORK = {"PrivateNetwork", "CapabilityBoundingSet_CAP_NET_ADMIN", "ProcSubset", *ROOT, *NETLINK, *EVERYWHERE}
+RESOLVER = {
+    "AmbientCapabilities", "CapabilityBoundingSet_CAP_NET_BIND_SERVICE_BROADCAST_RAW)", "PrivateNetwork",
+    "RootDirectoryOrRootImage", *INTERNET, *EVERYWHERE,
+}  # fmt: skip
+OPEN = {
+    "privnet-guard.service": NETWORK,
+    "privnet-guard-watch.service": NETWORK,
+    "privnet-overlay@.service": {*NETWORK, "ProtectKernelTunables"},
+    "privnet-container@.service": {
+        *NETWORK, "ProtectKernelTunables", "CapabilityBoundingSet_CAP_SYS_ADMIN", "RestrictNamespaces_net",
+    },
+    # It sees the host's mounts: that is what it is for.
+    "privnet-namespace@.service": {
+        "CapabilityBoundingSet_CAP_SYS_ADMIN", "SystemCallFilter_mount", "ProcSubset", "PrivateDevices", "PrivateTmp",
+        "ProtectControlGroups", "ProtectHome", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables",
+        "ProtectProc", "ProtectSystem", *ROOT, *EVERYWHERE,
+    },
+    # It puts files back as they were, their owners among it.
+    "privnet-restore.service": {
+        "CapabilityBoundingSet_CAP_CHOWN_FSETID_SETFCAP", "CapabilityBoundingSet_CAP_DAC_FOWNER_IPC_OWNER",
+        "SystemCallFilter_privileged", "ProcSubset", *ROOT, *NETLINK, *EVERYWHERE,
+    },
+    "privnet-dns@.service": RESOLVER,
+    "privnet-forwarder.service": RESOLVER,
+    WG_QUICK: {*NETWORK, *INTERNET, "ProtectKernelTunables", "PrivateDevices"},
+}  # fmt: skip
+"""By unit, what is not closed, in the words of `systemd-analyze security --json`."""
+
+BETTER_THAN = 3.0
+NO_SANDBOX = re.compile(
+    "Type|Exec[A-Za-z]+|Restart|RestartSec|RemainAfterExit|RuntimeDirectory.*|NetworkNamespacePath|LimitNOFILE"
+)
+LETS_IN = {
+    "ReadWritePaths=/run", "ReadWritePaths=/etc /var/lib/privnet /run", "DeviceAllow=/dev/net/tun rw",
+    "SystemCallErrorNumber=EPERM",
+}  # fmt: skip
+
+
+def units() -> dict[str, str]:
+    """The text of each unit file; wg-quick's is Debian's with a drop-in."""
+    files = {file.path.removeprefix(f"{UNITS}/"): file.text for file in (*static_files(), render_forwarder_unit())}
+    own = {path: text for path, text in files.items() if path.startswith("privnet-") and path.endswith(".service")}
+    drop_in = files[f"{WG_QUICK}.d/privnet.conf"]
+    own = {path: text for path, text in own.items() if "/" not in path}
+    return {**own, WG_QUICK: f"[Service]\nExecStart=/usr/bin/wg-quick up %i\n{drop_in}"}
+
+
+def options(text: str) -> Iterator[str]:
+    """The lines that make a unit's sandbox."""
+    for section in re.split(r"^(?=\[)", text, flags=re.MULTILINE):
+        for line in section.splitlines() if section.startswith("[Service]") else ():
+            key = line.partition("=")[0]
+            if line[:1] not in ("", "#", "[") and not NO_SANDBOX.fullmatch(key) and line not in LETS_IN:
+                yield line
+
+
+def analyzed(directory: Path, unit: str, text: str, *options: str) -> str:
+    """What `systemd-analyze security` says of a unit file."""
+    path = directory / unit
+    # Of a unit of the early boot it says that file systems are not its business; ours has a sandbox all the same.
+    path.write_text(text.replace("DefaultDependencies=no\n", ""))
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", *options, str(path)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def left_open(directory: Path, unit: str, text: str) -> dict[str, str]:
+    """What is not closed, and how far."""
+    listed = json.loads(analyzed(directory, unit, text, "--json=short"))
+    return {item["json_field"]: f"{item['exposure']} {item['description']}" for item in listed if item["exposure"]}
+
+
+def test_each_unit_of_ours_is_here() -> None:
+    assert units().keys() == OPEN.keys()
+
+
+@pytest.mark.parametrize("unit", OPEN)
+def test_nothing_else_is_open(unit: str, tmp_path: Path) -> None:
+    assert left_open(tmp_path, unit, units()[unit]).keys() == OPEN[unit]
+    summary = analyzed(tmp_path, unit, units()[unit])
+    found = re.search(r"exposure level for \S+ (\d+[.]\d)", summary)
+    assert found is not None and float(found[1]) < BETTER_THAN, summary
+
+
+@pytest.mark.parametrize("unit", OPEN)
+def test_each_option_that_is_missing_is_noticed(unit: str, tmp_path: Path) -> None:
+    text = units()[unit]
+    whole = left_open(tmp_path, unit, text)
+    unnoticed = [
+        option
+        for option in options(text)
+        if left_open(tmp_path, unit, text.replace(f"{option}\n", "", 1)) == whole
+    ]
+    assert unnoticed == [], "these options change nothing that this test sees: they are to go, or to be tested"
