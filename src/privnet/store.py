@@ -187,6 +187,9 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
         _replace(path, lock_text(saved))
         os.fsync(handle)
     finally:
+        # Not by the close alone: gevent, in pyinfra's process, puts that off (gevent/os.py, since 25.8.1), and a second
+        # save would wait for it for ever.
+        fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
     return saved
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -216,3 +218,23 @@ def test_no_reader_ever_sees_half_a_file(tmp_path: Path) -> None:
     reader.join()
     assert seen == sorted(seen)
     assert seen
+
+
+_TWICE_UNDER_GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import sys
+from pathlib import Path
+import gevent
+from privnet.model.lock import Lock
+from privnet.store import save_lock
+def save():
+    print(save_lock(Path(sys.argv[1]), save_lock(Path(sys.argv[1]), Lock(fleet="test"))).serial)
+gevent.spawn(save).join()
+"""
+
+
+def test_a_run_saves_twice_although_gevent_puts_off_the_close(tmp_path: Path) -> None:
+    """In pyinfra's process ``os.close`` of a directory happens when the event loop turns, not before the second save."""
+    command = [sys.executable, "-c", _TWICE_UNDER_GEVENT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.stdout == "2\n", done.stderr
