@@ -44,9 +44,14 @@ class Result:
 
     @property
     def changed(self) -> dict[str, list[str]]:
-        """Hosts changed by each operation, by the operation's short name."""
+        """Hosts changed by each operation, by the operation's short name; the first host's addition is one as well."""
         operations = self.json["results"]["operations"] if self.json.get("results") else []
-        return {o["name"].rpartition(" | ")[2]: sorted(o["success"]) for o in operations if o["success"]}
+        found: dict[str, list[str]] = {}
+        for operation in operations:
+            name = operation["name"].rpartition(" | ")[2].removesuffix(" to one host")
+            if operation["success"]:
+                found[name] = sorted([*found.get(name, ()), *operation["success"]])
+        return found
 
 
 def deploy(lab: Lab, *arguments: str, check: bool = True, allow: bool = False) -> Result:

@@ -14,7 +14,8 @@ listing() {
 locked() {
 	mkdir -p "$state"
 	exec 9> "$state/guard.lock"
-	flock 9
+	# Somebody frozen in the middle must not keep the guard from being loaded.
+	flock -w 10 9 || true
 }
 
 # Commands that fill a set with the endpoints of mesh.conf: `address:port`, or `[address]:port`.
