@@ -411,7 +411,7 @@ def test_what_does_not_hold_is_not_written(lost: Callable[[str], Lost], tmp_path
 def test_two_hosts_with_one_key_are_refused(lost: Callable[[str], Lost], tmp_path: Path) -> None:
     before = lost("lab")
     before.parts["lab-2"]["key"] = before.parts["lab-1"]["key"]
-    with pytest.raises(Unusable, match=r"PN502: .* gives WireGuard key"):
+    with pytest.raises(Unusable, match=r"PN502: .* gives one WireGuard key"):
         before.rebuilt(tmp_path / "after")
 
 
