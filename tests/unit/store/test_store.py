@@ -234,7 +234,7 @@ gevent.spawn(save).join()
 
 
 def test_a_run_saves_twice_although_gevent_puts_off_the_close(tmp_path: Path) -> None:
-    """In pyinfra's process ``os.close`` of a directory happens when the event loop turns, not before the second save."""
+    """In pyinfra's process ``os.close`` of a directory happens when the event loop turns, behind the second save."""
     command = [sys.executable, "-c", _TWICE_UNDER_GEVENT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert done.stdout == "2\n", done.stderr
