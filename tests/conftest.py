@@ -25,7 +25,7 @@ from security.watch import Watch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-LAB_TESTS = (HERE / "lab", HERE / "security")
+LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults")
 LABS: pytest.StashKey[dict[str, Lab]] = pytest.StashKey()
 WATCHES: pytest.StashKey[dict[str, Watch]] = pytest.StashKey()
 

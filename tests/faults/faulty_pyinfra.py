@@ -1,0 +1,64 @@
+"""pyinfra, in a process of its own, that comes by a place where a test stops it.
+
+``PRIVNET_TEST_FAULT`` is a directory. ``point`` in it names where to stop; at that place ``reached`` is made, and all
+waits until ``go`` is there. A point on a host stops the host instead (:mod:`points`). ``tour`` gets a line of JSON for
+each execution; when ``stops`` is there, every one stops before it begins, as ``reached.HOST.N`` and ``go.HOST.N``.
+"""
+
+from __future__ import annotations
+
+from pyinfra_cli.main import main  # isort: skip  # before all else: it replaces what blocks
+
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import gevent
+from points import CHANGE, PROGRAM, Point, members, stopping_at
+from pyinfra.connectors.ssh import SSHConnector
+
+PLACE = Path(os.environ["PRIVNET_TEST_FAULT"])
+
+
+def _stop(suffix: str = "") -> None:
+    (PLACE / f"reached{suffix}").touch()
+    while not (PLACE / f"go{suffix}").exists():
+        gevent.sleep(0.01)
+
+
+def install() -> None:
+    """Let every execution over SSH come by."""
+    execute = SSHConnector.run_shell_command
+    named = PLACE / "point"
+    point = Point.of(named.read_text()) if named.exists() else None
+    counts: Counter[str] = Counter()
+
+    def run_shell_command(self: Any, command: Any, *positional: Any, **arguments: Any) -> Any:
+        host = self.host.name
+        counts[host] += 1
+        upload = arguments.get("_stdin")
+        texts = members(upload) if isinstance(upload, str) else {}
+        step = {"host": host, "execution": counts[host], "program": texts.get(PROGRAM), "change": texts.get(CHANGE)}
+        with (PLACE / "tour").open("a") as tour:
+            tour.write(json.dumps(step) + "\n")
+        here = point is not None and (point.host, point.execution) == (host, counts[host])
+        if (PLACE / "stops").exists():
+            _stop(f".{host}.{counts[host]}")
+        if here and point.place == "before":
+            _stop()
+        if here and point.inside:
+            arguments["_stdin"] = stopping_at(upload, point.place)
+        answer = execute(self, command, *positional, **arguments)
+        if here and point.place == "after":
+            _stop()
+        return answer
+
+    SSHConnector.run_shell_command = run_shell_command
+
+
+if __name__ == "__main__":
+    install()
+    sys.exit(main())

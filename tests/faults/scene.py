@@ -1,0 +1,413 @@
+"""A fleet with two declarations, between which runs go to and fro, and what a fault does to one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import points
+from kernel import difference, dump
+from points import Point, points_of
+from runs import DEPLOY, Result, deploy, removals_of
+from witness import Flow, Seen, Witnesses
+
+from privnet.check import removal
+from privnet.deploy.outcome import VARIABLE
+from privnet.lab import Lab
+from privnet.store import load_lock
+
+HERE = Path(__file__).parent
+SECONDS = 20
+"""``policy.rollback``: longer than from a fault to the next run's wave, or who runs again would meet the timer."""
+DISK_MIB = 160
+"""Of each host, for everything that it writes; a run wants 50 MiB free."""
+
+STOREFRONT = "ap-a71da13f-7c70-4c00-a644-eee8558d8053"
+BILLING = "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
+PAGES = "ap-5d2e9c14-0b7a-4f66-8c3d-91f4a7e60b25"
+NIGHT = "ap-3f1c6a90-2b44-4c1e-9a55-6d0e8b7c2f13"
+EXTRA = "ap-9d4b1e07-6c2f-4d3a-8b7e-15a0c3f2d846"
+
+FLEET = f"""\
+fleet: lab
+lab: true
+policy: {{address_quarantine: 0s, removal_guard: 50%, rollback: {SECONDS}s}}
+hosts:
+  lab-1: {{address: 192.0.2.11, zone: a}}
+  lab-2: {{address: 192.0.2.12, zone: b}}
+  lab-3: {{address: 192.0.2.13, zone: b, ssh: {{user: deploy}}}}
+"""
+_PROJECT = """\
+project: {name}
+private_network:
+  id: pn-{id}-d05e-40ea-bf63-c4f8a75a9d8c
+  terms: {{accepted_by: ops@{name}.example, accepted_on: 2025-09-25, version: beta-1}}
+applications:
+"""
+# From one to the other a container moves, one goes, one comes, a network comes or goes, one comes to a host or leaves
+# it, and two hosts become peers or cease to be. `night` is what no run concerns.
+WAYS: dict[str, dict[str, dict[str, str]]] = {
+    "there": {
+        "shop": {STOREFRONT: "{web: [lab-1, lab-3], cron: [lab-2]}", BILLING: "{web: [lab-2]}"},
+        "blog": {PAGES: "{web: [lab-1], worker: [lab-3]}"},
+        "night": {NIGHT: "{web: [lab-1, lab-2], worker: [lab-2, lab-2, lab-2, lab-2]}"},
+        "extra": {EXTRA: "{web: [lab-1, lab-2]}"},
+    },
+    "back": {
+        "shop": {STOREFRONT: "{web: [lab-1, lab-2], worker: [lab-1]}", BILLING: "{web: [lab-2]}"},
+        "blog": {PAGES: "{web: [lab-1, lab-3], worker: [lab-3]}"},
+        "night": {NIGHT: "{web: [lab-1, lab-2], worker: [lab-2, lab-2, lab-2, lab-2]}"},
+    },
+}
+OTHER = {"there": "back", "back": "there"}
+FLOWS = (
+    Flow(f"1.web.{NIGHT}", f"2.web.{NIGHT}", ("lab-1", "lab-2")),
+    Flow(f"1.web.{BILLING}", f"1.web.{STOREFRONT}", (f"3.worker.{NIGHT}", f"4.worker.{NIGHT}", "lab-1")),
+)
+UNCONCERNED = FLOWS[0]
+"""Nothing of it is lost, whatever becomes of the run: it is between lab-1 and lab-2."""
+
+_ARMED, _LEASE = "left: /var/lib/privnet/armed", "left: /run/privnet/lease"
+
+KINDS = ("control", "channel", "shell", "power", "disk")
+
+
+def declare(directory: Path, way: str) -> None:
+    """Write the declaration to which a run of that way goes."""
+    (directory / "projects").mkdir(parents=True, exist_ok=True)
+    (directory / "fleet.yaml").write_text(FLEET)
+    for path in (directory / "projects").iterdir():
+        path.unlink()
+    for name, applications in WAYS[way].items():
+        text = _PROJECT.format(name=name, id=f"{name.encode().hex():0<8.8}")
+        text += "".join(f"  {app}: {{formation: {formation}}}\n" for app, formation in applications.items())
+        (directory / "projects" / f"{name}.yaml").write_text(text)
+
+
+# --- disks that can be filled -----------------------------------------------------------------------
+
+
+def give_small_disks(lab: Lab) -> None:
+    """Move everything that the hosts have written to a small file system of each one's own."""
+    for host in lab.hosts:
+        machine = lab.machine(host)
+        lab.kill(host)
+        machine.unmount()
+        aside = machine.directory.with_name(f"{host}.small")
+        aside.mkdir()
+        _sh("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "none", str(aside))
+        _sh("cp", "-a", f"{machine.directory}/.", str(aside))
+        _sh("mount", "--bind", str(aside), str(machine.directory))
+        _sh("umount", str(aside))
+        aside.rmdir()
+        machine.mount()
+        lab.start(host)
+
+
+def take_small_disks(lab: Lab) -> None:
+    """Undo it, also after a test run that was interrupted. The hosts are off afterwards."""
+    if lab.exists:
+        for host in lab.hosts:
+            lab.kill(host)
+            machine = lab.machine(host)
+            machine.unmount()
+            while machine.directory.is_mount():
+                _sh("umount", "--lazy", str(machine.directory))
+    for aside in lab.settings.state.glob("hosts/*.small"):
+        while aside.is_mount():
+            _sh("umount", "--lazy", str(aside))
+        aside.rmdir()
+
+
+def fill(lab: Lab, host: str) -> None:
+    """Not one more byte can be written there."""
+    directory = lab.machine(host).directory
+    room = shutil.disk_usage(directory).free
+    _sh("fallocate", "--length", str(room), str(directory / "fill"))
+
+
+def free(lab: Lab, host: str) -> None:
+    """Make room again."""
+    (lab.machine(host).directory / "fill").unlink(missing_ok=True)
+
+
+def _sh(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+# --- a run that is stopped --------------------------------------------------------------------------
+
+_PAUSE = "mkdir {dir}/reached 2> /dev/null || exit 0; while [ -d {dir} ] && [ ! -e {dir}/go ]; do sleep 0.02; done"
+# All shells between sshd and the line, at once: none of them tidies up.
+_KILL = """mkdir {dir}/reached 2> /dev/null || exit 0
+p=$PPID victims=
+while [ "$(cat /proc/$p/comm)" = sh ]; do victims="$victims $p"; p=$(awk '{{ print $4 }}' /proc/$p/stat); done
+kill -9 $victims"""
+
+
+@dataclass
+class Ended:
+    """A run that a fault has struck. ``code`` is negative when it was killed."""
+
+    code: int
+    output: str
+    outcome: dict[str, Any] | None
+    seconds: float
+    struck: bool
+
+
+@dataclass
+class Scene:
+    """A lab, what it is after undisturbed runs, and what watches it.
+
+    :param target: of each way, what the hosts are after it
+    :param stations: of each way, what each host is before each of its executions, and at the end
+    :param tours: of each way, every execution
+    """
+
+    lab: Lab
+    place: Path
+    target: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    stations: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
+    tours: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    at: str = "back"
+
+    def __post_init__(self) -> None:
+        self.witnesses = Witnesses(self.lab, FLOWS)
+
+    def learn(self) -> None:
+        """Go there and back undisturbed, stop before every execution to see what the hosts are."""
+        declare(self.lab.inventory, "back")
+        deploy(self.lab)
+        for host in self.lab.hosts:
+            self.keys[host] = self.lab.exec(host, "cat /etc/privnet/wireguard.key").stdout.strip()
+        for way in WAYS:
+            self._tour(way)
+        self.witnesses.begin()
+
+    def _tour(self, way: str) -> None:
+        declare(self.lab.inventory, way)
+        place = self._clean()
+        (place / "stops").touch()
+        stations: dict[str, list[list[str]]] = {host: [] for host in self.lab.hosts}
+        with self._started(place) as run:
+            while run.poll() is None:
+                for reached in sorted(place.glob("reached.*")):
+                    host = reached.name.split(".")[1]
+                    stations[host].append(dump(self.lab, host)[host])
+                    reached.rename(place / reached.name.replace("reached", "go"))
+                time.sleep(0.02)
+        assert run.returncode == 0, (place / "output").read_text()
+        self.tours[way] = [json.loads(line) for line in (place / "tour").read_text().splitlines()]
+        self.target[way] = dump(self.lab)
+        for host, lines in self.target[way].items():
+            stations[host].append(lines)
+        self.stations[way] = {host: [_rested(lines) for lines in found] for host, found in stations.items()}
+        self.at = way
+
+    def points(self, way: str, kind: str) -> list[Point]:
+        """Every place of a way at which a fault of that kind can strike."""
+        found = [*points_of(way, self.tours[way])]
+        if kind == "shell":
+            return [point for point in found if point.inside]
+        return [point for point in found if kind != "disk" or point.place != "after"]
+
+    # a fault
+
+    def strike(self, kind: str, point: Point) -> Ended:
+        """Run until that point, let the fault happen there, and see how the run ends."""
+        declare(self.lab.inventory, point.way)
+        place = self._clean()
+        (place / "point").write_text(str(point))
+        there = self._prepare(kind, point) if point.inside else place
+        begun = time.monotonic()
+        with self._started(place) as run:
+            struck = self._until(run, there / "reached")
+            if struck:
+                self._let_happen(kind, point, run)
+                if kind != "power" or not point.inside:
+                    (there / "go").touch()
+            code = run.wait(timeout=300)
+        self.at = "?"
+        outcome = json.loads((place / "outcome").read_text()) if (place / "outcome").exists() else None
+        return Ended(code, (place / "output").read_text(), outcome, time.monotonic() - begun, struck)
+
+    def _prepare(self, kind: str, point: Point) -> Path:
+        init = self.lab.machine(point.host).init
+        assert init is not None, f"{point.host} is off"
+        there = Path(f"/proc/{init.pid}/root") / Path(points.STOP).parent.relative_to("/")
+        shutil.rmtree(there, ignore_errors=True)
+        there.mkdir()
+        program = (_KILL if kind == "shell" else _PAUSE).format(dir=Path(points.STOP).parent)
+        (there / Path(points.STOP).name).write_text(f"{program}\n")
+        return there
+
+    def _let_happen(self, kind: str, point: Point, run: subprocess.Popen[bytes]) -> None:
+        if kind == "control":
+            run.kill()
+            run.wait()
+        elif kind == "channel":
+            self._cut(point.host, run)
+        elif kind == "power":
+            self.lab.kill(point.host)
+        elif kind == "disk":
+            fill(self.lab, point.host)
+
+    def _cut(self, host: str, run: subprocess.Popen[bytes]) -> None:
+        """End the ways from this run to that host: for both sides the connection is gone."""
+        address = str(self.lab.machine(host).host.addresses[0])
+        ask = ["ps", "-o", "pid=,args=", "--ppid", str(run.pid)]
+        listed = subprocess.run(ask, capture_output=True, text=True).stdout
+        ways = [int(pid) for pid in re.findall(rf"^ *(\d+) .*nc -n {re.escape(address)} \d+$", listed, re.MULTILINE)]
+        assert ways, f"no connection to {host}:\n{listed}"
+        for pid in ways:
+            os.kill(pid, signal.SIGKILL)
+
+    def repair(self, kind: str, point: Point) -> None:
+        """What a person would do: switch the host on again, make room."""
+        if kind == "power":
+            self.lab.start(point.host)
+            self.witnesses.end()
+        elif kind == "disk":
+            free(self.lab, point.host)
+        init = self.lab.machine(point.host).init
+        shutil.rmtree(f"/proc/{init.pid}/root{Path(points.STOP).parent}" if init else "", ignore_errors=True)
+
+    def rested(self, timeout: float = SECONDS + 40) -> dict[str, list[str]]:
+        """Wait until no host has anything to take back any more; what they are then."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = dump(self.lab)
+            # What a program that was killed has unpacked goes with the next program.
+            left = [f"{h}: {x}" for h, lines in found.items() for x in lines if x in (_ARMED, _LEASE)]
+            if not left:
+                return {host: _rested(lines) for host, lines in found.items()}
+            assert time.monotonic() < deadline, f"not put back after {timeout} s: {left}"
+            time.sleep(1)
+
+    # the next runs
+
+    def run(self, way: str, check: bool = True) -> Result:
+        """A plain run."""
+        declare(self.lab.inventory, way)
+        done = deploy(self.lab, check=check, allow=True)
+        self.at = way if done.code == 0 else "?"
+        return done
+
+    def seen(self) -> list[Seen]:
+        """What the witnesses have seen since they were asked last; nothing when one of them has lost power."""
+        try:
+            return self.witnesses.cut()
+        except (BrokenPipeError, IndexError, json.JSONDecodeError, ValueError):
+            return []
+
+    def watch_again(self) -> None:
+        """Witnesses that went with their host begin anew."""
+        if not self.witnesses.alive:
+            self.witnesses.end()
+            self.witnesses.begin()
+
+    def secrets(self, *texts: str) -> list[str]:
+        """Places outside its own where a host's private key is."""
+        found = [f"an output of the run has the key of {h}" for h, key in self.keys.items() for t in texts if key in t]
+        for path in [*self.lab.inventory.rglob("*"), *self.place.rglob("*")]:
+            if path.is_file():
+                data = path.read_bytes()
+                found += [f"{path} has the key of {h}" for h, key in self.keys.items() if key.encode() in data]
+        for host, key in self.keys.items():
+            # Its own place is its key file and the mesh's configuration; what a run was killed beside may be a copy.
+            command = (
+                "grep -rlaF -f - /etc /run /tmp /root /home /var/lib/privnet /var/log /var/tmp 2> /dev/null"
+                " | grep -vx -e /etc/privnet/wireguard.key -e /etc/wireguard/privnet.conf || true"
+            )
+            places = self.lab.exec(host, command, input=f"{key}\n").stdout.split()
+            found += [f"{host}: {path} has its key" for path in places]
+        return found
+
+    def lock_is_whole(self) -> None:
+        """It parses, and its checksum is right: anything else raises."""
+        load_lock(self.lab.inventory, "lab")
+
+    def _clean(self) -> Path:
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.place.mkdir()
+        return self.place
+
+    @contextmanager
+    def _started(self, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+        environment = {
+            **os.environ,
+            "PRIVNET_LAB": self.lab.name,
+            "PYINFRA_PROGRESS": "off",
+            "PRIVNET_TEST_FAULT": str(place),
+            removal.ALLOW: str(removals_of(self.lab)),
+            VARIABLE: str(place / "outcome"),
+        }
+        script = [sys.executable, str(HERE / "faulty_pyinfra.py")]
+        command = [*script, "-y", str(self.lab.inventory.with_suffix(".py")), str(DEPLOY)]
+        with (place / "output").open("wb") as output:
+            run = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, cwd="/"
+            )
+            try:
+                yield run
+            finally:
+                if run.poll() is None:
+                    run.kill()
+                    run.wait()
+
+    def _until(self, run: subprocess.Popen[bytes], reached: Path, timeout: float = 120) -> bool:
+        deadline = time.monotonic() + timeout
+        while not reached.exists():
+            if run.poll() is not None:
+                return False
+            assert time.monotonic() < deadline, f"{reached} is not reached"
+            time.sleep(0.01)
+        return True
+
+
+def told(ended: Ended, point: Point, hosts: Sequence[str]) -> list[str]:
+    """What is wrong with what a run said at its end (I8); nothing when it was killed before it could."""
+    if ended.outcome is None:
+        return [] if ended.code < 0 else ["it has left no outcome"]
+    found = []
+    states = {name: host["state"] for name, host in ended.outcome["hosts"].items()}
+    if set(states) != set(hosts):
+        found.append(f"the outcome names {sorted(states)}")
+    undone = [name for name, state in states.items() if state not in ("changed", "unchanged")]
+    if ended.code == 0 and undone:
+        found.append(f"it ended with 0, and {undone} are not done: {states}")
+    if ended.code > 0:
+        if not undone:
+            found.append(f"it ended with {ended.code}, and every host is done: {states}")
+        for name in undone:
+            why = ended.outcome["hosts"][name]["why"]
+            if not why and states[name] != "unreached":
+                found.append(f"{name} is {states[name]}, and nobody says why")
+            if name not in ended.output:
+                found.append(f"{name} is {states[name]}, and the output does not name it")
+    # paramiko tells one of its own when the way to a host breaks: it is a program in the lab, not a socket.
+    if "/privnet/" in ended.output.partition("Traceback")[2]:
+        found.append("a traceback: " + ended.output.partition("Traceback")[2])
+    return found
+
+
+def _rested(lines: list[str]) -> list[str]:
+    return [line for line in lines if not line.startswith("left: ")]
+
+
+def differs(a: dict[str, list[str]], b: dict[str, list[str]]) -> str:
+    """What two dumps differ in."""
+    return difference(a, b)

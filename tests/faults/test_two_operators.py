@@ -1,0 +1,151 @@
+"""Two runs at once, from one machine and from two: one proceeds, the other is told who is at work; nothing is mixed.
+
+The second machine is a mount namespace with a copy of the fleet's directory in the same place, and its own machine-id.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
+
+from kernel import dump  # noqa: E402
+from runs import DEPLOY, PYINFRA, deploy, removals_of, replace_once  # noqa: E402
+
+from privnet.check import removal  # noqa: E402
+from privnet.lab import Lab  # noqa: E402
+from privnet.load import LOCK_FILE  # noqa: E402
+
+SEED = int(os.environ.get("PRIVNET_FAULT_SEED") or random.SystemRandom().randrange(10**6))
+SAME_MACHINE, TWO_MACHINES = 10, 5
+"""Rounds."""
+PLACES = ("[lab-1, lab-2]", "[lab-1, lab-2, lab-3]")
+"""Of blog's ``web``: what rounds on one machine go to and fro between."""
+UNDER_WAY = re.compile(r"nothing is changed: run [0-9TZ]+-[0-9a-f]{6} of \S+@\S+, process \d+,.* is under way")
+
+
+@pytest.fixture(scope="module")
+def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab:
+    lab = fleet(inventory_copy("lab"))
+    deploy(lab)
+    return lab
+
+
+@dataclass
+class Run:
+    """One of two runs. ``second``: from the other machine, whose copy of the directory that is."""
+
+    process: subprocess.Popen[str]
+    output: str = ""
+
+    @classmethod
+    def begin(cls, lab: Lab, machine: Path | None = None) -> Run:
+        """Start it; ``machine``: the other one's files."""
+        environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+        environment[removal.ALLOW] = str(removals_of(lab))
+        command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+        if machine is not None:
+            environment[removal.ALLOW] = "0"
+            command = [*_as(machine, lab), *command]
+        return cls(
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+                cwd="/",
+            )
+        )
+
+    def end(self) -> Run:
+        """Wait for it."""
+        self.output = self.process.communicate(timeout=120)[0]
+        return self
+
+    @property
+    def code(self) -> int:
+        return self.process.returncode
+
+
+def _as(machine: Path, lab: Lab) -> list[str]:
+    """Begin a command on the other machine."""
+    enter = 'mount --bind "$0/machine-id" /etc/machine-id && mount --bind "$0/fleet" "$1" && shift && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", enter, str(machine), str(lab.inventory)]
+
+
+def test_two_runs_of_one_machine(lab: Lab) -> None:
+    blog = lab.inventory / "projects" / "blog.yaml"
+    draw = random.Random(SEED)
+    known: dict[str, dict[str, list[str]]] = {}
+    for number in range(SAME_MACHINE):
+        old, new = PLACES[number % 2], PLACES[(number + 1) % 2]
+        replace_once(blog, f"web: {old}", f"web: {new}")
+        first = Run.begin(lab)
+        time.sleep(draw.uniform(0, 0.05))
+        both = [first, Run.begin(lab)]
+        for run in both:
+            run.end()
+        what = f"seed {SEED}, round {number}: " + "\n".join(run.output for run in both)
+        assert sorted(run.code for run in both) == [0, 1], what
+        refused = next(run for run in both if run.code)
+        assert UNDER_WAY.search(refused.output), what
+        assert known.setdefault(new, dump(lab)) == dump(lab), what
+    assert deploy(lab).changed == {}
+
+
+def test_two_runs_of_two_machines(lab: Lab, tmp_path: Path) -> None:
+    """Both want to change every host, each in its own way."""
+    deploy(lab)
+    draw = random.Random(SEED)
+    machine = tmp_path / "other"
+    machine.mkdir()
+    (machine / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    worker = "worker: [lab-3]"
+    wanted = ("worker: [lab-1, lab-2, lab-3]", "worker: [lab-3]\n      cron: [lab-1, lab-2, lab-3]")
+    known: dict[int, dict[str, list[str]]] = {}
+    for number in range(TWO_MACHINES):
+        shutil.rmtree(machine / "fleet", ignore_errors=True)
+        shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
+        places = (lab.inventory, machine / "fleet")
+        for place, want in zip(places, wanted, strict=True):
+            replace_once(place / "projects" / "blog.yaml", worker, want)
+        order = draw.choice([(None, machine), (machine, None)])
+        begun = {}
+        for which in order:
+            begun[which] = Run.begin(lab, which)
+            time.sleep(draw.uniform(0, 0.5))
+        both = [begun[None].end(), begun[machine].end()]
+        what = f"seed {SEED}, round {number}: " + "\n----\n".join(run.output for run in both)
+        assert sorted(run.code for run in both) == [0, 1], what
+        winner = 0 if both[0].code == 0 else 1
+        loser = both[1 - winner].output
+        told = re.search(r"run \S+ of \S+@\S+ has it since \d+ s|PN509: nothing is changed", loser)
+        assert told, what
+        found = dump(lab)
+        assert known.setdefault(winner, found) == found, what
+        # Who came too late has numbers of its own in its copy, and is refused until it has the other's.
+        late = Run.begin(lab, None if winner else machine).end()
+        assert late.code == 1, late.output
+        assert "PN509: nothing is changed" in late.output
+        assert dump(lab) == found
+        shutil.copy(places[winner] / LOCK_FILE, places[1 - winner] / LOCK_FILE)
+        late = Run.begin(lab, None if winner else machine).end()
+        assert late.code == 0, late.output
+        # The next round begins where this one did.
+        if winner == 0:
+            shutil.copy(machine / "fleet" / LOCK_FILE, lab.inventory / LOCK_FILE)
+        replace_once(lab.inventory / "projects" / "blog.yaml", wanted[0], worker)
+        deploy(lab, allow=True)
