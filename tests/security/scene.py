@@ -68,10 +68,15 @@ class Scene:
     lab: Lab
     watch: Callable[[], Watch]
     everybody: list[Endpoint] = field(default_factory=list)
+    _known: dict[tuple[str, str], str] = field(default_factory=dict)
+    _vnis: dict[str, int] = field(default_factory=dict)
 
     def look(self) -> None:
         """Read the declaration and the lock file again."""
         self.everybody = oracle.endpoints(self.lab.inventory)
+        networks = oracle.documents(self.lab.inventory)[2]["networks"]
+        self._vnis = {network: int(numbers["vni"]) for network, numbers in networks.items()}
+        self._known = {}
 
     # --- who --------------------------------------------------------------------------------------
 
@@ -89,14 +94,20 @@ class Scene:
         return self[f"{host} mesh"].address
 
     def vni(self, network: str) -> int:
-        return int(oracle.documents(self.lab.inventory)[2]["networks"][network]["vni"])
+        return self._vnis[network]
 
     def mac(self, endpoint: Endpoint) -> str:
         """As the endpoint's own kernel has it."""
-        return self.inside(endpoint, "cat /sys/class/net/pn0/address").strip()
+        key = (endpoint.place, endpoint.netns)
+        if key not in self._known:
+            self._known[key] = self.inside(endpoint, "cat /sys/class/net/pn0/address").strip()
+        return self._known[key]
 
     def bridge_mac(self, host: str, network: str) -> str:
-        return self.run(host, f"cat /sys/class/net/pnb{self.vni(network)}/address").strip()
+        key = (host, f"pnb{self.vni(network)}")
+        if key not in self._known:
+            self._known[key] = self.run(host, f"cat /sys/class/net/{key[1]}/address").strip()
+        return self._known[key]
 
     # --- commands ---------------------------------------------------------------------------------
 
