@@ -15,7 +15,7 @@ from runs import DEPLOY, PYINFRA, deploy, edit, replace_once
 
 from privnet.lab import Lab
 
-SECONDS = 15
+SECONDS = 12
 
 
 @pytest.fixture(scope="module")

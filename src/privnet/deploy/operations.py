@@ -7,12 +7,13 @@ Trouble of one host is a failing command, never an exception: an operation that 
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from paramiko import ProxyCommand
+from paramiko import ProxyCommand, SSHException
 from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
@@ -27,10 +28,13 @@ from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
 guard(logger)
 
-QUESTION_SECONDS = 120
-PROGRAM_SECONDS = 300
+QUESTION_SECONDS = 60
+PROGRAM_SECONDS = 60
 PREPARE_SECONDS = 900
-"""A host that hangs is given up after this; to prepare it packages may have to be installed."""
+"""A host that hangs is given up after this. To prepare it packages may have to be installed; a wave has twice the time
+for which a host waits for its confirmation, if that is more."""
+CHANNEL_SECONDS = 15
+"""How long a server may take to begin an execution; paramiko would wait for an hour."""
 SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """In seconds, and probes (tcp(7)): a host that is gone is noticed within 30 s; its program would be waited for."""
 
@@ -170,6 +174,9 @@ def confirm() -> Commands:
     found = _snapshot(run)
     if host.name in run.armed:
         yield Confirmation(run, run.id)
+    elif host.name in run.been:
+        _confirmed(run, host.name)
+        host.noop("it was confirmed while others were still at work")
     elif run.stopped or isinstance(found, Unknown) or found.armed is None:
         host.noop("there is nothing to confirm")
     elif found.armed.token in (run.token, ""):
@@ -252,6 +259,7 @@ def _snapshot(run: Run, again: bool = False) -> HostState | Unknown:
     """The host's answer, asked once while pyinfra looks for changes and once while it makes them."""
     key = (host.name, state.is_executing)
     if again or key not in run.answers:
+        _notice_silence(host)
         answer = host.get_fact(Snapshot, _timeout=QUESTION_SECONDS)
         if isinstance(answer, HostState):
             answer = _usable(answer)
@@ -277,43 +285,75 @@ class Program(StringCommand):
     """
 
     def __init__(self, run: Run, script: Script, turn: Turn | None = None) -> None:
-        seconds = PROGRAM_SECONDS if turn else PREPARE_SECONDS
+        seconds = max(PROGRAM_SECONDS, 2 * turn.seconds) if turn else PREPARE_SECONDS
         super().__init__("sh", "-c", QuoteString(RUN), _stdin=script.upload(turn), _timeout=seconds)
         self._run, self._turn = run, turn
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
-        if host.name in self._run.armed and not _reconnected(self._run, host):
-            return False, []
-        _notice_silence(host)
-        done, output = super().execute(state, host, connector_arguments)
-        if self._turn is not None and done:
-            self._run.armed[host.name] = self._turn.generation
-        if not done:
-            _heard(self._run, host, output)
+        run, turn, arguments = self._run, self._turn, dict(connector_arguments)
+        with run.busy[host.name]:
+            if host.name in run.armed and not _reconnected(run, host):
+                return False, []
+            done, output = _executed(run, host, super().execute, state, connector_arguments)
+        if done and turn is not None:
+            run.armed.add(host.name)
+            run.been[host.name] = turn.generation
+            # Others may take longer for this wave than this host waits.
+            timer = threading.Timer(turn.seconds / 3, _confirm_early, (run, turn, state, host, arguments))
+            timer.daemon = True
+            timer.start()
         return done, output
 
 
 class Confirmation(StringCommand):
     """Over a new connection: what was done is kept."""
 
-    def __init__(self, run: Run, armed: str) -> None:
+    def __init__(self, run: Run, armed: str, early: bool = False) -> None:
         super().__init__(CONFIRM, QuoteString(armed), _timeout=QUESTION_SECONDS)
-        self._run = run
+        self._run, self._early = run, early
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
-        if not _reconnected(self._run, host):
-            return False, []
-        done, output = super().execute(state, host, connector_arguments)
-        if not done:
-            _heard(self._run, host, output)
-            return done, output
-        outcome = self._run.host(host.name)
-        serial, why = self._run.saved.serial, self._run.stopped or (outcome.why if outcome.held else "")
-        outcome.applied = f"{serial} {self._run.checksum(serial)} {self._run.id}"
-        self._run.note(host.name, "pending" if why else "changed", why)
+        run = self._run
+        with run.busy[host.name]:
+            if not _reconnected(run, host):
+                return False, []
+            done, output = _executed(run, host, super().execute, state, connector_arguments)
+            run.armed.discard(host.name)
+        if done and not self._early:
+            _confirmed(run, host.name)
         return done, output
+
+
+def _executed(run: Run, host: Any, execute: Callable[..., Any], state: Any, connector_arguments: Any) -> Any:
+    _notice_silence(host)
+    try:
+        done, output = execute(state, host, connector_arguments)
+    except (OSError, SSHException) as error:
+        # pyinfra says it, and goes on without the host.
+        run.note(host.name, "failed", f"the connection was lost, or it hangs: {error or type(error).__name__}")
+        raise
+    if not done:
+        _heard(run, host, output)
+    return done, output
+
+
+def _confirm_early(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: Any) -> None:
+    """Confirm a wave while other hosts are still at it; the next one arms the host again."""
+    if host.name not in run.armed or run.been[host.name] != turn.generation or host not in state.active_hosts:
+        return
+    try:
+        Confirmation(run, run.id, early=True).execute(state, host, connector_arguments)
+    except (OSError, SSHException) as error:
+        logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(str(error))}")
+
+
+def _confirmed(run: Run, name: str) -> None:
+    outcome = run.host(name)
+    serial, why = run.saved.serial, run.stopped or (outcome.why if outcome.held else "")
+    outcome.applied = f"{serial} {run.checksum(serial)} {run.id}"
+    run.note(name, "pending" if why else "changed", why)
 
 
 def _reconnected(run: Run, host: Any) -> bool:
@@ -333,10 +373,13 @@ def _reconnected(run: Run, host: Any) -> bool:
 
 
 def _notice_silence(host: Any) -> None:
-    """Let the kernel ask a silent host whether it is still there."""
+    """Let the kernel ask a silent host whether it is still there, and do not wait for a server that hangs."""
     client = getattr(host.connector, "client", None)
     transport = client.get_transport() if client is not None else None
-    if transport is not None and isinstance(transport.sock, socket.socket):
+    if transport is None:
+        return
+    transport.channel_timeout = CHANNEL_SECONDS
+    if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in SILENCE.items():
             transport.sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -12,7 +12,9 @@ import hashlib
 import os
 import secrets
 import socket
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -48,7 +50,9 @@ class Run:
     :param lock: what it is to hold
     :param stopped: why no host may be changed any more
     :param ready: hosts that have everything new of the plan
-    :param armed: hosts that were changed and not confirmed yet, each with what it has been through
+    :param armed: hosts that were changed and not confirmed yet
+    :param been: what each host that this run has changed has been through
+    :param busy: one thing at a time is done to a host
     :param finished: hosts from which everything old was taken away together with the switch
     """
 
@@ -60,7 +64,9 @@ class Run:
     stopped: str | None = None
     answers: dict[tuple[str, bool], HostState | Unknown] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
-    armed: dict[str, str] = field(default_factory=dict)
+    armed: set[str] = field(default_factory=set)
+    been: dict[str, str] = field(default_factory=dict)
+    busy: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     finished: set[str] = field(default_factory=set)
     adding: set[str] = field(default_factory=set)
     new: dict[str, Script] = field(default_factory=dict)
@@ -155,7 +161,7 @@ class Run:
         return Turn(
             run=self.id,
             wave=wave,
-            expected=self.armed.get(name, state.generation),
+            expected=self.been.get(name, state.generation),
             seconds=self.compiled.declaration.fleet.policy.rollback,
             token=self.token,
             owner=self.owner,
