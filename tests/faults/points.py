@@ -17,9 +17,9 @@ STOP = "/run/privnet-fault/stop"
 """What a host runs where it is to be stopped; there only while a test has put it there, and gone after a boot."""
 CALL = f"[ ! -e {STOP} ] || sh {STOP}"
 
-TAKES = ("claim", "arm", "allow", "mark", "give_back", "begin)", "done)")
+TAKES = ("claim", "arm", "allow", "start_timer", "mark", "begin)", "done)")
 """The parts of change.sh that a wave's program goes through."""
-KEEPS = ("disarm", "confirm)")
+KEEPS = ("give_back", "disarm", "stop_timer", "confirm)")
 """Those that a confirmation goes through, as the last wave has left them."""
 
 # These go on with what stands before them: nothing can be put in between.

@@ -78,7 +78,7 @@ FLOWS = (
 UNCONCERNED = FLOWS[0]
 """Nothing of it is lost, whatever becomes of the run: it is between lab-1 and lab-2."""
 
-_ARMED, _LEASE = "left: /var/lib/privnet/armed", "left: /run/privnet/lease"
+_ARMED = "left: /var/lib/privnet/armed"
 
 KINDS = ("control", "channel", "shell", "power", "disk")
 
@@ -290,8 +290,8 @@ class Scene:
         deadline = time.monotonic() + timeout
         while True:
             found = dump(self.lab)
-            # What a program that was killed has unpacked goes with the next program.
-            left = [f"{h}: {x}" for h, lines in found.items() for x in lines if x in (_ARMED, _LEASE)]
+            # What a program that was killed has unpacked goes with the next program, a lease with the next run.
+            left = [f"{h}: {x}" for h, lines in found.items() for x in lines if x == _ARMED]
             if not left:
                 return {host: _rested(lines) for host, lines in found.items()}
             assert time.monotonic() < deadline, f"not put back after {timeout} s: {left}"

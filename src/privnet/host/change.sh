@@ -34,17 +34,26 @@ claim() {
 		held=$(cat $lease/run 2> /dev/null || true)
 		if [ -z "$held" ]; then
 			refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
-		elif [ "$held" != "$run" ] && [ "$held" != "$broken" ] && [ "$(cat $lease/token)" != "$token" ]; then
-			age=$(($(date +%s) - $(tr -cd 0-9 < $lease/since)))
+		elif [ "$held" != "$run" ] && [ "$held" != "$broken" ] && [ "$(cat $lease/token)" != "$token" ] && ! is_over; then
 			refuse locked "run $held of $(cat $lease/owner) has it since $age s. If that run is dead, the host puts itself back within $(cat $lease/seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $held"
 		fi
 	fi
-	mkdir -p $lease
-	echo "$token" > $lease/token
-	echo "$owner" > $lease/owner
-	echo "$seconds" > $lease/seconds
-	date +%s > $lease/since
-	echo "$run" > $lease/run
+	# In one step: half of a lease would be nobody's, and held for ever.
+	rm -rf $lease.new
+	mkdir $lease.new
+	echo "$token" > $lease.new/token
+	echo "$owner" > $lease.new/owner
+	echo "$seconds" > $lease.new/seconds
+	date +%s > $lease.new/since
+	echo "$run" > $lease.new/run
+	rm -rf $lease
+	mv -T $lease.new $lease
+}
+
+# Of a run that died before there was anything to take back: nobody else would end its lease.
+is_over() {
+	age=$(($(date +%s) - $(tr -cd 0-9 < $lease/since)))
+	[ ! -d $armed ] && [ "$age" -ge "$(cat $lease/seconds)" ] 2> /dev/null
 }
 
 give_back() {
@@ -68,8 +77,8 @@ uptime() {
 
 # How long from now on a confirmation may take; by the clock that nobody sets.
 allow() {
-	echo $(($(uptime) + $1)) > $armed/deadline.new
-	mv -T $armed/deadline.new $armed/deadline
+	echo $(($(uptime) + $1)) > "$2/deadline.new"
+	mv -T "$2/deadline.new" "$2/deadline"
 }
 
 # What is kept is the last confirmed state: a wave that comes over a new connection confirms the one before it.
@@ -83,15 +92,13 @@ arm() {
 	fi
 	cp change.sh $armed.new/
 	echo "$run" > $armed.new/run
+	allow "$seconds" $armed.new
 	sync -f $armed.new
+	start_timer
 	rm -rf $armed.old
 	[ ! -d $armed ] || mv -T $armed $armed.old
 	mv -T $armed.new $armed
 	rm -rf $armed.old
-	allow "$seconds"
-	stop_timer
-	systemd-run --quiet --collect --unit=privnet-rollback --on-active="${seconds}s" --timer-property=AccuracySec=1s \
-		/bin/sh $armed/change.sh back
 	if [ ! -e $units/privnet-restore.service ]; then
 		cp privnet-restore.service $units/
 		chmod 0644 $units/privnet-restore.service
@@ -100,7 +107,16 @@ arm() {
 	[ -e $units/sysinit.target.wants/privnet-restore.service ] || systemctl enable --quiet privnet-restore.service
 }
 
-# Its service may sleep; it does not act, since who calls holds the lock of all programs.
+# Before there is anything to take back, so that nothing is ever without it. One that is there already waits longer by
+# itself: it reads the time anew.
+start_timer() {
+	! systemctl --quiet is-active privnet-rollback.timer privnet-rollback.service || return 0
+	stop_timer
+	# A host whose disk is full cannot go back: it tries again until it can.
+	systemd-run --quiet --collect --unit=privnet-rollback --on-active="${seconds}s" --timer-property=AccuracySec=1s \
+		--property=Restart=on-failure --property=RestartSec=10s /bin/sh $armed/change.sh back
+}
+
 stop_timer() {
 	systemctl stop privnet-rollback.timer privnet-rollback.service 2> /dev/null || true
 }
@@ -177,6 +193,11 @@ stop_new() {
 end() {
 	systemctl stop "$1"
 	systemctl reset-failed "$1" 2> /dev/null
+	id=${1#*@}
+	case $1 in
+	privnet-dns@*) rm -f "/run/privnet/names.${id%.service}" ;;
+	privnet-forwarder.service) rm -f /run/privnet/forwarder ;;
+	esac
 }
 
 remove_new_devices() {
@@ -322,16 +343,20 @@ done)
 	run=$2 wave=$3 serial=$4 checksum=$5
 	(umask 022 && echo "$serial $checksum $run" > $etc/.applied.new)
 	mv -T $etc/.applied.new $etc/applied
-	allow "$(cat $lease/seconds)"
+	allow "$(cat $lease/seconds)" $armed
 	mark "$run $wave done"
 	;;
 confirm)
 	run=$2
+	# Not while the host is on its way back.
+	exec 8> /run/privnet/program.lock
+	flock 8
 	[ "$(cat $armed/run 2> /dev/null || true)" = "$run" ] ||
 		refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again"
-	stop_timer
-	disarm
+	# In this order a death in between leaves a host that goes back by itself, or one that is done.
 	give_back "$run"
+	disarm
+	stop_timer
 	;;
 back)
 	mkdir -p /run/privnet
