@@ -1,9 +1,9 @@
 # Two commands for everybody: `make demo` and `make test`. Both install what is missing first, and both can be run again.
-.PHONY: help setup demo test check lock down clean
+.PHONY: help setup demo test test-faults check lock down clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1  \t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile | expand -t 22
 
 setup: ## install what is missing: Debian packages, .venv with privnet and pyinfra
 	@sh setup/setup.sh
@@ -14,10 +14,13 @@ demo: ## boot three hosts on this machine, lay two private networks over them, a
 test: ## the whole test suite, real hosts included (as root)
 	@sh setup/test.sh $(ARGS)
 
+test-faults: ## strike a run at every place of its, in every way: takes hours (as root)
+	@PRIVNET_FAULTS=all sh setup/test.sh -s tests/faults $(ARGS)
+
 check: setup ## ruff, mypy and the tests that need no hosts
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest -q --ignore=tests/lab --ignore=tests/audit $(ARGS)
+	.venv/bin/python -m pytest -q -m 'not lab' --ignore=tests/audit $(ARGS)
 
 lock: ## pin the newest versions of all Python packages in requirements.lock
 	@sh setup/lock.sh

@@ -24,6 +24,7 @@ from points import Point  # noqa: E402
 from scene import (  # noqa: E402
     KINDS,
     OTHER,
+    SECONDS,
     UNCONCERNED,
     WAYS,
     Ended,
@@ -102,7 +103,8 @@ def strike(scene: Scene, kind: str, point: Point, wait: bool) -> Iterator[str]:
     scene.repair(kind, point)
     yield from told(ended, point, scene.lab.hosts)
     yield from _watched(seen, excused=kind == "power" and point.host in ("lab-1", "lab-2"))
-    if wait or kind == "power":
+    # With its timer over while its disk was full, a host is only as far back as there was room for.
+    if (wait or kind == "power") and not (kind == "disk" and ended.seconds > SECONDS):
         yield from _left_alone(scene, point, ended)
     scene.lock_is_whole()
     yield from scene.secrets(ended.output)
