@@ -78,8 +78,6 @@ FLOWS = (
 UNCONCERNED = FLOWS[0]
 """Nothing of it is lost, whatever becomes of the run: it is between lab-1 and lab-2."""
 
-_ARMED = "left: /var/lib/privnet/armed"
-
 KINDS = ("control", "channel", "shell", "power", "disk")
 
 
@@ -288,14 +286,11 @@ class Scene:
     def rested(self, timeout: float = SECONDS + 40) -> dict[str, list[str]]:
         """Wait until no host has anything to take back any more; what they are then."""
         deadline = time.monotonic() + timeout
-        while True:
-            found = dump(self.lab)
-            # What a program that was killed has unpacked goes with the next program, a lease with the next run.
-            left = [f"{h}: {x}" for h, lines in found.items() for x in lines if x == _ARMED]
-            if not left:
-                return {host: _rested(lines) for host, lines in found.items()}
-            assert time.monotonic() < deadline, f"not put back after {timeout} s: {left}"
-            time.sleep(1)
+        for host in self.lab.hosts:
+            while self.lab.exec(host, "test ! -e /var/lib/privnet/armed", check=False).returncode != 0:
+                assert time.monotonic() < deadline, f"{host} has not put itself back after {timeout} s"
+                time.sleep(1)
+        return {host: _rested(lines) for host, lines in dump(self.lab).items()}
 
     # the next runs
 
@@ -405,7 +400,8 @@ def told(ended: Ended, point: Point, hosts: Sequence[str]) -> list[str]:
 
 
 def _rested(lines: list[str]) -> list[str]:
-    return [line for line in lines if not line.startswith("left: ")]
+    """Without what a program that was killed has unpacked, and a lease: these go with the next program there."""
+    return [line for line in lines if not line.startswith("left: ") and "/etc/privnet/.stage." not in line]
 
 
 def differs(a: dict[str, list[str]], b: dict[str, list[str]]) -> str:
