@@ -129,7 +129,7 @@ def test_the_readme_lists_the_commands_of_privnet() -> None:
 def test_commands_exist(page: Path) -> None:
     known = commands()
     lab = known["lab"].commands  # type: ignore[attr-defined]
-    targets = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
     text = page.read_text()
     written = [*typed(text), *(shlex.split(code) for code in re.findall(r"`((?:privnet|make) [a-z][^`'\"…]*)`", text))]
     for words in written:
