@@ -6,6 +6,7 @@ Trouble of one host is a failing command, never an exception: an operation that 
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -27,6 +28,8 @@ from privnet.deploy.terminal import guard
 from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
 guard(logger)
+# It prints tracebacks of connections that are cut; pyinfra says in a line that they were.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 QUESTION_SECONDS = 60
 PROGRAM_SECONDS = 60
