@@ -1,10 +1,10 @@
 """What the guard costs: `python -m tests.bench.guard [PAIRS]`, as root, on a machine that does nothing else.
 
-Throughput of a private network between two hosts and within one, with the guard and without it, by turns in one run of
-one lab. Turns are short and many, and each with the guard is held against its neighbour without it: what else happens on
-the machine comes and goes, and is in both. Between hosts twice: through WireGuard, and through a plain link in its place,
-which carries many times as much, so that what is left is the guard. Then the time that nft takes to load a guard of 1,000
-networks with 10,000 containers.
+Throughput of a private network between two hosts and within one, with the guard and without it, by turns in one run
+of one lab. Turns are short and many, and each with the guard is held against its neighbour without it: what else
+happens on the machine comes and goes, and is in both. Between hosts twice: through WireGuard, and through a plain
+link in its place, which carries many times as much, so that what is left is the guard. Then the time that nft takes
+to load a guard of 1,000 networks with 10,000 containers.
 """
 
 from __future__ import annotations
