@@ -20,7 +20,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
 
 from kernel import dump  # noqa: E402
-from points import Point  # noqa: E402
+from points import CHANGE, Point  # noqa: E402
 from scene import (  # noqa: E402
     KINDS,
     OTHER,
@@ -84,7 +84,8 @@ def test_a_run_is_struck(scene: Scene, kind: str) -> None:
     for number, point in enumerate(chosen(scene, kind)):
         begun = time.monotonic()
         wrong = [*strike(scene, kind, point, wait=number % WAIT == KINDS.index(kind) % WAIT)]
-        print(f"seed {SEED}: {kind}:{point}: {'; '.join(wrong) or 'as it should be'}, {time.monotonic() - begun:.1f} s")
+        said = "; ".join(wrong) or "as it should be"
+        print(f"seed {SEED}: {kind}:{point}: {said}, {time.monotonic() - begun:.1f} s")
         failures += [f"{kind}:{point}: {what}" for what in wrong]
     assert not failures, "\n".join([f"PRIVNET_FAULT_SEED={SEED}", *failures])
 
@@ -97,7 +98,8 @@ def strike(scene: Scene, kind: str, point: Point, wait: bool) -> Iterator[str]:
     scene.watch_again()
     scene.seen()
     ended = scene.strike(kind, point)
-    if not ended.struck:
+    # A line in a branch that this run does not take is not reached, and the run ends as if nothing were there.
+    if not ended.struck and (ended.code != 0 or not point.place.startswith(CHANGE)):
         yield f"the run has not come there:\n{ended.output}"
     seen = scene.seen()
     scene.repair(kind, point)
