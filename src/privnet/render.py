@@ -24,7 +24,7 @@ from privnet.plan.containers import Port
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
-from privnet.plan.overlay import Network, Overlay
+from privnet.plan.overlay import Network, Overlay, source_ports
 from privnet.plan.printable import checked, checked_all
 from privnet.plan.record import VERSION, Settings, document
 
@@ -229,7 +229,14 @@ def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
     """The files of one private network that differ from host to host."""
     network = _checked(checked(overlay).network)
     vni = network.vni
-    vxlan = _print("networkd/vxlan.netdev", network=network, mac=overlay.mac, vtep=overlay.vtep, vxlan_port=vxlan_port)
+    vxlan = _print(
+        "networkd/vxlan.netdev",
+        network=network,
+        mac=overlay.mac,
+        vtep=overlay.vtep,
+        vxlan_port=vxlan_port,
+        source_ports="-".join(map(str, source_ports(vxlan_port))),
+    )
     yield ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.netdev", vxlan)
     others = [lines for lines in _remote_lines(network) if lines[0] != overlay.vtep]
     yield ManagedFile(f"{ETC}/overlay/{vni}.fdb", "".join([fdb for _, fdb, _ in others]))

@@ -29,26 +29,32 @@ def hook(name: str, *priorities: str) -> Spellings:
 
 def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tuple[Spellings, ...]]:
     """Table ``inet privnet``: what may come out of and go into the mesh."""
-    port = f"udp dport {vxlan_port}"
+    vxlan, wireguard = (
+        [f"th dport {port} meta l4proto {udp}" for udp in ("17", "udp")] for port in (vxlan_port, wireguard_port)
+    )
     speaker = "ip saddr . @th,96,24 . @th,176,48 . @th,336,32 @speakers accept"
     return {
         "ingress": (
             hook("input", "raw", "-300"),
-            (f'udp dport {wireguard_port} ip saddr != @peers counter drop comment "not from a peer"',),
-            (f'udp dport {wireguard_port} ip6 saddr != @peers6 counter drop comment "not from a peer, by IPv6"',),
-            (f'{port} iifname != "privnet" counter drop comment "VXLAN from outside the mesh"',),
-            (f"{port} jump decapsulate",),
+            tuple(f"{port} jump wireguard" for port in wireguard),
+            tuple(f"{port} jump decapsulate" for port in vxlan),
+            tuple(
+                f'ip daddr {mesh} iifname != {{ {both} }} counter drop comment "mesh address from outside the mesh"'
+                for both in ('"lo", "privnet"', '"privnet", "lo"')
+            ),
             (
                 'iifname "privnet" meta l4proto != icmp counter drop comment "not VXLAN, out of the mesh"',
                 'iifname "privnet" meta l4proto != 1 counter drop comment "not VXLAN, out of the mesh"',
             ),
-            tuple(
-                f'iifname != {{ {both} }} ip daddr {mesh} counter drop comment "mesh address from outside the mesh"'
-                for both in ('"lo", "privnet"', '"privnet", "lo"')
-            ),
             ('iifname "pnu*" jump upstream',),
         ),
+        "wireguard": (
+            ("ip saddr @peers accept",),
+            ("ip6 saddr @peers6 accept",),
+            ('counter drop comment "not from a peer"',),
+        ),
         "decapsulate": (
+            ('iifname != "privnet" counter drop comment "VXLAN from outside the mesh"',),
             tuple(f"@th,224,16 {ipv4} {speaker}" for ipv4 in ("0x800", "0x0800", "2048")),
             ('counter drop comment "not a container of that peer"',),
         ),
@@ -57,10 +63,9 @@ def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tu
             ("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",),
             ('counter drop comment "resolver to host"',),
         ),
-        "untracked": (hook("prerouting", "raw", "-300"), ('iifname "pnb*" notrack',)),
         "egress": (
             hook("output", "raw", "-300"),
-            (f'{port} oifname != "privnet" counter drop comment "VXLAN in clear"',),
+            tuple(f'{port} oifname != "privnet" counter drop comment "VXLAN in clear"' for port in vxlan),
         ),
         "forward": (
             hook("forward", "raw", "-300"),
@@ -75,12 +80,16 @@ def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tu
 def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
     """Table ``bridge privnet``: as whom a container port may speak, and that the host takes no part."""
     arp = "iifname . ether saddr . arp saddr ip @ports iifname . arp saddr ether . arp saddr ip @ports accept"
-    ipv4 = "iifname . ether saddr . ip saddr @ports accept"
+    ipv4 = "iifname . ether saddr . ip saddr @ports notrack accept"
     return {
-        "prerouting": (hook("prerouting", "dstnat", "-300"), ('iifname "pnc*" jump port',)),
+        "prerouting": (
+            hook("prerouting", "dstnat", "-300"),
+            ('iifname "pnc*" jump port',),
+            ('iifname "pnx*" notrack',),
+        ),
         "port": (
-            (f"ether type arp {arp}", f"@ll,96,16 0x806 {arp}", f"@ll,96,16 0x0806 {arp}"),
             (f"ether type ip {ipv4}", f"@ll,96,16 0x800 {ipv4}", f"@ll,96,16 0x0800 {ipv4}"),
+            (f"ether type arp {arp}", f"@ll,96,16 0x806 {arp}", f"@ll,96,16 0x0806 {arp}"),
             ('counter drop comment "not the port\'s own MAC and address"',),
         ),
         "input": (hook("input", "-300"), ('iifname "pnc*" jump host',), ('iifname "pnx*" jump host',)),
@@ -96,11 +105,11 @@ def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
     }
 
 
-SETS = {
+SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inet": {
         "speakers": ("typeof ip saddr . @th,96,24 . @th,176,48 . @th,336,32",),
-        "peers": ("type ipv4_addr",),
-        "peers6": ("type ipv6_addr",),
+        "peers": ("type ipv4_addr", "size 65535"),
+        "peers6": ("type ipv6_addr", "size 65535"),
     },
     "bridge": {"ports": ("typeof iifname . ether saddr . ip saddr",)},
 }

@@ -13,6 +13,15 @@ VXLAN_OVERHEAD = 50
 """Bytes: IPv4 20 + UDP 8 + VXLAN 8 + inner Ethernet 14 (kernel: vxlan_headroom)."""
 
 
+def source_ports(vxlan_port: int) -> tuple[int, int]:
+    """The first port and the one after the last from which VXLAN is sent: one, whatever the flow inside.
+
+    The kernel takes one of a range by the flow's hash (udp_flow_src_port), and a range of one for no range at all.
+    """
+    low = min(vxlan_port, 65534)
+    return low, low + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """A container as other hosts see it: where its frames go (``vtep``: its host's mesh address)."""

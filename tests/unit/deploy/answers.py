@@ -162,6 +162,7 @@ def _links(plan: HostPlan) -> list[dict[str, object]]:
             "id": network.vni,
             "local": overlay.vtep,
             "port": plan.guard.vxlan_port,
+            "port_range": {"low": plan.guard.vxlan_port, "high": plan.guard.vxlan_port + 1},
             "learning": False,
             "proxy": True,
         }

@@ -104,6 +104,7 @@ VXLAN: Sections = {
         "VNI": NUMBER,
         "Local": V4,
         "DestinationPort": NUMBER,
+        "PortRange": f"{NUMBER}-{NUMBER}",
         "Independent": "yes",
         "MacLearning": "no",
         "ReduceARPProxy": "yes",

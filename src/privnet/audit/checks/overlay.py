@@ -57,6 +57,8 @@ def _vxlan(overlay: Overlay, port: int, actual: Actual) -> Iterator[Deviation]:
     yield from compare(f"{name}: VNI", network.vni, link.data.get("id"))
     yield from compare(f"{name}: local", overlay.vtep, link.data.get("local"))
     yield from compare(f"{name}: port", port, link.data.get("port"))
+    # One source port, whatever the flow inside: else a container fills the connection tracking of hosts.
+    yield from compare(f"{name}: source ports", f"{min(port, 65534)} alone", _source_ports(link))
     yield from compare(f"{name}: learning", False, link.data.get("learning", False))
     yield from compare(f"{name}: proxy", True, link.data.get("proxy", False))
     yield from compare(f"{name}: remote", NOTHING, link.data.get("remote") or link.data.get("group") or NOTHING)
@@ -66,6 +68,12 @@ def _vxlan(overlay: Overlay, port: int, actual: Actual) -> Iterator[Deviation]:
         yield from port_flags(name, link, {"learning": False, "flood": True, "guard": False, "neigh_suppress": False})
     yield from _no_address(name, actual)
     yield from _tables(overlay, actual)
+
+
+def _source_ports(link: Link) -> str:
+    found = link.data.get("port_range")
+    low, high = (found.get("low", 0), found.get("high", 0)) if isinstance(found, dict) else (0, 0)
+    return f"{low} alone" if high == low + 1 else f"{low} to {high}"
 
 
 def _tables(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:

@@ -10,7 +10,7 @@ from privnet.deploy.script import Script
 from privnet.deploy.state import HostState, Link
 from privnet.plan.containers import MAC_PREFIX
 from privnet.plan.host import HostPlan
-from privnet.plan.overlay import Overlay
+from privnet.plan.overlay import Overlay, source_ports
 from privnet.render import ETC, ManagedFile, fdb_text, neighbours_text
 
 _OWN = re.compile(r"pn[bx]([0-9]+)")
@@ -115,7 +115,15 @@ def _wrong_devices(overlay: Overlay, vxlan_port: int, state: HostState) -> list[
     if bridge is not None and (bridge.kind != "bridge" or bridge.data.get("stp_state") != 0):
         wrong.append(network.bridge)
     if vxlan is not None:
-        wanted = {"id": network.vni, "local": overlay.vtep, "port": vxlan_port, "learning": False, "proxy": True}
+        low, high = source_ports(vxlan_port)
+        wanted = {
+            "id": network.vni,
+            "local": overlay.vtep,
+            "port": vxlan_port,
+            "port_range": {"low": low, "high": high},
+            "learning": False,
+            "proxy": True,
+        }
         # iproute2 leaves false flags out of its JSON, or prints them.
         found = {key: vxlan.data.get(key, False) for key in wanted}
         if vxlan.kind != "vxlan" or found != wanted or vxlan.mac != overlay.mac:
