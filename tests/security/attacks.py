@@ -199,18 +199,23 @@ def conntrack(scene: Scene) -> None:
     volley = [
         frames.datagram(f"flow-{port}", mac, me.address, to, victim.address, port) for port in range(10000, 10300)
     ]
+    far, near = scene[f"1.web.{STOREFRONT}"], scene[f"1.worker.{STOREFRONT}"]
+    ends = scene.mac(far), far.address, scene.mac(near), near.address
+    from_far = [frames.datagram(f"far-{port}", *ends, port) for port in range(10000, 10300)]
     scene.run("lab-3", "sysctl -qw net.bridge.bridge-nf-call-iptables=1; nft add table inet other")
     try:
         scene.run("lab-3", "nft add chain inet other p '{ type filter hook prerouting priority 0; }'")
         scene.run("lab-3", "nft add rule inet other p ct state new counter accept")
         before = int(scene.run("lab-3", "cat /proc/sys/net/netfilter/nf_conntrack_count"))
-        with scene.sniffing(victim) as found:
+        with scene.sniffing(victim, near) as found:
             scene.send_frames(me, volley)
+            scene.send_frames(far, from_far)
         after = int(scene.run("lab-3", "cat /proc/sys/net/netfilter/nf_conntrack_count"))
     finally:
         scene.run("lab-3", "nft delete table inet other")
     assert len(seen(found[victim])) == len(volley), "the volley did not arrive"
-    assert after - before < 100, f"{after - before} connections of a container are tracked by its host"
+    assert len(seen(found[near])) > 200, "the volley from another host did not arrive"
+    assert after - before < 100, f"{after - before} connections of containers are tracked by the host"
 
 
 def honest_traffic(scene: Scene) -> None:
@@ -218,8 +223,9 @@ def honest_traffic(scene: Scene) -> None:
     me, near, far = scene[f"1.web.{STOREFRONT}"], scene.resolver(SHOP, "lab-1"), scene[f"2.web.{STOREFRONT}"]
     tenant, neighbour = scene[TENANT], scene[NEIGHBOUR]
     before = {host: scene.drops(host) for host in ("lab-1", "lab-2", "lab-3")}
-    for endpoint in (me, tenant):
-        scene.inside(endpoint, "ip neigh flush dev pn0 nud reachable; ip neigh flush dev pn0 nud stale")
+    # Those who answer first: one that still asks whether a neighbour is there would tell it where it is itself.
+    for endpoint in (near, neighbour, me, tenant):
+        scene.inside(endpoint, "ip neigh flush dev pn0")
     with scene.sniffing(near, far, neighbour) as found:
         for target in (near, far):
             scene.send_datagrams(me, target.address, [frames.token("honest")], 9)
@@ -299,10 +305,8 @@ def replayed(scene: Scene) -> None:
 
 def roaming(scene: Scene) -> None:
     """T25: a packet that somebody on the path holds back and sends from elsewhere does not lead a peer there."""
-    outsider, host, victim = scene["outsider"], scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
-    fresh = scene["lab-2"].address
-    look = "wg show privnet endpoints | sort"
-    before = scene.run("lab-1", look)
+    host, victim, fresh = scene["lab-1"], scene[f"1.web.{STOREFRONT}"], scene["lab-2"].address
+    before = scene.run("lab-1", "wg show privnet endpoints | sort")
     chain = "chain netdev held c { type filter hook ingress device eth0 priority 0; }"
     hold = f"nft 'add table netdev held; add {chain}'"
     scene.run("lab-1", f"{hold}; nft add rule netdev held c ip saddr {fresh} udp dport 51820 drop")
@@ -315,22 +319,46 @@ def roaming(scene: Scene) -> None:
         scene.run("lab-1", "nft delete table netdev held")
     packets = [bytes.fromhex(packet) for packet in captured[fresh]]
     assert len(packets) >= 3, "the twin: packets were held back"
+    try:
+        _send_held_back(scene, packets, before)
+    finally:
+        # Where the attack succeeds: the next packet that comes directly ends it.
+        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, "direct")])
+
+
+def _send_held_back(scene: Scene, packets: list[bytes], before: str) -> None:
+    outsider, host, victim = scene["outsider"], scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
+    fresh, look = scene["lab-2"].address, "wg show privnet endpoints | sort"
     with (
         scene.watch().planting(),
-        scene.dropping("lab-1", SOURCE_RULE, len(packets)),
-        scene.dropping("lab-1", f"{SOURCE_RULE}, by IPv6"),
+        scene.dropping("lab-1", SOURCE_RULE, len(packets) + 1),
         scene.sniffing(victim) as found,
     ):
         scene.send_datagrams(outsider, host.address, packets[:-1], 51820)
         scene.send_datagrams(outsider, host.address, packets[:1], 51820, from_port=51820)
-        scene.run("outsider", _BY_IPV6.format(address=_link_local(scene, "lab-1"), packet=packets[0].hex()))
+        by_ipv6 = _BY_IPV6.format(address=_link_local(scene, "lab-1"), packet=packets[0].hex())
+        scene.run("outsider", by_ipv6)
     assert_only(found[victim], set(), victim)
     assert scene.run("lab-1", look) == before, "a peer is where an attacker has said that it is"
+    _let_in(scene, _link_local(scene, "outsider"), by_ipv6)
     with scene.watch().planting(), scene.sniffing(victim) as found:
         # The twin: the same packet from where it came from is as good as new.
         scene.send_datagrams(outsider, host.address, packets[-1:], 51820, source=fresh, from_port=51820)
     assert_only(found[victim], {"held-2"}, victim)
     assert scene.run("lab-1", look) == before
+
+
+def _let_in(scene: Scene, peer: str, command: str) -> None:
+    """The twin: from a peer, the same packet is not dropped."""
+    element = f"element inet privnet peers6 '{{ {peer} }}'"
+    scene.run("lab-1", f"systemctl stop privnet-guard-watch; nft add {element}")
+    try:
+        before = scene.drops("lab-1")[SOURCE_RULE]
+        with scene.watch().planting():
+            scene.run("outsider", command)
+        assert scene.drops("lab-1")[SOURCE_RULE] == before, "a peer is dropped"
+    finally:
+        scene.run("lab-1", f"nft delete {element}; systemctl start privnet-guard-watch")
 
 
 def _link_local(scene: Scene, host: str) -> str:

@@ -24,6 +24,11 @@ def assert_as_declared(scene: Scene) -> None:
     wrong = scene.matrix()
     seconds = time.monotonic() - begun
     print(f"{len(scene.everybody)} endpoints probed in {seconds:.1f} s")
+    if wrong and not any(" reaches " in line for line in wrong):
+        # Two new peers that begin a handshake in the same moment refuse each other's, and try again after 5 s
+        # (WireGuard whitepaper, 6.1 and 6.4): all probes begin in the same moment.
+        time.sleep(6)
+        wrong = scene.matrix()
     assert not wrong, "\n".join(wrong)
     assert seconds < 30
 

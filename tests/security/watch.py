@@ -30,8 +30,8 @@ BEGINNING = 512
 MARK = re.compile(rb"privnet-watch ([0-9]+) ")
 MARKER_SECONDS = 20
 OVERLAP = 32
-# The kernel hands a reader its frames by the block, or after a second. What follows a mark fills a block of 256 KiB;
-# it is for the bridge itself, so that nobody else has to read it.
+# The kernel hands a reader its frames by the block, or after a second. What follows a mark fills a block of 256 KiB; it
+# is for the bridge itself, so that nobody else has to read it.
 _MARK = """
 import pathlib, socket, sys
 raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
