@@ -55,7 +55,14 @@ restore() {
 		[ ! -e "$path" ] || ip link set dev "${path##*/}" down
 	done
 	echo "the guard was changed or removed by another program; restoring it" >&2
-	systemctl restart privnet-guard.service
+	# A restart of nftables.service has stopped it and is about to start it: once is enough.
+	if systemctl is-active --quiet privnet-guard.service; then
+		systemctl restart privnet-guard.service
+	else
+		systemctl start privnet-guard.service
+	fi
+	# A restart brings the devices back that were up before. One that was stopped with nftables.service is not among them.
+	! systemctl is-active --quiet privnet-networks.target || systemctl start --no-block privnet-networks.target
 }
 
 case $1 in
