@@ -13,7 +13,6 @@ SSH and neighbour discovery was seen there fails. What a module's tests themselv
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -26,8 +25,6 @@ from security.watch import Watch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-# The matrix of faults takes minutes, and runs by itself until it finds nothing any more: CONTRIBUTING.md.
-collect_ignore = [] if os.environ.get("PRIVNET_FAULTS") else ["faults/test_kill_anywhere.py"]
 LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults")
 LABS: pytest.StashKey[dict[str, Lab]] = pytest.StashKey()
 WATCHES: pytest.StashKey[dict[str, Watch]] = pytest.StashKey()

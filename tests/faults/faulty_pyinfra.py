@@ -1,8 +1,9 @@
 """pyinfra, in a process of its own, that comes by a place where a test stops it.
 
 ``PRIVNET_TEST_FAULT`` is a directory. ``point`` in it names where to stop; at that place ``reached`` is made, and all
-waits until ``go`` is there. A point on a host stops the host instead (:mod:`points`). ``tour`` gets a line of JSON for
-each execution; when ``stops`` is there, every one stops before it begins, as ``reached.HOST.N`` and ``go.HOST.N``.
+waits until ``go`` is there. A point on a host stops the host instead (:mod:`points`); with ``afterwards`` there, the
+run stops too, when that execution is over. ``tour`` gets a line of JSON for each execution; when ``stops`` is there,
+every one stops before it begins, as ``reached.HOST.N`` and ``go.HOST.N``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def install() -> None:
         if here and point.inside:
             arguments["_stdin"] = stopping_at(upload, point.place)
         answer = execute(self, command, *positional, **arguments)
-        if here and point.place == "after":
+        if here and (point.place == "after" or (PLACE / "afterwards").exists()):
             _stop()
         return answer
 

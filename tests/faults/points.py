@@ -17,10 +17,13 @@ STOP = "/run/privnet-fault/stop"
 """What a host runs where it is to be stopped; there only while a test has put it there, and gone after a boot."""
 CALL = f"[ ! -e {STOP} ] || sh {STOP}"
 
-TAKES = ("claim", "arm", "allow", "start_timer", "mark", "begin)", "done)")
+TAKES = ("claim", "arm", "allow", "start_timer", "go_back_later", "mark", "begin)", "done)")
 """The parts of change.sh that a wave's program goes through."""
-KEEPS = ("give_back", "disarm", "stop_timer", "confirm)")
+KEEPS = ("forget_uploads", "give_back", "disarm", "tidy", "stop_timer", "confirm)")
 """Those that a confirmation goes through, as the last wave has left them."""
+RETURNS = ("wait_for_time", "has_room", "unpack", "put_back", "stop_new", "end", "remove_new_devices", "back")
+RETURNS += ("settle", "settle_guard", "settle_mesh", "settle_overlay", "settle_ports", "settle_names")
+"""Those that a host goes through on its way back."""
 
 # These go on with what stands before them: nothing can be put in between.
 _CONTINUES = {"then", "else", "elif", "fi", "do", "done", "esac", ";;", "}", ")", "{", "case"}
@@ -72,8 +75,8 @@ def change_lines(text: str, parts: tuple[str, ...]) -> list[int]:
         elif line and not line.startswith("\t"):
             part = ""
         word = line.split()[0] if line.strip() else "#"
-        plain = re.match(r"\t[^\t#]", line) and word not in _CONTINUES and not before.endswith(("\\", "||", "&&"))
-        if part in parts and plain:
+        plain = re.match(r"\t[^\t#]\S*(?<!\))(?: |$)", line) and not before.endswith(("\\", "||", "&&"))
+        if part in parts and plain and word not in _CONTINUES:
             found.append(number)
         before = line
     return found
@@ -111,6 +114,14 @@ def _replaced(upload: str, name: str, text: str) -> str:
             member.size = len(data)
             new.addfile(member, io.BytesIO(data) if file else None)
     return base64.encodebytes(gzip.compress(buffer.getvalue(), mtime=0)).decode()
+
+
+def ways_back(way: str, tour: list[dict[str, object]]) -> Iterator[Point]:
+    """Every place of each host's way back from its last wave."""
+    last = {str(step["host"]): step for step in tour if step["change"]}
+    for host, step in last.items():
+        for number in change_lines(str(step["change"]), RETURNS):
+            yield Point(way, host, int(str(step["execution"])), f"{CHANGE}:{number}")
 
 
 def points_of(way: str, tour: list[dict[str, object]]) -> Iterator[Point]:

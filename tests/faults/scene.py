@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import points
 from kernel import difference, dump
-from points import Point, points_of
+from points import Point, points_of, ways_back
 from runs import DEPLOY, Result, deploy, removals_of
 from witness import Flow, Seen, Witnesses
 
@@ -78,7 +78,13 @@ FLOWS = (
 UNCONCERNED = FLOWS[0]
 """Nothing of it is lost, whatever becomes of the run: it is between lab-1 and lab-2."""
 
-KINDS = ("control", "channel", "shell", "power", "disk")
+ROLLBACK = ("rollback-shell", "rollback-disk", "rollback-power", "rollback-full")
+"""The run is dead, and something more happens to a host that takes its wave back; ``full``: it boots without room."""
+RETRY = 12
+"""Seconds after which a host that had no room to go back has tried again."""
+CUTS = ("power", "rollback-power", "rollback-full")
+"""Those that switch a host off."""
+KINDS = ("control", "channel", "shell", "power", "disk", *ROLLBACK)
 
 
 def declare(directory: Path, way: str) -> None:
@@ -128,10 +134,10 @@ def take_small_disks(lab: Lab) -> None:
         aside.rmdir()
 
 
-def fill(lab: Lab, host: str) -> None:
-    """Not one more byte can be written there."""
+def fill(lab: Lab, host: str, leave: int = 0) -> None:
+    """Only so many more bytes can be written there."""
     directory = lab.machine(host).directory
-    room = shutil.disk_usage(directory).free
+    room = shutil.disk_usage(directory).free - leave
     _sh("fallocate", "--length", str(room), str(directory / "fill"))
 
 
@@ -172,6 +178,7 @@ class Scene:
     :param target: of each way, what the hosts are after it
     :param stations: of each way, what each host is before each of its executions, and at the end
     :param tours: of each way, every execution
+    :param struck: whether the last fault came to be
     """
 
     lab: Lab
@@ -181,6 +188,7 @@ class Scene:
     tours: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     at: str = "back"
+    struck: bool = False
 
     def __post_init__(self) -> None:
         self.witnesses = Witnesses(self.lab, FLOWS)
@@ -218,12 +226,17 @@ class Scene:
 
     def _give_time(self) -> None:
         """Looking at the hosts takes long on a busy machine; none of them shall put itself back meanwhile."""
-        later = "cd /var/lib/privnet/armed 2> /dev/null && [ -e deadline ] && cut -d . -f 1 /proc/uptime"
+        later = "$(($(cut -d . -f 1 /proc/uptime) + 300))"
         for host in self.lab.hosts:
-            self.lab.exec(host, f"if n=$({later}); then echo $((n + 300)) > /var/lib/privnet/armed/deadline; fi")
+            # A host that is being confirmed at this moment needs none.
+            self.lab.exec(host, f"cd /var/lib/privnet/armed && [ -e deadline ] && echo {later} > deadline", check=False)
 
     def points(self, way: str, kind: str) -> list[Point]:
         """Every place of a way at which a fault of that kind can strike."""
+        if kind == "rollback-full":
+            return sorted({replace(point, place="after") for point in ways_back(way, self.tours[way])})
+        if kind in ROLLBACK:
+            return [*ways_back(way, self.tours[way])]
         found = [*points_of(way, self.tours[way])]
         if kind == "shell":
             return [point for point in found if point.inside]
@@ -238,6 +251,8 @@ class Scene:
         (place / "point").write_text(str(point))
         there = self._prepare(kind, point) if point.inside else place
         begun = time.monotonic()
+        if kind in ROLLBACK:
+            return self._strike_again(kind, point, place, there / "reached")
         with self._started(place) as run:
             struck = self._until(run, there / "reached")
             if struck:
@@ -249,13 +264,46 @@ class Scene:
         outcome = json.loads((place / "outcome").read_text()) if (place / "outcome").exists() else None
         return Ended(code, (place / "output").read_text(), outcome, time.monotonic() - begun, struck)
 
+    def _strike_again(self, kind: str, point: Point, place: Path, reached: Path) -> Ended:
+        """Kill the run after that execution, and then what happens on the host's way back."""
+        begun = time.monotonic()
+        (place / "afterwards").touch()
+        with self._started(place) as run:
+            assert self._until(run, place / "reached"), (place / "output").read_text()
+            run.kill()
+            run.wait()
+        self.at = "?"
+        if kind == "rollback-full":
+            self.lab.kill(point.host)
+            fill(self.lab, point.host, leave=2**20)  # the lab itself writes a host's name
+            self.lab.start(point.host)
+            time.sleep(RETRY)
+            struck = self._is_armed(point.host)
+            return Ended(-signal.SIGKILL, (place / "output").read_text(), None, time.monotonic() - begun, struck)
+        while not (struck := reached.exists()) and self._is_armed(point.host):
+            assert time.monotonic() < begun + 120, f"{point.host} does not go back"
+            time.sleep(0.1)
+        if kind == "rollback-power":
+            self.lab.kill(point.host)
+        else:
+            if kind == "rollback-disk" and struck:
+                fill(self.lab, point.host)
+                (reached.parent / "go").touch()
+                time.sleep(RETRY)
+                free(self.lab, point.host)
+            self.rested()
+        return Ended(-signal.SIGKILL, (place / "output").read_text(), None, time.monotonic() - begun, struck)
+
+    def _is_armed(self, host: str) -> bool:
+        return self.lab.exec(host, "test -e /var/lib/privnet/armed", check=False).returncode == 0
+
     def _prepare(self, kind: str, point: Point) -> Path:
         init = self.lab.machine(point.host).init
         assert init is not None, f"{point.host} is off"
         there = Path(f"/proc/{init.pid}/root") / Path(points.STOP).parent.relative_to("/")
         shutil.rmtree(there, ignore_errors=True)
         there.mkdir()
-        program = (_KILL if kind == "shell" else _PAUSE).format(dir=Path(points.STOP).parent)
+        program = (_KILL if kind.endswith("shell") else _PAUSE).format(dir=Path(points.STOP).parent)
         (there / Path(points.STOP).name).write_text(f"{program}\n")
         return there
 
@@ -282,10 +330,11 @@ class Scene:
 
     def repair(self, kind: str, point: Point) -> None:
         """What a person would do: switch the host on again, make room."""
-        if kind == "power":
+        if kind.endswith("power"):
             self.lab.start(point.host)
+        if kind in CUTS:
             self.witnesses.end()
-        elif kind == "disk":
+        if kind in ("disk", "rollback-full"):
             free(self.lab, point.host)
         init = self.lab.machine(point.host).init
         shutil.rmtree(f"/proc/{init.pid}/root{Path(points.STOP).parent}" if init else "", ignore_errors=True)
@@ -294,7 +343,7 @@ class Scene:
         """Wait until no host has anything to take back any more; what they are then."""
         deadline = time.monotonic() + timeout
         for host in self.lab.hosts:
-            while self.lab.exec(host, "test ! -e /var/lib/privnet/armed", check=False).returncode != 0:
+            while self._is_armed(host):
                 assert time.monotonic() < deadline, f"{host} has not put itself back after {timeout} s"
                 time.sleep(1)
         return {host: _rested(lines) for host, lines in dump(self.lab).items()}

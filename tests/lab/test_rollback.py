@@ -121,6 +121,26 @@ def test_a_boot_takes_it_back(lab: Lab) -> None:
     deploy(lab)
 
 
+def test_a_boot_that_takes_it_back_leaves_nothing_to_confirm(lab: Lab) -> None:
+    """Its files are back, and its kernel is still to follow, when a confirmation comes, and then the next run."""
+    before = dump(lab)
+    change(lab)
+    killed_at(lab, "switch what has moved")
+    armed = "sh /var/lib/privnet/armed/change.sh"
+    alone = "exec 8> /run/privnet/program.lock && flock 8 && systemctl stop privnet-rollback.timer"
+    lab.exec("lab-1", f"{alone} && {armed} boot && systemctl stop privnet-rollback.service")
+    late = lab.exec("lab-1", f'{armed} confirm "$(cat /var/lib/privnet/armed/run)"', check=False)
+    assert late.returncode == 75
+    assert "privnet: stale: it has put itself back to what it was before" in late.stderr
+    first = deploy(lab, check=False)
+    assert first.code != 0
+    assert "lab-1] privnet: stale: it has put itself back since this run asked it. Run again" in first.output
+    deploy(lab)
+    undo(lab)
+    deploy(lab)
+    assert difference(before, dump(lab)) == ""
+
+
 def test_a_host_that_a_change_cuts_off_comes_back(
     fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]
 ) -> None:
@@ -181,6 +201,20 @@ def test_another_operator_is_told_and_changes_nothing(lab: Lab) -> None:
     edit(lab, "blog", "worker: [lab-1, lab-3]", "worker: [lab-3]")
     deploy(lab)
     assert difference(before, dump(lab)) == ""
+
+
+def test_a_dead_lease_ends_after_its_seconds(lab: Lab) -> None:
+    """A run that died before there was anything to take back left it; the twin is the test before this one."""
+    lab.exec(
+        "lab-1",
+        "mkdir -p /run/privnet/lease && cd /run/privnet/lease && echo other-run > run && echo alice@desk > owner"
+        " && echo elsewhere > token && echo 10 > seconds && date -d '11 seconds ago' +%s > since",
+    )
+    edit(lab, "blog", "worker: [lab-3]", "worker: [lab-1, lab-3]")
+    deploy(lab)
+    lab.exec("lab-1", "test ! -e /run/privnet/lease")
+    edit(lab, "blog", "worker: [lab-1, lab-3]", "worker: [lab-3]")
+    deploy(lab)
 
 
 def test_a_damaged_lease_is_held(lab: Lab) -> None:

@@ -7,6 +7,7 @@ export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 memory=/var/lib/privnet
 armed=$memory/armed
 lease=/run/privnet/lease
+waits=/run/privnet/rollback.waits
 etc=/etc/privnet
 units=/etc/systemd/system
 wants=$units/privnet-networks.target.wants
@@ -81,24 +82,24 @@ allow() {
 	mv -T "$2/deadline.new" "$2/deadline"
 }
 
-# What is kept is the last confirmed state: a wave that comes over a new connection confirms the one before it.
+# What is kept is the last confirmed state: a wave that comes over a new connection confirms the one before it. One
+# rename of a link leads from the one to the other.
 arm() {
-	rm -rf $armed.new
-	mkdir $armed.new
+	tidy
+	kept=$(mktemp -d $armed.XXXXXX)
 	if [ -d $armed ] && [ "$(cat $armed/run)" != "$run" ]; then
-		cp -p $armed/files.tar $armed.new/
+		cp -p $armed/files.tar "$kept/"
 	else
-		own | tar -C / --null --no-recursion --files-from=- -cf $armed.new/files.tar
+		own | tar -C / --null --no-recursion --files-from=- -cf "$kept/files.tar"
 	fi
-	cp change.sh $armed.new/
-	echo "$run" > $armed.new/run
-	allow "$seconds" $armed.new
-	sync -f $armed.new
+	cp change.sh "$kept/"
+	echo "$run" > "$kept/run"
+	allow "$seconds" "$kept"
+	sync -f "$kept"
 	start_timer
-	rm -rf $armed.old
-	[ ! -d $armed ] || mv -T $armed $armed.old
+	ln -s "${kept##*/}" $armed.new
 	mv -T $armed.new $armed
-	rm -rf $armed.old
+	tidy
 	if [ ! -e $units/privnet-restore.service ]; then
 		cp privnet-restore.service $units/
 		chmod 0644 $units/privnet-restore.service
@@ -108,41 +109,73 @@ arm() {
 }
 
 # Before there is anything to take back, so that nothing is ever without it. One that is there already waits longer by
-# itself: it reads the time anew.
+# itself: it reads the time anew. One that is about to end has taken its mark away, under the lock that we hold.
 start_timer() {
-	! systemctl --quiet is-active privnet-rollback.timer privnet-rollback.service || return 0
+	[ "$(systemctl show --property=SubState --value privnet-rollback.timer)" != waiting ] || return 0
+	[ ! -e $waits ] || ! is_active privnet-rollback.service || return 0
 	stop_timer
-	# A host whose disk is full cannot go back: it tries again until it can.
-	systemd-run --quiet --collect --unit=privnet-rollback --on-active="${seconds}s" --timer-property=AccuracySec=1s \
-		--property=Restart=on-failure --property=RestartSec=10s /bin/sh $armed/change.sh back
+	go_back_later --collect --on-active="${seconds}s" --timer-property=AccuracySec=1s
+}
+
+# A host whose disk is full cannot go back: it tries again until it can.
+go_back_later() {
+	systemd-run --quiet --unit=privnet-rollback --property=Restart=on-failure --property=RestartSec=10s "$@" \
+		/bin/sh $armed/change.sh back
 }
 
 stop_timer() {
 	systemctl stop privnet-rollback.timer privnet-rollback.service 2> /dev/null || true
+	rm -f $waits
 }
 
 disarm() {
-	rm -rf $armed.old
-	[ ! -d $armed ] || mv -T $armed $armed.old
+	rm -f $armed
 	sync -f $memory
-	rm -rf $armed.old
+	tidy
+}
+
+# Of a program that was killed, which has left no other behind: we hold the lock of all programs.
+forget_uploads() {
+	rm -rf $etc/.stage.*
+}
+
+# What nothing leads to.
+tidy() {
+	for path in $armed.*; do
+		[ "${path##*/}" = "$(readlink $armed)" ] || rm -rf "$path"
+	done
 }
 
 # --- back to what was --------------------------------------------------------------------------------
 
-# Unpack what was kept, and list what differs: changed, gone or new.
+# Unpack what was kept, and list what differs: changed, gone or new. What an attempt that was cut short has put back
+# already stays on the list: the kernel has not followed it yet.
 unpack() {
+	has_room
 	rm -rf $memory/old
 	mkdir $memory/old
 	tar -C $memory/old -xpf $armed/files.tar
 	tar -tf $armed/files.tar > $memory/kept
-	: > $memory/differs
 	{
 		own | tr '\0' '\n'
 		cd $memory/old && find . ! -type d | sed 's|^[.]/||'
 	} | sort -u | while IFS= read -r path; do
-		same "/$path" "$memory/old/$path" || echo "/$path" >> $memory/differs
-	done
+		same "/$path" "$memory/old/$path" || echo "/$path"
+	done > $memory/differs.now
+	touch $memory/differs
+	sort -u $memory/differs $memory/differs.now > $memory/differs.new
+	mv -T $memory/differs.new $memory/differs
+	rm $memory/differs.now
+}
+
+# For files twice, and for what units write when they start: half of a way back is neither what was nor what is new.
+has_room() {
+	if ! head -c 8388608 /dev/zero > $memory/room; then
+		rm -f $memory/room
+		echo "privnet: there is no room to go back; trying again" >&2
+		return 1
+	fi
+	rm $memory/room
 }
 
 same() {
@@ -309,8 +342,10 @@ back() {
 	settle
 	mark "back $run"
 	give_back "$run"
-	disarm
+	# Before the last word, so that none of it is met by the next one that goes back.
 	rm -rf $memory/old $memory/kept $memory/differs $memory/restored
+	disarm
+	rm -f $waits
 }
 
 # Until the time is up; a wave that took longer than that has moved it.
@@ -318,9 +353,13 @@ wait_for_time() {
 	while :; do
 		exec 8> /run/privnet/program.lock
 		flock 8
-		[ -d $armed ] || exit 0
+		if [ ! -d $armed ]; then
+			rm -f $waits
+			exit 0
+		fi
+		: > $waits
 		[ ! -e $memory/restored ] || return 0
-		left=$(($(cat $armed/deadline) - $(uptime)))
+		left=$(($(cat $armed/deadline 2> /dev/null || echo 0) - $(uptime)))
 		[ "$left" -gt 0 ] || return 0
 		exec 8>&-
 		sleep "$left"
@@ -331,10 +370,16 @@ case $1 in
 begin)
 	run=$2 wave=$3 expected=$4 seconds=$5 token=$6 owner=$7 broken=$8
 	mkdir -p $memory
+	# After a boot the files are back, and the kernel may still have to follow.
+	[ ! -e $memory/restored ] || [ ! -d $armed ] || (back)
 	claim
-	if [ "$(generation)" != "$expected" ]; then
+	found=$(generation)
+	if [ "$found" != "$expected" ]; then
 		give_back "$run"
-		refuse stale "it has been changed, or has put itself back, since this run asked it. Run again"
+		case $found in
+		"back "* | "$run "* | none) refuse stale "it has put itself back since this run asked it. Run again" ;;
+		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
+		esac
 	fi
 	arm
 	mark "$run $wave begun"
@@ -351,8 +396,10 @@ confirm)
 	# Not while the host is on its way back.
 	exec 8> /run/privnet/program.lock
 	flock 8
-	[ "$(cat $armed/run 2> /dev/null || true)" = "$run" ] ||
+	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ -e $memory/restored ]; then
 		refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again"
+	fi
+	forget_uploads
 	# In this order a death in between leaves a host that goes back by itself, or one that is done.
 	give_back "$run"
 	disarm
@@ -361,6 +408,7 @@ confirm)
 back)
 	mkdir -p /run/privnet
 	wait_for_time
+	forget_uploads
 	back
 	;;
 boot)
@@ -368,6 +416,9 @@ boot)
 	[ -d $armed ] || exit 0
 	mkdir -p /run/privnet
 	rm -f $memory/restored
+	# Should there be no room now, the host goes back as soon as there is. The time was by the clock of another boot.
+	rm -f $armed/deadline
+	go_back_later --no-block --collect --property=After=privnet-networks.target --property=After=wg-quick@privnet.service
 	unpack
 	put_back
 	: > $memory/restored
@@ -376,7 +427,5 @@ boot)
 	sed -n "s|^$wants/||p" $memory/differs | while read -r unit; do
 		was "$unit" || systemctl stop --no-block "$unit"
 	done
-	systemd-run --quiet --no-block --collect --unit=privnet-rollback --property=After=privnet-networks.target \
-		--property=After=wg-quick@privnet.service /bin/sh $armed/change.sh back
 	;;
 esac
