@@ -353,6 +353,21 @@ def test_a_lease_that_another_run_has_stops_the_run(fleet: Callable[..., Fleet])
     }
 
 
+def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.programs["h2"] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.programs["h1"] == ran.programs["h2"] == 1, "nothing is switched, and nothing confirmed"
+    assert ran.outcome["stopped"] == {
+        "why": "another run is at work, so what this one has begun goes back within 180 s: h2: "
+        "run r7 of alice@desk has it since 40 s. If that run is dead, …",
+        "kind": "locked",
+    }
+    assert states(ran) == {"h1": "pending", "h2": "failed", "h3": "pending"}
+
+
 def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     (made.directory / ".privnet.run").write_text("run 20261123T000000-abcdef of alice@desk, process 7,\n")

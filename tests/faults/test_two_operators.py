@@ -29,7 +29,7 @@ from privnet.lab import Lab  # noqa: E402
 from privnet.load import LOCK_FILE  # noqa: E402
 
 SEED = int(os.environ.get("PRIVNET_FAULT_SEED") or random.SystemRandom().randrange(10**6))
-SAME_MACHINE, TWO_MACHINES = (10, 5) if os.environ.get("PRIVNET_FAULTS") == "all" else (3, 2)
+SAME_MACHINE, TWO_MACHINES, DIFFERENT = (10, 5, 10) if os.environ.get("PRIVNET_FAULTS") == "all" else (3, 2, 2)
 """Rounds."""
 PLACES = ("[lab-1, lab-2]", "[lab-1, lab-2, lab-3]")
 """Of blog's ``web``: what rounds on one machine go to and fro between."""
@@ -150,3 +150,59 @@ def test_two_runs_of_two_machines(lab: Lab, tmp_path: Path) -> None:
             shutil.copy(machine / "fleet" / LOCK_FILE, lab.inventory / LOCK_FILE)
         replace_once(lab.inventory / "projects" / "blog.yaml", wanted[0], worker)
         deploy(lab, allow=True)
+
+
+_NEW = """\
+project: {name}
+private_network:
+  id: pn-{digit}0000000-d05e-40ea-bf63-c4f8a75a9d8c
+  terms: {{accepted_by: ops@{name}.example, accepted_on: 2025-09-25, version: beta-1}}
+applications:
+  ap-{digit}0000000-7c70-4c00-a644-eee8558d8053: {{formation: {{web: {places}}}}}
+"""
+
+
+def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> None:
+    """Each wants two hosts, and one of them is the same. No two hosts end up with numbers of different operators."""
+    replace_once(lab.inventory / "fleet.yaml", "policy:\n", "policy:\n  rollback: 15s\n")
+    deploy(lab)
+    before = dump(lab)
+    draw = random.Random(SEED)
+    machine = tmp_path / "other"
+    machine.mkdir()
+    (machine / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    for number in range(DIFFERENT):
+        shutil.rmtree(machine / "fleet", ignore_errors=True)
+        shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
+        places = (lab.inventory, machine / "fleet")
+        new = [place / "projects" / f"{name}.yaml" for place, name in zip(places, ("left", "right"), strict=True)]
+        new[0].write_text(_NEW.format(name="left", digit=1, places="[lab-1, lab-2]"))
+        new[1].write_text(_NEW.format(name="right", digit=2, places="[lab-2, lab-3]"))
+        first = Run.begin(lab, (None, machine)[number % 2])
+        time.sleep(draw.uniform(0, 0.3))
+        both = [first, Run.begin(lab, (machine, None)[number % 2])]
+        both = [run.end() for run in both][:: -1 if number % 2 else 1]
+        what = f"seed {SEED}, round {number}: " + "\n----\n".join(run.output for run in both)
+        print(f"seed {SEED}, round {number}: {[run.code for run in both]}")
+        assert [run.code for run in both] != [0, 0], what
+        for run in both:
+            told = r"run \S+ (of \S+@\S+ has it since \d+ s|has changed it since)|PN509: nothing is changed"
+            assert run.code == 0 or re.search(told, run.output), what
+        time.sleep(1)
+        for host in lab.hosts:
+            deadline = time.monotonic() + 60
+            while lab.exec(host, "test -e /var/lib/privnet/armed", check=False).returncode == 0:
+                assert time.monotonic() < deadline, f"{host} does not go back\n{what}"
+                time.sleep(0.5)
+        applied = {tuple(lab.exec(host, "cat /etc/privnet/applied").stdout.split()[:2]) for host in lab.hosts}
+        highest = max(applied, key=lambda found: int(found[0]))
+        assert len([found for found in applied if found[0] == highest[0]]) == 1, f"{applied}\n{what}"
+        # Whoever has won has all; when nobody has, nothing is there. The other takes the lock file, and goes on.
+        winner = next((n for n, run in enumerate(both) if run.code == 0), None)
+        if winner is None:
+            assert dump(lab) == before, what
+        else:
+            shutil.copy(places[winner] / LOCK_FILE, lab.inventory / LOCK_FILE)
+        new[0].unlink()
+        last = deploy(lab, allow=True)
+        assert last.code == 0 and dump(lab) == before, last.output

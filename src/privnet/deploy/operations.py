@@ -296,6 +296,9 @@ class Program(StringCommand):
         """Run it; pyinfra calls this."""
         run, turn, arguments = self._run, self._turn, dict(connector_arguments)
         with run.busy[host.name]:
+            if run.stopped:
+                # Another host of this wave has found out why, after this one was about to begin.
+                return _stop(state, host, run, run.stopped), []
             if host.name in run.armed and not _reconnected(run, host):
                 return False, []
             done, output = _executed(run, host, super().execute, state, connector_arguments)
@@ -346,6 +349,8 @@ def _confirm_early(run: Run, turn: Turn, state: Any, host: Any, connector_argume
     """Confirm a wave while other hosts are still at it; the next one arms the host again."""
     if host.name not in run.armed or run.been[host.name] != turn.generation or host not in state.active_hosts:
         return
+    if run.stopped:
+        return
     try:
         Confirmation(run, run.id, early=True).execute(state, host, connector_arguments)
     except (OSError, SSHException) as error:
@@ -366,8 +371,7 @@ def _reconnected(run: Run, host: Any) -> bool:
     try:
         host.connect(reason="again", raise_exceptions=True)
     except ConnectError:
-        seconds = run.compiled.declaration.fleet.policy.rollback
-        why = f"it cannot be reached over a new connection: within {seconds} s it goes back to what it was"
+        why = f"it cannot be reached over a new connection: within {run.patience} s it goes back to what it was"
         run.note(host.name, "failed", why)
         logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
         return False
@@ -414,8 +418,11 @@ def _heard(run: Run, host: Any, output: Any) -> None:
     if kind is not None:
         why = why.split(": ", 2)[2]
     run.note(host.name, "failed", why)
-    if kind == "locked" and run.first == (host.name,):
-        run.stop(f"nothing is changed: {host.name}: {why}", "locked")
+    if kind == "locked" and not run.stopped:
+        # Two runs that meet have numbers of their own for the same things: what one of them has begun must not stay.
+        first = run.first == (host.name,)
+        begun = f"another run is at work, so what this one has begun goes back within {run.patience} s"
+        run.stop(f"{'nothing is changed' if first else begun}: {host.name}: {why}", "locked")
 
 
 def _fail(run: Run, why: str) -> FunctionCommand:

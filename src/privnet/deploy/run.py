@@ -142,6 +142,11 @@ class Run:
                 "locked",
             )
 
+    @property
+    def patience(self) -> int:
+        """Seconds for which a host waits to be confirmed."""
+        return self.compiled.declaration.fleet.policy.rollback
+
     @cached_property
     def owner(self) -> str:
         """For people: who runs this, and where."""
@@ -162,7 +167,7 @@ class Run:
             run=self.id,
             wave=wave,
             expected=self.been.get(name, state.generation),
-            seconds=self.compiled.declaration.fleet.policy.rollback,
+            seconds=self.patience,
             token=self.token,
             owner=self.owner,
             broken=os.environ.get(BREAK, ""),
