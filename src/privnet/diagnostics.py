@@ -242,12 +242,16 @@ def render_text(problems: Iterable[Problem], *, color: bool, sources: Mapping[st
 
 def _not_shown(every: tuple[Problem, ...]) -> str:
     more = f"{len(every) - SHOWN_AT_MOST} more"
-    files = Counter(problem.place.path for problem in every if problem.place)
-    ended = [visible(path) for path, count in files.items() if count >= COUNTED_AT_MOST]
+    ended = _not_counted_to_the_end(every)
     if not ended:
         return f"and {more}"
     others = f" and {plural(len(ended) - 1, 'other file')}" if len(ended) > 1 else ""
-    return f"and at least {more}: no more than {COUNTED_AT_MOST} are counted in {ended[0]}{others}"
+    return f"and at least {more}: no more than {COUNTED_AT_MOST} are counted in {visible(ended[0])}{others}"
+
+
+def _not_counted_to_the_end(every: tuple[Problem, ...]) -> list[str]:
+    files = Counter(problem.place.path for problem in every if problem.place)
+    return [path for path, count in files.items() if count >= COUNTED_AT_MOST]
 
 
 def _outcome(every: tuple[Problem, ...]) -> str:
@@ -269,10 +273,18 @@ def _without_secrets(problems: Iterable[Problem], sources: Mapping[str, str]) ->
 
 
 def render_json(problems: Iterable[Problem]) -> str:
-    """All problems for a machine, as one JSON object."""
-    return json.dumps(
-        {"problems": [_as_data(problem) for problem in ordered(problems)], "hosts_contacted": 0}, indent=2
-    )
+    """All problems for a machine, as one JSON object. ``incomplete`` names files that may have more than are here."""
+    every = ordered(problems)
+    data = {
+        "problems": [_as_data(problem) for problem in every],
+        "incomplete": [_name(path) for path in _not_counted_to_the_end(every)],
+        "hosts_contacted": 0,
+    }
+    return json.dumps(data, indent=2)
+
+
+def _name(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_data(problem: Problem) -> dict[str, object]:
@@ -292,7 +304,7 @@ def _place_as_data(place: Place | None) -> dict[str, object]:
     if place is None:
         return {"file": None, "line": None, "column": None, "end_line": None, "end_column": None}
     return {
-        "file": place.path.encode("utf-8", "backslashreplace").decode(),
+        "file": _name(place.path),
         "line": place.line,
         "column": place.column,
         "end_line": place.end_line,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from privnet.cli import app
 from privnet.deploy.inventory import fleet_groups
-from privnet.diagnostics import COUNTED_AT_MOST, Place, Problem, render_text
+from privnet.diagnostics import COUNTED_AT_MOST, Place, Problem, render_json, render_text
 
 PROD = Path(__file__).parents[3] / "inventory" / "prod"
 
@@ -105,3 +105,5 @@ def test_it_is_said_when_more_may_be_wrong_than_was_counted(counts: dict[str, in
         for line in range(1, count + 1)
     ]
     assert said in render_text(problems, color=False, sources={})
+    ended = [path for path, count in counts.items() if count == COUNTED_AT_MOST]
+    assert json.loads(render_json(problems))["incomplete"] == ended
