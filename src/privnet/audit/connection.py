@@ -73,6 +73,14 @@ class Connection(SshBackend):  # type: ignore[misc] # testinfra has no type info
         return Dialogue(self.argv(self.get_command(command, *args)))
 
 
+REFUSED_KEY = "Host key verification failed."
+"""The last line of ssh(1) when a host's key is not the one it is to have."""
+OTHER_KEY = (
+    "PN508: its SSH key is not the one by which it is known: another machine answers at its address, or it was "
+    "reinstalled; see `privnet explain PN508`"
+)
+
+
 class Dialogue:
     """A local process (ssh) whose output is read with a deadline and a limit."""
 
@@ -131,7 +139,8 @@ class Dialogue:
     def complaint(self) -> str:
         """The last line of what ssh or the program said on standard error."""
         lines = self.error.decode("utf-8", "surrogateescape").split("\n")
-        return shown(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+        last = shown(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+        return OTHER_KEY if last == REFUSED_KEY else last
 
     def close(self) -> int:
         """End the local process and give its status."""

@@ -73,6 +73,14 @@ def test_a_dialogue_takes_in_what_it_is_sent_while_it_writes() -> None:
     assert dialogue.close() == 0
 
 
+def test_a_host_with_another_ssh_key_is_told_as_such() -> None:
+    """The last line is that of OpenSSH 9.2."""
+    dialogue = shell("printf '%s\\n' 'REMOTE HOST IDENTIFICATION HAS CHANGED' 'Host key verification failed.' >&2")
+    with pytest.raises(Unanswered, match="PN508: its SSH key is not the one by which it is known"):
+        dialogue.read_line()
+    dialogue.close()
+
+
 def test_what_is_complained_about_is_shown_without_control_characters() -> None:
     dialogue = shell("printf 'first\\n\\033[31mPermission denied\\n' >&2; exit 255")
     dialogue.read_all(5)
