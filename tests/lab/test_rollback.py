@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kernel import difference, dump
-from runs import DEPLOY, PYINFRA, deploy, edit, replace_once
+from runs import DEPLOY, PAGES, PYINFRA, deploy, edit, replace_once
 
 from privnet.lab import Lab
 
@@ -127,11 +127,14 @@ def test_a_boot_that_takes_it_back_leaves_nothing_to_confirm(lab: Lab) -> None:
     change(lab)
     killed_at(lab, "switch what has moved")
     armed = "sh /var/lib/privnet/armed/change.sh"
+    run, been = lab.exec("lab-1", "cd /var/lib/privnet && cat armed/run generation").stdout.splitlines()
+    assert been == f"{run} add done"
     alone = "exec 8> /run/privnet/program.lock && flock 8 && systemctl stop privnet-rollback.timer"
     lab.exec("lab-1", f"{alone} && {armed} boot && systemctl stop privnet-rollback.service")
-    late = lab.exec("lab-1", f'{armed} confirm "$(cat /var/lib/privnet/armed/run)"', check=False)
-    assert late.returncode == 75
-    assert "privnet: stale: it has put itself back to what it was before" in late.stderr
+    for word in ("confirm", "extend"):
+        late = lab.exec("lab-1", f"{armed} {word} {run} '{been}'", check=False)
+        assert late.returncode == 75
+        assert "privnet: stale: it has put itself back to what it was before" in late.stderr
     first = deploy(lab, check=False)
     assert first.code != 0
     assert "lab-1] privnet: stale: it has put itself back since this run asked it. Run again" in first.output
@@ -139,6 +142,25 @@ def test_a_boot_that_takes_it_back_leaves_nothing_to_confirm(lab: Lab) -> None:
     undo(lab)
     deploy(lab)
     assert difference(before, dump(lab)) == ""
+
+
+def test_half_a_wave_is_not_kept_and_a_directory_is_not_in_the_way(lab: Lab) -> None:
+    """A container engine leaves an empty directory where it was told of a file that was missing."""
+    lab.exec("lab-2", f"mkdir -p /etc/netns/1.cron.{PAGES}/resolv.conf")
+    before = dump(lab)
+    change(lab)
+    killed_at(lab, "switch what has moved")
+    lab.exec("lab-2", f"test -f /etc/netns/1.cron.{PAGES}/resolv.conf")
+    run = lab.exec("lab-2", "cat /var/lib/privnet/armed/run").stdout.strip()
+    lab.exec("lab-2", f"echo '{run} switch begun' > /var/lib/privnet/generation")
+    half = f"sh /var/lib/privnet/armed/change.sh confirm {run} '{run} add done'"
+    assert lab.exec("lab-2", half, check=False).returncode == 75
+    lab.exec("lab-2", f"cd /etc/netns/1.cron.{PAGES} && rm resolv.conf && mkdir resolv.conf")
+    until_rested(lab)
+    assert difference(before, dump(lab)) == ""
+    undo(lab)
+    deploy(lab)
+    lab.exec("lab-2", f"rm -rf /etc/netns/1.cron.{PAGES}")
 
 
 def test_a_host_that_a_change_cuts_off_comes_back(

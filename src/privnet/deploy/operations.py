@@ -176,15 +176,12 @@ def confirm() -> Commands:
     run = _run()
     found = _snapshot(run)
     if host.name in run.armed:
-        yield Confirmation(run, run.id)
-    elif host.name in run.been:
-        _confirmed(run, host.name)
-        host.noop("it was confirmed while others were still at work")
+        yield Confirmation(run, run.id, run.been[host.name])
     elif run.stopped or isinstance(found, Unknown) or found.armed is None:
         host.noop("there is nothing to confirm")
     elif found.armed.token in (run.token, ""):
         # A run of this machine has died after it did what this one found done.
-        yield Confirmation(run, found.armed.run)
+        yield Confirmation(run, found.armed.run, found.generation)
     else:
         yield _fail(run, f"run {found.armed.run} of another operator is at work there: it has not been confirmed")
 
@@ -278,6 +275,8 @@ def _usable(found: HostState) -> HostState | Unknown:
         return Unknown("it does not run systemd")
     if not found.root:
         return Unknown("commands do not run as root there: log in as root, or as a user with sudo")
+    if found.busy:
+        return Unknown("a program of an earlier run, or its own way back, is at work there: run again when it is over")
     return found
 
 
@@ -289,7 +288,8 @@ class Program(StringCommand):
 
     def __init__(self, run: Run, script: Script, turn: Turn | None = None) -> None:
         seconds = max(PROGRAM_SECONDS, 2 * turn.seconds) if turn else PREPARE_SECONDS
-        super().__init__("sh", "-c", QuoteString(RUN), _stdin=script.upload(turn), _timeout=seconds)
+        words = ("sh", "-c", QuoteString(RUN), "privnet", str(seconds))
+        super().__init__(*words, _stdin=script.upload(turn), _timeout=seconds)
         self._run, self._turn = run, turn
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
@@ -301,35 +301,40 @@ class Program(StringCommand):
                 return _stop(state, host, run, run.stopped), []
             if host.name in run.armed and not _reconnected(run, host):
                 return False, []
+            run.armed.discard(host.name)
             done, output = _executed(run, host, super().execute, state, connector_arguments)
-        if done and turn is not None:
-            run.armed.add(host.name)
-            run.been[host.name] = turn.generation
-            # Others may take longer for this wave than this host waits.
-            timer = threading.Timer(turn.seconds / 3, _confirm_early, (run, turn, state, host, arguments))
-            timer.daemon = True
-            timer.start()
+            if done and turn is not None:
+                run.armed.add(host.name)
+                run.been[host.name] = turn.generation
+                _extend_later(run, turn, state, host, arguments)
         return done, output
 
 
 class Confirmation(StringCommand):
     """Over a new connection: what was done is kept."""
 
-    def __init__(self, run: Run, armed: str, early: bool = False) -> None:
-        super().__init__(CONFIRM, QuoteString(armed), _timeout=QUESTION_SECONDS)
-        self._run, self._early = run, early
+    def __init__(self, run: Run, armed: str, generation: str) -> None:
+        super().__init__(*_kept("confirm", armed, generation), _timeout=QUESTION_SECONDS)
+        self._run = run
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
         run = self._run
         with run.busy[host.name]:
+            if run.stopped:
+                return _stop(state, host, run, run.stopped), []
             if not _reconnected(run, host):
                 return False, []
             done, output = _executed(run, host, super().execute, state, connector_arguments)
-            run.armed.discard(host.name)
-        if done and not self._early:
-            _confirmed(run, host.name)
+            if done:
+                run.armed.discard(host.name)
+                _confirmed(run, host.name)
         return done, output
+
+
+def _kept(word: str, armed: str, generation: str) -> tuple[Any, ...]:
+    """``confirm`` or ``extend``, for what a run has left on a host, if that is what it still is."""
+    return "sh", "-c", QuoteString(CONFIRM), "privnet", word, QuoteString(armed), QuoteString(generation)
 
 
 def _executed(run: Run, host: Any, execute: Callable[..., Any], state: Any, connector_arguments: Any) -> Any:
@@ -345,16 +350,27 @@ def _executed(run: Run, host: Any, execute: Callable[..., Any], state: Any, conn
     return done, output
 
 
-def _confirm_early(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: Any) -> None:
-    """Confirm a wave while other hosts are still at it; the next one arms the host again."""
-    if host.name not in run.armed or run.been[host.name] != turn.generation or host not in state.active_hosts:
-        return
-    if run.stopped:
-        return
-    try:
-        Confirmation(run, run.id, early=True).execute(state, host, connector_arguments)
-    except (OSError, SSHException) as error:
-        logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(str(error))}")
+def _extend_later(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: Any) -> None:
+    """Other hosts may take longer for a wave than this one waits: while they do, it is told to wait on."""
+    timer = threading.Timer(turn.seconds / 3, _extend, (run, turn, state, host, connector_arguments))
+    timer.daemon = True
+    timer.start()
+
+
+def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: Any) -> None:
+    with run.busy[host.name]:
+        waits = host.name in run.armed and run.been[host.name] == turn.generation
+        # Over a new connection, since the old one proves nothing: who cannot be reached so goes back in time.
+        if run.stopped or not waits or host not in state.active_hosts or not _reconnected(run, host):
+            return
+        command = StringCommand(*_kept("extend", run.id, turn.generation), _timeout=QUESTION_SECONDS)
+        try:
+            done, _ = _executed(run, host, command.execute, state, connector_arguments)
+        except (OSError, SSHException) as error:
+            logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(str(error))}")
+            return
+    if done:
+        _extend_later(run, turn, state, host, connector_arguments)
 
 
 def _confirmed(run: Run, name: str) -> None:

@@ -156,9 +156,11 @@ class Run:
     def token(self) -> str:
         """What all runs have in common that this machine's lock keeps apart."""
         try:
-            machine = Path("/etc/machine-id").read_text()
+            machine = Path("/etc/machine-id").read_text().strip()
         except OSError:
-            machine = socket.gethostname()
+            machine = ""
+        # In a container image it is empty: all containers would be one machine.
+        machine = machine or socket.gethostname()
         return hashlib.sha256(f"{machine}\n{self.directory}".encode()).hexdigest()[:32]
 
     def turn(self, name: str, wave: str, state: HostState) -> Turn:

@@ -25,15 +25,24 @@ STAGING = "/etc/privnet/.stage"
 RUN = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; mkdir -p /run/privnet"
     " && exec 8> /run/privnet/program.lock"
-    " && { flock -w 120 8 || { echo 'privnet: locked: another program of a run is at work there' >&2; exit 75; }; }"
+    " && { flock -w 120 8 || { echo 'another program is at work there: run again when it is over' >&2; exit 75; }; }"
     " && install -d -m 0755 /etc/privnet"
     f" && rm -rf {STAGING}.* && stage=$(mktemp -d {STAGING}.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT"
     ' && base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
-    " && sha256sum --quiet --strict -c manifest && sync -f . && sh -eu ./program"
+    " && sha256sum --quiet --strict -c manifest && sync -f . && { timeout --signal=KILL \"$1\" sh -eu ./program"
+    ' || { code=$?; [ $code != 137 ] || echo "its program was killed, or not over after $1 s" >&2; exit $code; }; }'
 )
-"""The same for every host and stage. A cut upload fails the unpacking or the manifest, and nothing has happened."""
+"""The same for every host and stage; its argument is the program's time in seconds: one that hangs would keep the host
+from going back. A cut upload fails the unpacking or the manifest, and nothing has happened."""
 
-CONFIRM = "sh /var/lib/privnet/armed/change.sh confirm"
+CONFIRM = (
+    "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; change=/var/lib/privnet/armed/change.sh;"
+    ' if [ -e "$change" ]; then exec sh "$change" "$1" "$2" "$3"; fi;'
+    ' [ "$(cat /var/lib/privnet/generation)" = "$3" ] ||'
+    " { echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again'"
+    " >&2; exit 75; }"
+)
+"""Its arguments: ``confirm`` or ``extend``, the run, what the host has been through. What is confirmed stays so."""
 
 _PLACE = """\
 umask 022

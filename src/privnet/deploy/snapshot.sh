@@ -4,6 +4,11 @@ section() { printf '##privnet %s\n' "$1"; }
 etc=/etc/privnet
 
 section system
+# What a program, or a way back, is doing at this moment is no state to compare with.
+if [ -r /run/privnet/program.lock ]; then
+	exec 8< /run/privnet/program.lock
+	flock --shared --wait 20 8 || echo 'busy yes'
+fi
 printf 'user %s\n' "$(id -u)"
 printf 'machine %s\n' "$(cat /etc/machine-id)"
 if [ -e /sys/module/wireguard ] || modprobe -nq wireguard 2> /dev/null; then echo 'wireguard kernel'; fi

@@ -210,6 +210,7 @@ class HostState:
     applied: Applied | None = None
     generation: str = "none"
     armed: Armed | None = None
+    busy: bool = False
 
 
 def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
@@ -288,6 +289,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         applied=next((_applied(words[1:]) for words in system if words[0] == "applied"), None),
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
         armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
+        busy=facts.get("busy") == "yes",
     )
 
 

@@ -1,4 +1,4 @@
-# Managed by privnet. change.sh begin|done|confirm|back|boot: what a host does so that no change can cut it off for good.
+# Managed by privnet. change.sh begin|done|extend|confirm|back|boot: what a host does so that no change can cut it off for good.
 # `begin` takes the host's lease, keeps its managed files as they are and sets a timer; `confirm`, over a new SSH
 # connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was.
 set -eu
@@ -12,13 +12,14 @@ etc=/etc/privnet
 units=/etc/systemd/system
 wants=$units/privnet-networks.target.wants
 
-# Every managed file but the host's own key, as paths below /.
+# Every managed file but the host's own key, and what goes on with a way back after a boot; as paths below /.
 own() {
 	{
 		find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path "$etc/wireguard.key*" ! -type d -print0
 		find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 2 -path '*privnet*' ! -type d -print0
-		find $units \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service*' \) ! -type d -print0
-		find /etc/netns -mindepth 2 -maxdepth 2 -path '*.ap-*/resolv.conf' -print0
+		find $units \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service*' \) ! -name privnet-restore.service \
+			! -type d -print0
+		find /etc/netns -mindepth 2 -maxdepth 2 -path '*.ap-*/resolv.conf' ! -type d -print0
 	} 2> /dev/null | sed -z 's|^/||'
 }
 
@@ -64,11 +65,16 @@ give_back() {
 # --- before and after a wave ------------------------------------------------------------------------
 
 generation() {
-	cat $memory/generation 2> /dev/null || echo none
+	if [ -e $memory/generation ]; then
+		grep -xE '[0-9A-Za-z. -]{1,80}' $memory/generation || echo damaged
+	else
+		echo none
+	fi
 }
 
 mark() {
 	echo "$*" > $memory/generation.new
+	sync $memory/generation.new
 	mv -T $memory/generation.new $memory/generation
 }
 
@@ -89,6 +95,7 @@ arm() {
 	kept=$(mktemp -d $armed.XXXXXX)
 	if [ -d $armed ] && [ "$(cat $armed/run)" != "$run" ]; then
 		cp -p $armed/files.tar "$kept/"
+		[ ! -e $armed/first ] || : > "$kept/first"
 	else
 		own | tar -C / --null --no-recursion --files-from=- -cf "$kept/files.tar"
 	fi
@@ -99,8 +106,10 @@ arm() {
 	start_timer
 	ln -s "${kept##*/}" $armed.new
 	mv -T $armed.new $armed
+	sync -f $memory
 	tidy
 	if [ ! -e $units/privnet-restore.service ]; then
+		: > "$kept/first"
 		cp privnet-restore.service $units/
 		chmod 0644 $units/privnet-restore.service
 		systemctl daemon-reload
@@ -120,7 +129,8 @@ start_timer() {
 # A host whose disk is full cannot go back: it tries again until it can.
 go_back_later() {
 	systemd-run --quiet --unit=privnet-rollback --property=Restart=on-failure --property=RestartSec=10s "$@" \
-		/bin/sh $armed/change.sh back
+		--property='RestartForceExitStatus=SIGTERM SIGHUP' \
+		/bin/sh -c "[ ! -e $armed/change.sh ] || exec sh $armed/change.sh back"
 }
 
 stop_timer() {
@@ -188,6 +198,10 @@ same() {
 
 put_back() {
 	while IFS= read -r path; do
+		if [ -d "$path" ] && [ ! -L "$path" ] && ! rmdir "$path"; then
+			echo "privnet: $path is a directory with something in it, and is left as it is" >&2
+			continue
+		fi
 		if [ -e "$memory/old$path" ] || [ -L "$memory/old$path" ]; then
 			(umask 022 && mkdir -p "${path%/*}")
 			mv -T "$memory/old$path" "$path"
@@ -331,15 +345,19 @@ settle() (
 	else
 		systemctl stop privnet-networks.target
 	fi
+	true
 )
 
+# From the mark on nothing can be confirmed any more, and the next program first goes on with it.
 back() {
 	run=$(cat $armed/run)
 	logger -s -t privnet "run $run was not confirmed: this host goes back to what it was before" || true
 	[ -e $memory/restored ] || unpack
+	mark "going back $run"
 	stop_new || true
 	[ -e $memory/restored ] || put_back
 	settle
+	[ ! -e $armed/first ] || rm -f $units/privnet-restore.service $units/sysinit.target.wants/privnet-restore.service
 	mark "back $run"
 	give_back "$run"
 	# Before the last word, so that none of it is met by the next one that goes back.
@@ -370,14 +388,16 @@ case $1 in
 begin)
 	run=$2 wave=$3 expected=$4 seconds=$5 token=$6 owner=$7 broken=$8
 	mkdir -p $memory
-	# After a boot the files are back, and the kernel may still have to follow.
-	[ ! -e $memory/restored ] || [ ! -d $armed ] || (back)
-	claim
 	found=$(generation)
+	if [ "$found" != "${found#going back }" ] && [ -d $armed ]; then
+		(back)
+		found=$(generation)
+	fi
+	claim
 	if [ "$found" != "$expected" ]; then
 		give_back "$run"
 		case $found in
-		"back "* | "$run "* | none) refuse stale "it has put itself back since this run asked it. Run again" ;;
+		*"back "* | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
 		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
 		esac
 	fi
@@ -391,15 +411,20 @@ done)
 	allow "$(cat $lease/seconds)" $armed
 	mark "$run $wave done"
 	;;
-confirm)
-	run=$2
-	# Not while the host is on its way back.
+confirm | extend)
+	run=$2 expected=$3
+	# Not while the host is on its way back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
 	flock 8
-	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ -e $memory/restored ]; then
+	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ "$(generation)" != "$expected" ]; then
 		refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again"
 	fi
+	if [ "$1" = extend ]; then
+		allow "$(cat $lease/seconds)" $armed
+		exit 0
+	fi
 	forget_uploads
+	sync -f $etc
 	# In this order a death in between leaves a host that goes back by itself, or one that is done.
 	give_back "$run"
 	disarm
@@ -420,6 +445,7 @@ boot)
 	rm -f $armed/deadline
 	go_back_later --no-block --collect --property=After=privnet-networks.target --property=After=wg-quick@privnet.service
 	unpack
+	mark "going back $(cat $armed/run)"
 	put_back
 	: > $memory/restored
 	systemctl daemon-reload

@@ -8,6 +8,7 @@ import io
 import shlex
 import subprocess
 import tarfile
+import time
 
 import pytest
 from hypothesis import given
@@ -34,12 +35,23 @@ def run_in_own_etc(upload: str) -> tuple[int, list[str], str]:
     before = "mount -t tmpfs none /etc && mkdir /etc/privnet && touch /etc/privnet/old && umask 077"
     after = "code=$?; cd /etc && find . -mindepth 1 -printf '%y %m %p %l\\n' | sort -k 3; exit $code"
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f"{before}; sh -c {shlex.quote(RUN)}; {after}"],
+        ["unshare", "--mount", "sh", "-c", f"{before}; sh -c {shlex.quote(RUN)} privnet 3; {after}"],
         input=upload,
         capture_output=True,
         text=True,
     )
     return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def test_a_program_that_hangs_is_ended_with_all_that_it_has_begun() -> None:
+    script = Script()
+    script.run("sh", "-c", "trap '' TERM; sleep 61 & sleep 62")
+    begun = time.monotonic()
+    code, _, errors = run_in_own_etc(script.upload())
+    # Whoever lives on would have the output open, and be waited for.
+    assert time.monotonic() - begun < 30
+    assert code == 137
+    assert errors.endswith("its program was killed, or not over after 3 s\n")
 
 
 UNTOUCHED = ["d 755 ./privnet ", "f 644 ./privnet/old "]
