@@ -19,7 +19,7 @@ from typing import Any
 import points
 from kernel import difference, dump
 from points import Point, points_of, ways_back
-from runs import DEPLOY, Result, deploy, removals_of
+from runs import DEPLOY, Result, container_of, deploy, removals_of
 from witness import Flow, Seen, Witnesses
 
 from privnet.check import removal
@@ -75,8 +75,10 @@ FLOWS = (
     Flow(f"1.web.{NIGHT}", f"2.web.{NIGHT}", ("lab-1", "lab-2")),
     Flow(f"1.web.{BILLING}", f"1.web.{STOREFRONT}", (f"3.worker.{NIGHT}", f"4.worker.{NIGHT}", "lab-1")),
 )
-UNCONCERNED = FLOWS[0]
-"""Nothing of it is lost, whatever becomes of the run: it is between lab-1 and lab-2."""
+UNCONCERNED, UNCONCERNED_HOSTS = FLOWS[0], ("lab-1", "lab-2")
+"""Nothing of it is lost, whatever becomes of the run."""
+NEIGHBOUR = FLOWS[1].strangers[0]
+"""In another network than who tries to reach it, and on the same host."""
 
 ROLLBACK = ("rollback-shell", "rollback-disk", "rollback-power", "rollback-full")
 """The run is dead, and something more happens to a host that takes its wave back; ``full``: it boots without room."""
@@ -153,10 +155,10 @@ def _sh(*command: str) -> None:
 # --- a run that is stopped --------------------------------------------------------------------------
 
 _PAUSE = "mkdir {dir}/reached 2> /dev/null || exit 0; while [ -d {dir} ] && [ ! -e {dir}/go ]; do sleep 0.02; done"
-# All shells between sshd and the line, at once: none of them tidies up.
+# All between sshd, or systemd, and the line, at once: none of them tidies up.
 _KILL = """mkdir {dir}/reached 2> /dev/null || exit 0
 p=$PPID victims=
-while [ "$(cat /proc/$p/comm)" = sh ]; do victims="$victims $p"; p=$(awk '{{ print $4 }}' /proc/$p/stat); done
+until grep -qx -e sshd -e systemd /proc/$p/comm; do victims="$victims $p"; p=$(awk '{{ print $4 }}' /proc/$p/stat); done
 kill -9 $victims"""
 
 
@@ -197,10 +199,13 @@ class Scene:
         """Go there and back undisturbed, stop before every execution to see what the hosts are."""
         declare(self.lab.inventory, "back")
         deploy(self.lab)
+        new = dump(self.lab)
         for host in self.lab.hosts:
             self.keys[host] = self.lab.exec(host, "cat /etc/privnet/wireguard.key").stdout.strip()
         for way in WAYS:
             self._tour(way)
+        changed = differs(new, self.target["back"])
+        assert not changed, f"there and back is not what it was when it was built from nothing:\n{changed}"
         self.witnesses.begin()
 
     def _tour(self, way: str) -> None:
@@ -332,8 +337,6 @@ class Scene:
         """What a person would do: switch the host on again, make room."""
         if kind.endswith("power"):
             self.lab.start(point.host)
-        if kind in CUTS:
-            self.witnesses.end()
         if kind in ("disk", "rollback-full"):
             free(self.lab, point.host)
         init = self.lab.machine(point.host).init
@@ -357,12 +360,14 @@ class Scene:
         self.at = way if done.code == 0 else "?"
         return done
 
-    def seen(self) -> list[Seen]:
-        """What the witnesses have seen since they were asked last; nothing when one of them has lost power."""
-        try:
-            return self.witnesses.cut()
-        except (BrokenPipeError, IndexError, json.JSONDecodeError, ValueError):
-            return []
+    def seen(self) -> tuple[list[Seen], dict[str, int]]:
+        """What the witnesses have seen since they were asked last; nothing of those that have lost power."""
+        return self.witnesses.cut()
+
+    def bridge_of(self, host: str, slot: str) -> str:
+        """The bridge that a container's port is on."""
+        port = container_of(self.lab, slot).port
+        return Path(self.lab.exec(host, f"readlink /sys/class/net/{port}/master").stdout.strip()).name
 
     def watch_again(self) -> None:
         """Witnesses that went with their host begin anew."""

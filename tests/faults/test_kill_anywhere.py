@@ -24,10 +24,13 @@ from kernel import dump  # noqa: E402
 from points import CHANGE, Point  # noqa: E402
 from scene import (  # noqa: E402
     CUTS,
+    FLOWS,
     KINDS,
+    NEIGHBOUR,
     OTHER,
     ROLLBACK,
     UNCONCERNED,
+    UNCONCERNED_HOSTS,
     WAYS,
     Ended,
     Scene,
@@ -91,6 +94,30 @@ def chosen(scene: Scene, kind: str) -> list[Point]:
     return [point for pair in zip_longest(*ways) for point in pair if point is not None]
 
 
+JOIN = "ip link add pnj0 type veth peer name pnj1; for n in 0 1; do ip link set pnj$n up; done"
+
+
+def test_the_witnesses_see_what_must_not_be(scene: Scene) -> None:
+    """Of a host that has lost its guard, and of two networks on one host that are joined."""
+    scene.watch_again()
+    scene.seen()
+    stop = "systemctl stop privnet-guard-watch.service; nft delete table bridge privnet"
+    scene.lab.exec("lab-1", stop)
+    time.sleep(0.5)
+    assert scene.seen()[1]["lab-1"] > 0
+    scene.lab.exec("lab-1", "systemctl reload privnet-guard.service; systemctl start privnet-guard-watch.service")
+    masters = [scene.bridge_of("lab-2", flow.source) for flow in FLOWS[1:]] + [scene.bridge_of("lab-2", NEIGHBOUR)]
+    joins = [f"ip link set pnj{number} master {bridge}" for number, bridge in enumerate(masters)]
+    scene.lab.exec("lab-2", "; ".join([JOIN, *joins]))
+    time.sleep(3)  # ARP asks again every second
+    assert scene.seen()[1][NEIGHBOUR] > 0
+    scene.lab.exec("lab-2", "ip link del pnj0")
+    time.sleep(0.5)
+    scene.seen()
+    time.sleep(0.5)
+    assert not any(scene.seen()[1].values())
+
+
 @pytest.mark.parametrize("kind", kinds())
 def test_a_run_is_struck(scene: Scene, kind: str) -> None:
     failures = []
@@ -116,26 +143,31 @@ def strike(scene: Scene, kind: str, point: Point, wait: bool) -> Iterator[str]:
     branch = point.place.startswith(CHANGE) and (ended.code == 0 or kind in ROLLBACK)
     if not ended.struck and not branch:
         yield f"the run has not come there:\n{ended.output}"
-    seen = scene.seen()
+    excused = kind in CUTS and point.host in UNCONCERNED_HOSTS
+    yield from _watched(scene, "at the fault", excused)
     scene.repair(kind, point)
     yield from told(ended, point, scene.lab.hosts)
-    yield from _watched(seen, excused=kind in CUTS and point.host in ("lab-1", "lab-2"))
     if wait or kind in CUTS or kind in ROLLBACK:
         yield from _left_alone(scene, point, ended)
     scene.lock_is_whole()
     yield from scene.secrets(ended.output)
+    scene.watch_again()
     yield from _put_right(scene, point)
+    yield from _watched(scene, "after it", excused)
 
 
-def _watched(seen: list[object], excused: bool) -> Iterator[str]:
-    for one in seen:
-        if one.forbidden or not one.tried:
-            yield f"{one.forbidden} of {one.tried} forbidden datagrams were answered: {one.flow}"
-        # What was on its way when it was asked has been waited for; a machine under load may hold the sender back.
-        if one.flow == UNCONCERNED and not excused and (one.lost > 1 or one.sent < 100):
-            yield f"{one.lost} of {one.sent} datagrams were lost that had nothing to do with it"
-    if not seen and not excused:
-        yield "the witnesses have seen nothing"
+def _watched(scene: Scene, when: str, excused: bool) -> Iterator[str]:
+    flows, forbidden = scene.seen()
+    for where, number in forbidden.items():
+        if number:
+            yield f"{number} datagrams have come to {where} {when} that must not reach it"
+    for one in flows:
+        if not one.tried:
+            yield f"nothing forbidden was tried {when}: {one.flow}"
+        if one.flow == UNCONCERNED and not excused and (one.lost or one.sent < 100):
+            yield f"{one.lost} of {one.sent} datagrams were lost {when} that had nothing to do with it"
+    if not excused and len(flows) < len(FLOWS):
+        yield f"not all witnesses have lived {when}"
 
 
 def _left_alone(scene: Scene, point: Point, ended: Ended) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """Who watches while a run is stopped: a flow that must not suffer, and strangers that must not be reached.
 
 Two containers send all the time, with a canary in every datagram: 100/s to a container of their own network, and 20/s
-to each of those that they must not reach, where somebody would answer.
+to each of those that they must not reach, where somebody listens and counts. What is for a host is a frame for the
+bridge's MAC, as an attacker would send it: a container has no route to one.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -20,35 +21,58 @@ PORT = 7117
 WAITED = 2.0
 """Seconds after which an answer that has not come is lost."""
 
+# Every line of its standard input is answered by how many strangers' datagrams have come since the last one.
 ANSWER = """
 import selectors, socket, sys
 selector = selectors.DefaultSelector()
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", int(sys.argv[1])))
 selector.register(udp, 1, "udp"); selector.register(sys.stdin, 1, "order")
 print("ready", flush=True)
+forbidden = 0
 while True:
     for key, _ in selector.select():
         if key.data == "order":
-            sys.exit()
-        data, address = udp.recvfrom(2048); udp.sendto(data, address)
+            if not sys.stdin.readline():
+                sys.exit()
+            print(forbidden, flush=True); forbidden = 0
+            continue
+        data, address = udp.recvfrom(2048)
+        if b"stranger" in data:
+            forbidden += 1
+        else:
+            udp.sendto(data, address)
 """
 
 # Every line of its standard input ends an interval, whose counts are printed when its last answer was waited for.
 SEND = """
-import json, select, socket, sys, time
-good, bad, port, waited = json.loads(sys.argv[1])
-addresses = {}
-def to(address):
-    # Not connected: there may be no way to a stranger, which is no error here.
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.setblocking(False)
-    addresses[udp] = (address, port)
-    return udp
-def send(udp, number):
+import json, select, socket, struct, sys, time
+good, bad, outside, mac, port, waited = json.loads(sys.argv[1])
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.setblocking(False)
+udp.bind(("0.0.0.0", 0))
+far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); far.setblocking(False)
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); raw.bind(("pn0", 0x0800))
+own = open("/sys/class/net/pn0/address").read().strip()
+def send(through, address, word, number):
     try:
-        udp.sendto(b"privnet-canary %016d" % number, addresses[udp])
+        through.sendto(b"privnet-canary %s %016d" % (word, number), (address, port))
     except OSError:
-        pass  # it counts as lost
-def answers(udp):
+        return 0  # a friend's counts as lost
+    return 1
+def checksum(data):
+    total = sum(struct.unpack(">%dH" % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+def frame(address):
+    text = b"privnet-canary stranger"
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 28 + len(text), 1, 0, 64, 17, 0)
+    head += socket.inet_aton(source) + socket.inet_aton(address)
+    head = head[:10] + struct.pack(">H", checksum(head)) + head[12:]
+    ethernet = bytes.fromhex((mac + own).replace(":", "")) + bytes.fromhex("0800")
+    return ethernet + head + struct.pack(">HHHH", udp.getsockname()[1], port, 8 + len(text), 0) + text
+probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); probe.connect((good, port)); source = probe.getsockname()[0]
+frames = [frame(address) for address in outside]
+def answers():
     while True:
         try:
             yield int(udp.recv(2048).rpartition(b" ")[2])
@@ -56,9 +80,8 @@ def answers(udp):
             return
         except OSError:
             pass
-friend, strangers = to(good), [to(address) for address in bad]
 number, outstanding, due = 0, {}, time.monotonic()
-counts, closing = dict(sent=0, lost=0, forbidden=0, tried=0), []
+counts, closing = dict(sent=0, lost=0, tried=0), []
 current = counts
 print("ready", flush=True)
 while True:
@@ -66,22 +89,20 @@ while True:
     while due <= now:
         due += 0.01; number += 1
         outstanding[number] = (current, now); current["sent"] += 1
-        send(friend, number)
+        send(udp, good, b"friend", number)
         if number % 5 == 0:
-            for stranger in strangers:
-                current["tried"] += 1; send(stranger, number)
-    readable = select.select([sys.stdin, friend, *strangers], [], [], max(0, due - time.monotonic()))[0]
-    for found in answers(friend):
+            current["tried"] += sum(send(far, stranger, b"stranger", number) for stranger in bad)
+            current["tried"] += sum(raw.send(data) > 0 for data in frames)
+    readable = select.select([sys.stdin, udp], [], [], max(0, due - time.monotonic()))[0]
+    for found in answers():
         outstanding.pop(found, None)
-    for stranger in strangers:
-        current["forbidden"] += sum(1 for _ in answers(stranger))
     now = time.monotonic()
     for late in [n for n, (_, sent) in outstanding.items() if now - sent > waited]:
         outstanding.pop(late)[0]["lost"] += 1
     if sys.stdin in readable:
         if not sys.stdin.readline():
             sys.exit()
-        closing.append((current, number)); current = dict(sent=0, lost=0, forbidden=0, tried=0)
+        closing.append((current, number)); current = dict(sent=0, lost=0, tried=0)
     while closing and not any(n <= closing[0][1] for n in outstanding):
         print(json.dumps(closing.pop(0)[0]), flush=True)
 """
@@ -98,12 +119,11 @@ class Flow:
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a flow: ``forbidden`` answers of strangers, of so many ``tried``."""
+    """What became of a flow, and how much was ``tried`` at strangers."""
 
     flow: Flow
     sent: int
     lost: int
-    forbidden: int
     tried: int
 
 
@@ -113,28 +133,35 @@ class Witnesses:
     def __init__(self, lab: Lab, flows: Sequence[Flow]) -> None:
         self._lab, self._flows, self._stack = lab, tuple(flows), ExitStack()
         self._senders: list[subprocess.Popen[str]] = []
+        self._listeners: dict[str, subprocess.Popen[str]] = {}
         self._processes: list[subprocess.Popen[str]] = []
 
     def begin(self) -> None:
         """Everything answers, then everything sends."""
         slots = {s for flow in self._flows for s in (flow.target, *flow.strangers) if s not in self._lab.hosts}
         for slot in sorted(slots):
-            self._run(container_of(self._lab, slot).host, _within(slot), ANSWER, str(PORT))
+            host = container_of(self._lab, slot).host
+            self._listeners[slot] = self._run(host, _within(slot), ANSWER, str(PORT))
         for host in sorted({s for flow in self._flows for s in flow.strangers if s in self._lab.hosts}):
-            self._run(host, [], ANSWER, str(PORT))
+            self._listeners[host] = self._run(host, [], ANSWER, str(PORT))
         for flow in self._flows:
+            source = container_of(self._lab, flow.source)
             good = container_of(self._lab, flow.target).address
-            bad = [address for stranger in flow.strangers for address in self._addresses(stranger)]
-            task = json.dumps([good, bad, PORT, WAITED])
-            self._senders.append(self._run(container_of(self._lab, flow.source).host, _within(flow.source), SEND, task))
+            bad = [container_of(self._lab, s).address for s in flow.strangers if s not in self._lab.hosts]
+            outside = [address for s in flow.strangers if s in self._lab.hosts for address in self._addresses(s)]
+            mac = self._lab.exec(source.host, f"cat /sys/class/net/{source.port}/master/address").stdout.strip()
+            task = json.dumps([good, bad, outside, mac, PORT, WAITED])
+            self._senders.append(self._run(source.host, _within(flow.source), SEND, task))
 
-    def cut(self) -> list[Seen]:
-        """What became of each flow since the last cut."""
-        for sender in self._senders:
-            sender.stdin.write("cut\n")  # type: ignore[union-attr]
-            sender.stdin.flush()  # type: ignore[union-attr]
-        lines = [sender.stdout.readline() for sender in self._senders]  # type: ignore[union-attr]
-        return [Seen(flow, **json.loads(line)) for flow, line in zip(self._flows, lines, strict=True)]
+    def cut(self) -> tuple[list[Seen], dict[str, int]]:
+        """What became of each flow since the last cut, and where strangers' datagrams have arrived.
+
+        Of those that went with their host there is nothing.
+        """
+        said = list(_said([*self._senders, *self._listeners.values()]))
+        senders, listeners = said[: len(self._senders)], said[len(self._senders) :]
+        flows = [Seen(flow, **json.loads(line)) for flow, line in zip(self._flows, senders, strict=False) if line]
+        return flows, {where: int(line) for where, line in zip(self._listeners, listeners, strict=True) if line}
 
     @property
     def alive(self) -> bool:
@@ -145,11 +172,10 @@ class Witnesses:
         """All of them end with their standard input, or have ended with their host."""
         self._stack.close()
         self._senders.clear()
+        self._listeners.clear()
         self._processes.clear()
 
     def _addresses(self, stranger: str) -> list[str]:
-        if stranger not in self._lab.hosts:
-            return [container_of(self._lab, stranger).address]
         mesh = plan_of(self._lab).hosts[stranger].mesh
         return [str(self._lab.machine(stranger).host.addresses[0]), mesh.address]
 
@@ -162,6 +188,15 @@ class Witnesses:
         if said != "ready\n":
             raise AssertionError(f"{host}: a witness said {said!r}")
         return process
+
+
+def _said(processes: Sequence[subprocess.Popen[str]]) -> Iterator[str]:
+    for process in processes:
+        with suppress(BrokenPipeError):
+            process.stdin.write("cut\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+    for process in processes:
+        yield process.stdout.readline()  # type: ignore[union-attr]
 
 
 def _within(slot: str) -> list[str]:
