@@ -144,8 +144,10 @@ def _superset(overlay: Overlay, state: HostState) -> tuple[dict[str, str], dict[
     # Only a container's entry can be on its way out; one that floods cannot even be written again (EOPNOTSUPP).
     present = state.fdb.get(vxlan, {}).items()
     running = {mac: vtep for mac, vtep in present if mac.startswith(MAC_PREFIX) and " " not in vtep}
-    # A MAC is a function of its address: another one is nobody's, on no way anywhere.
-    return entries | running, dict(state.neighbours.get(vxlan, {})) | neighbours
+    # A MAC is a function of its address: another one is nobody's, on no way anywhere, and can be no one of ours.
+    answered = state.neighbours.get(vxlan, {}).items()
+    known = {address: mac for address, mac in answered if mac.startswith(MAC_PREFIX)}
+    return entries | running, known | neighbours
 
 
 def _write(
@@ -180,7 +182,7 @@ def _runs(
         and vxlan.is_port(learning=False, flood=True)
         # What is there and nobody's goes by the last wave.
         and entries.items() <= state.fdb.get(network.vxlan, {}).items()
-        and dict(state.neighbours.get(network.vxlan, {})) == neighbours
+        and neighbours.items() <= state.neighbours.get(network.vxlan, {}).items()
     )
 
 
