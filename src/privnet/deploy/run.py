@@ -26,6 +26,7 @@ from privnet.deploy.changes.containers import unit_of
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
+from privnet.diagnostics import plural
 from privnet.load import shown_path
 from privnet.model.lock import Lock
 from privnet.plan.host import HostPlan, Plan, plan_fleet
@@ -34,6 +35,8 @@ from privnet.store import load_lock, lock_checksum, save_lock
 
 ABORT_SHARE = 3
 """One host in so many that fails while something new is added stops the run before anything is switched."""
+REASONS_SAID = 5
+"""Of one host: a host can say as many foreign routes and devices as it likes."""
 BREAK = "PRIVNET_BREAK_LEASE"
 UNDER_WAY = ".privnet.run"
 """In the fleet's directory; who holds its lock is the one run that may change the fleet from this machine."""
@@ -192,7 +195,7 @@ class Run:
         return {n: s for (n, e), s in self.answers.items() if e == self.executing and isinstance(s, HostState)}
 
     def judge(self, now: float) -> Mapping[str, str]:
-        """Hosts that have to be left alone, each with all reasons.
+        """Hosts that have to be left alone, each with its reasons.
 
         Stops the run when a host was changed by a newer lock file than this one. While changes are made all hosts have
         answered when this is asked first; while pyinfra looks for them it asks one host after the other.
@@ -204,6 +207,8 @@ class Run:
             self.judged = {}
             for name, state in states.items():
                 reasons = [*preflight.obstacles(self.plan.hosts[name], state, now)]
+                if len(reasons) > REASONS_SAID:
+                    reasons[REASONS_SAID:] = [f"and {plural(len(reasons) - REASONS_SAID, 'other reason')}"]
                 if name in copies:
                     reasons.append(
                         f"it has the machine-id of {copies[name]}: one is a copy of the other, or one machine answers "

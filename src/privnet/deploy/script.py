@@ -120,6 +120,7 @@ class Script:
     removed: set[str] = field(default_factory=set)
     after: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
+    _run: set[tuple[bool, str]] = field(default_factory=set, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.before or self.files or self.removed or self.after)
@@ -135,9 +136,9 @@ class Script:
     def run(self, *words: str | int, early: bool = False) -> None:
         """Run a command after the files are in place, or before (``early``)."""
         line = command(*words)
-        steps = self.before if early else self.after
-        if line not in steps:
-            steps.append(line)
+        if (early, line) not in self._run:
+            self._run.add((early, line))
+            (self.before if early else self.after).append(line)
 
     def end(self, unit: str, active: str) -> None:
         """Stop a unit before anything of its is removed; a failed one is only to be forgotten."""
@@ -158,7 +159,8 @@ class Script:
         """Do ``other`` afterwards, in the same program."""
         for name in ("before", "after"):
             steps: list[str] = getattr(self, name)
-            steps += [line for line in getattr(other, name) if line not in steps]
+            known = set(steps)
+            steps += [line for line in getattr(other, name) if line not in known]
         self.files |= other.files
         self.removed |= other.removed
         self.inputs |= other.inputs
