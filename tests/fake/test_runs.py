@@ -214,6 +214,43 @@ def test_a_host_that_answers_wrongly_fails_alone_with_one_line(fleet: Callable[.
     assert "Traceback" not in ran.stderr and "\x1b]" not in ran.stderr and "\x1b[2J" not in ran.stderr
 
 
+NINES = "9" * 400
+IMPOSSIBLE = {
+    "a time of 400 digits": (f"time {NINES}", 'it says a time that cannot be: "9999'),
+    "a release of 5,000 digits": (f"release {'9' * 5000}", 'it says a version of systemd that cannot be: "9999'),
+    "a line of ten megabytes": ("x" * 10**7, "its answer has a line of more than 10,000 characters"),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_what_cannot_be_fails_one_host_and_the_others_are_deployed_to(fleet: Callable[..., Fleet], what: str) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    line, said = IMPOSSIBLE[what]
+    kept = [other for other in made.answers["h2"] if not other.startswith(f"{line.split(' ')[0]} ")]
+    made.answers["h2"] = [kept[0], line, *kept[1:]]
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h2"]
+    assert states(ran) == {"h1": "changed", "h2": "failed", "h3": "changed"}
+    lines = [line for line in ran.stderr.splitlines() if "privnet: h2: " in line]
+    assert len(lines) == 1 and said in lines[0] and len(lines[0]) < 300
+    assert "Traceback" not in ran.stderr and NINES not in ran.stderr
+    assert ran.programs["h2"] == 0
+
+
+def test_ten_megabytes_that_are_an_answer_hold_up_nobody(fleet: Callable[..., Fleet]) -> None:
+    """Each line is one that a host may say, and each of some thousands is something to be put right."""
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    at = made.answers["h2"].index("##privnet fdb") + 1
+    made.answers["h2"][at:at] = ["33:33:00:00:00:01 dev eth0 self permanent"] * 220_000
+    made.answers["h2"][1:1] = [f"masked privnet-{n}.service" for n in range(30_000)]
+    assert sum(map(len, made.answers["h2"])) > 9_800_000
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr[-2000:]
+    assert states(ran) == dict.fromkeys(("h1", "h2", "h3"), "changed")
+
+
 def test_what_a_host_says_does_not_reach_the_terminal_as_a_command(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     made.failures["h2"] = ["\x1b]0;owned\x07\x1b[2J\x9b31mevil"]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from privnet.diagnostics import visible
 from privnet.model.identifiers import format_address
 from privnet.plan.containers import mac_of
 from privnet.plan.guard import Binding, Speaker
@@ -25,20 +26,42 @@ SECTIONS = (
     "firewall", "guard", "namespaces", "units", "names", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
+LINE_AT_MOST = 10_000
+"""Characters; a file's line has two paths of 4,096 at most. Where a line is JSON, only the whole answer is bounded."""
+JSON = ("links", "guard", "namespaces")
+DISKS = ("/etc", "/run", "/var/lib")
+LAST_SECOND = 253_402_300_799
+"""Of the year 9999."""
 
-_FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t\n]+)\t(.*)")
+_UNPRINTABLE = re.compile("[^\t -~]")
+_DIGITS = re.compile("[0-9]{1,20}")
+_MACHINE = re.compile("[0-9a-f]{32}|uninitialized|")
+_RELEASE = re.compile("[0-9]{1,6}[A-Za-z0-9.~+-]{0,40}|")
+_VERSION = re.compile("[A-Za-z0-9.+~:-]{1,80}")
+_DEVICE = re.compile("[!-.0-~]{1,15}")
+_DESTINATION = re.compile("[a-z0-9./]{1,18}")
+_CHAIN = re.compile("(?:ip|inet|legacy) [A-Za-z0-9_./-]{1,64} [A-Za-z0-9_./-]{1,64}")
+_STATE = re.compile("[a-z-]{0,40}")
+_UNIT = re.compile("[!-~]{1,255}")
+_NAMESPACE = re.compile("[ -~]{1,255}")
+_ADDRESS = re.compile("[0-9a-f:.]{1,45}(?:/[0-9]{1,3})?|ipv6")
+_LINK_ADDRESS = re.compile("[0-9a-f:.]{0,60}")
+_KIND = re.compile("[A-Za-z0-9_-]{0,30}")
+_TOKEN = re.compile("[!-~]{0,100}")
+_FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]{1,10}:[0-9]{1,10}) (/[^\t]{1,4095})\t(.*)")
 _DIGEST = re.compile(r"([0-9a-f]{64})  (/.+)")
 _KEY = re.compile(KINDS["key"])
 _SSH_KEY = re.compile("ssh-ed25519 [A-Za-z0-9+/]{68}")
 _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
+_IPV4 = "[0-9]{1,3}(?:[.][0-9]{1,3}){3}"
 _FDB = re.compile(
-    rf"({_MAC}) dev (pn[cx][0-9a-f]+)(?: vlan [0-9]+)?"
-    r"(?: dst ([0-9.]+(?: (?:port|vni|src_vni) [0-9]+| via [a-z0-9.-]+)*))?(?: master (\S+))?.*"
+    rf"({_MAC}) dev (pn[cx][0-9a-f]{{1,13}})(?: vlan [0-9]+)?"
+    rf"(?: dst ({_IPV4}(?: (?:port|vni|src_vni) [0-9]+| via [a-z0-9.-]+)*))?(?: master (\S+))?.*"
 )
 _APPLIED = re.compile("[0-9]{1,16} [0-9a-f]{64} [A-Za-z0-9.-]{1,40}")
 _RUN = re.compile("[A-Za-z0-9.-]{1,40}")
 _GENERATION = re.compile("[A-Za-z0-9. -]{1,80}")
-_NEIGHBOUR = re.compile(rf"([0-9.]+) dev (pnx[0-9]+) lladdr ({_MAC}) PERMANENT\s*")
+_NEIGHBOUR = re.compile(rf"({_IPV4}) dev (pnx[0-9]{{1,8}}) lladdr ({_MAC}) PERMANENT\s*")
 
 
 class Malformed(ValueError):
@@ -226,17 +249,21 @@ def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
 def _sections(lines: Iterable[str]) -> dict[str, list[str]]:
     sections: dict[str, list[str]] = {}
     current: list[str] | None = None
-    size = 0
+    name, size = "", 0
     for line in lines:
         size += len(line)
         if size > BYTES_AT_MOST:
             raise Malformed(f"its answer is longer than {BYTES_AT_MOST:,} characters")
+        # As `snapshot.sh` does by itself, on a host that does what it is asked to.
+        line = _UNPRINTABLE.sub("?", line)
         if line.startswith(MARK):
             name = line.removeprefix(MARK).strip()
             if name in sections:
                 raise Malformed("its answer has a part twice")
             current = sections[name] = []
         elif current is not None and line:
+            if len(line) > LINE_AT_MOST and name not in JSON:
+                raise Malformed(f"its answer has a line of more than {LINE_AT_MOST:,} characters")
             current.append(line)
     if tuple(sections) != SECTIONS:
         raise Malformed("its answer is not complete: " + ", ".join(name for name in SECTIONS if name not in sections))
@@ -255,7 +282,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         root=facts.get("user") == "0",
         systemd=facts.get("systemd") == "yes",
         kernel_wireguard=facts.get("wireguard") == "kernel",
-        machine=facts.get("machine", ""),
+        machine=_word(facts.get("machine", ""), _MACHINE, "machine-id"),
         ssh_key=next((text for words in system if _SSH_KEY.fullmatch(text := " ".join(words[1:]))), None),
         enabled={words[1]: words[2] for words in system if words[0] == "enabled" and len(words) == 3},
         masked=frozenset(words[1] for words in system if words[0] == "masked" and len(words) == 2),
@@ -264,7 +291,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         files=dict(_files(sections["files"], sections["digests"])),
         public_key=_key(key.get("key")),
         config_digest=config[1] if len(config) == 2 else None,
-        config_mode=int(config[0], 8) if len(config) == 2 else None,
+        config_mode=_number(config[0], "file mode", 0o7777, base=8) if len(config) == 2 else None,
         config_key=_key(key.get("configkey")),
         mesh=_mesh(sections["mesh"]),
         links=links,
@@ -281,11 +308,11 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         units=dict(_units(sections["units"])),
         names=dict(_names(sections["names"])),
         forwarder=facts.get("forwarder", ""),
-        clock=int(facts["time"]) if facts.get("time") else None,
-        disks={words[1]: _disk(words[2:]) for words in system if words[0] == "disk"},
-        systemd_version=facts.get("release", ""),
-        listening=frozenset(int(words[1]) for words in system if words[0] == "listens"),
-        routes=tuple((words[1], words[2]) for words in system if words[0] == "route"),
+        clock=_number(facts["time"], "time", LAST_SECOND) if facts.get("time") else None,
+        disks=dict(_disk(words[1:]) for words in system if words[0] == "disk"),
+        systemd_version=_word(facts.get("release", ""), _RELEASE, "version of systemd"),
+        listening=frozenset(_number(words[1], "UDP port", 65535) for words in system if words[0] == "listens"),
+        routes=tuple(_route(words[1:]) for words in system if words[0] == "route"),
         applied=next((_applied(words[1:]) for words in system if words[0] == "applied"), None),
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
         armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
@@ -293,9 +320,42 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
     )
 
 
-def _disk(words: list[str]) -> Disk:
-    blocks, size, files = map(int, words)
-    return Disk(blocks * size, files)
+def _number(text: str, what: str, at_most: int, base: int = 10) -> int:
+    """A number that a host has said: digits, few of them, and not above what such a number can be."""
+    if not _DIGITS.fullmatch(text) or (number := int(text, base)) > at_most:
+        raise _impossible(what, text)
+    return number
+
+
+def _count(found: object, what: str, at_most: int = 2**32) -> int:
+    """The same of JSON, where it has to be a whole number already."""
+    if type(found) is not int or not 0 <= found <= at_most:
+        raise _impossible(what, found if isinstance(found, str) else "")
+    return found
+
+
+def _word(found: object, shape: re.Pattern[str], what: str) -> str:
+    """A word, or a few, of which it is known how long they are and of which characters."""
+    if not isinstance(found, str) or not shape.fullmatch(found):
+        raise _impossible(what, found if isinstance(found, str) else "")
+    return found
+
+
+def _impossible(what: str, found: str) -> Malformed:
+    return Malformed(f'it says a {what} that cannot be: "{visible(found[:40])}{"…" if len(found) > 40 else ""}"')
+
+
+def _disk(words: list[str]) -> tuple[str, Disk]:
+    path, blocks, size, files = words
+    if path not in DISKS:
+        raise _impossible("directory of a file system", path)
+    free = _number(blocks, "number of free blocks", 2**64) * _number(size, "size of blocks", 2**32)
+    return path, Disk(free, _number(files, "number of free files", 2**64))
+
+
+def _route(words: list[str]) -> tuple[str, str]:
+    destination, device = words
+    return _word(destination, _DESTINATION, "destination of a route"), _word(device, _DEVICE, "device of a route")
 
 
 def _applied(words: list[str]) -> Applied:
@@ -306,7 +366,7 @@ def _applied(words: list[str]) -> Applied:
 
 def _armed(words: list[str]) -> Armed:
     run, token = (*words, "", "")[:2]
-    return Armed(run if _RUN.fullmatch(run) else "damaged", token)
+    return Armed(run if _RUN.fullmatch(run) else "damaged", token if _TOKEN.fullmatch(token) else "damaged")
 
 
 def _generation(words: list[str]) -> str:
@@ -323,7 +383,7 @@ def _packages(lines: list[str]) -> Iterator[tuple[str, str]]:
         words = line.split()
         # The first letter is what was asked for (a held package has another), the second what is.
         if len(words) == 3 and words[0][1:2] == "i":
-            yield words[1], words[2]
+            yield words[1], _word(words[2], _VERSION, "version of a package")
 
 
 def _files(lines: list[str], digests: list[str]) -> Iterator[tuple[str, FileState]]:
@@ -349,7 +409,7 @@ def _mesh(lines: list[str]) -> MeshState | None:
     peers = {key: PeerState(key, endpoint, allowed, keepalive) for _, key, endpoint, allowed, keepalive in rest}
     if not all(map(_KEY.fullmatch, peers)):
         raise Malformed("a WireGuard peer has no key that could be one")
-    return MeshState(first[1], int(first[2]), peers)
+    return MeshState(_key(first[1]) or "", _number(first[2], "WireGuard port", 65535), peers)
 
 
 def _links(lines: list[str]) -> dict[str, Link]:
@@ -359,13 +419,13 @@ def _links(lines: list[str]) -> dict[str, Link]:
             continue
         info = entry.get("linkinfo", {})
         link = Link(
-            name=str(entry["ifname"]),
-            kind=str(info.get("info_kind", "")),
-            index=int(entry["ifindex"]),
+            name=_word(entry["ifname"], _DEVICE, "name of a device"),
+            kind=_word(info.get("info_kind", ""), _KIND, "kind of a device"),
+            index=_count(entry["ifindex"], "index of a device"),
             up="UP" in entry["flags"],
-            mtu=int(entry["mtu"]),
-            mac=str(entry.get("address", "")),
-            master=str(entry.get("master", "")),
+            mtu=_count(entry["mtu"], "MTU"),
+            mac=_word(entry.get("address", ""), _LINK_ADDRESS, "address of a device"),
+            master=_word(entry["master"], _DEVICE, "name of a device") if "master" in entry else "",
             data=dict(info.get("info_data", {})),
             port=dict(info.get("info_slave_data", {})),
         )
@@ -377,7 +437,7 @@ def _addresses(lines: list[str]) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for line in lines:
         name, address = line.split(" ")
-        found.setdefault(name, set()).add(address)
+        found.setdefault(_word(name, _DEVICE, "name of a device"), set()).add(_word(address, _ADDRESS, "address"))
     return {name: frozenset(addresses) for name, addresses in found.items()}
 
 
@@ -387,7 +447,7 @@ Forwarding = tuple[dict[str, dict[str, str]], dict[str, tuple[tuple[str, str], .
 def _forwarding(lines: list[str]) -> Forwarding:
     """VXLAN destinations by device; those of a MAC that has several; and the MACs behind each container port."""
     vxlan: dict[str, dict[str, str]] = {}
-    flooded: dict[str, tuple[tuple[str, str], ...]] = {}
+    flooded: dict[str, list[tuple[str, str]]] = {}
     ports: dict[str, set[str]] = {}
     for line in lines:
         match = _FDB.fullmatch(line)
@@ -396,10 +456,11 @@ def _forwarding(lines: list[str]) -> Forwarding:
         mac, device, destination, master = match.groups()
         if device.startswith("pnx") and destination:
             if vxlan.setdefault(device, {}).setdefault(mac, destination) != destination:
-                flooded[device] = (*flooded.get(device, ()), (mac, destination))
+                flooded.setdefault(device, []).append((mac, destination))
         elif device.startswith("pnc") and master:
             ports.setdefault(device, set()).add(mac)
-    return vxlan, flooded, {device: frozenset(macs) for device, macs in ports.items()}
+    several = {device: tuple(entries) for device, entries in flooded.items()}
+    return vxlan, several, {device: frozenset(macs) for device, macs in ports.items()}
 
 
 def _neighbours(lines: list[str]) -> dict[str, dict[str, str]]:
@@ -416,7 +477,8 @@ def _forward_drops(lines: list[str]) -> Iterator[str]:
     for line in lines:
         family, table, chain, passes = line.split(" ")
         if passes == "0":
-            yield f"{family} {table} {chain}"
+            # It stands in a command that a person is told to type.
+            yield _word(f"{family} {table} {chain}", _CHAIN, "chain of a firewall")
 
 
 def _guard(lines: list[str]) -> GuardState | None:
@@ -441,7 +503,7 @@ def _guard(lines: list[str]) -> GuardState | None:
 
 def _speaker(element: dict[str, Any]) -> Speaker | None:
     match element.get("concat"):
-        case [str(vtep), int(vni), int(mac), int(address)] if mac == 0x0270 << 32 | address and address < 1 << 32:
+        case [str(vtep), int(vni), int(mac), int(address)] if mac == 0x0270 << 32 | address and 0 <= address < 1 << 32:
             return _printable(Speaker(vtep, vni, mac_of(address), format_address(address)))
     return None
 
@@ -463,19 +525,22 @@ def _printable(part: Part) -> Part | None:
 def _namespaces(lines: list[str]) -> Iterator[tuple[str, Inside | None]]:
     for line in lines:
         name, text, more = f"{line}\t\t".split("\t")[:3]
+        _word(name, _NAMESPACE, "name of a network namespace")
         entries = [entry for entry in json.loads(text) if entry] if text else []
         if not entries:
             yield name, None
             continue
         entry = entries[0]
         addresses = frozenset(
-            f"{address['local']}/{address['prefixlen']}" for address in entry.get("addr_info", [])
+            f"{_word(address['local'], _ADDRESS, 'address')}/{_count(address['prefixlen'], 'length of a prefix', 128)}"
+            for address in entry.get("addr_info", [])
         )
-        outer = int(entry.get("link_index", 0))
+        outer = _count(entry.get("link_index", 0), "index of a device")
         second = next((entry for entry in json.loads(more) if entry), None) if more else None
         asks_outside = second is not None and "UP" in second["flags"] and "fe80::2" in map(_local, second["addr_info"])
         up = "UP" in entry["flags"]
-        yield name, Inside(str(entry["address"]), int(entry["mtu"]), up, addresses, outer, asks_outside)
+        mac = _word(entry["address"], _LINK_ADDRESS, "address of a device")
+        yield name, Inside(mac, _count(entry["mtu"], "MTU"), up, addresses, outer, asks_outside)
 
 
 def _local(address: dict[str, Any]) -> object:
@@ -489,7 +554,8 @@ def _units(lines: list[str]) -> Iterator[tuple[str, UnitState]]:
         if name == "Id" and block.get("Id"):
             if block.get("LoadState") == "loaded":
                 stale = block.get("NeedDaemonReload") == "yes"
-                yield block["Id"], UnitState(block["ActiveState"], block["SubState"], stale)
+                active, sub = (_word(block[key], _STATE, "state of a unit") for key in ("ActiveState", "SubState"))
+                yield _word(block["Id"], _UNIT, "name of a unit"), UnitState(active, sub, stale)
             block = {}
         block[name] = value
 

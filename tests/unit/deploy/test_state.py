@@ -103,6 +103,10 @@ HOSTILE = {
     "a guard of nothing": _with("guard", '{"nftables": 5}'),
     "a namespace of nothing": _with("namespaces", "pn-1\t[5]"),
     "an address alone": _with("addresses", "privnet"),
+    "a line without end": _with("fdb", "x" * 10_001),
+    "a device with a name of no device": _with("links", '[{"ifname": "a b", "ifindex": 1, "flags": [], "mtu": 1}]'),
+    "a unit with a name of no unit": _with("units", "Id=a b", "LoadState=loaded", "ActiveState=x", "SubState=x"),
+    "a number in quotes": _with("links", '[{"ifname": "x", "ifindex": "1", "flags": [], "mtu": 1}]'),
 }
 
 
@@ -111,6 +115,53 @@ def test_what_is_no_snapshot_is_unknown(what: str) -> None:
     found = parse_snapshot(HOSTILE[what])
     assert isinstance(found, Unknown)
     assert visible(found.why) == found.why and len(found.why) < 300
+
+
+NINES = "9" * 400
+IMPOSSIBLE = {
+    f"time {NINES}": "time",
+    "time 253402300800": "time",
+    "time -1": "time",
+    "time 1_0": "time",
+    "time \u0663": "time",
+    f"release {'9' * 5000}": "version of systemd",
+    "release 25 2": None,
+    "machine x": "machine-id",
+    "listens 65536": "UDP port",
+    "listens *": "UDP port",
+    f"disk /etc {NINES} 4096 1": "number of free blocks",
+    f"disk /run 1 {NINES} 1": "size of blocks",
+    f"disk /run 1 1 {NINES}": "number of free files",
+    "disk /home 1 1 1": "directory of a file system",
+    "route $(reboot) eth0": "destination of a route",
+    "route 10.0.0.0/8 sixteen-letters-": "device of a route",
+}
+
+
+@pytest.mark.parametrize("line", IMPOSSIBLE, ids=lambda line: ascii(line[:24]))
+def test_what_cannot_be_is_said_and_not_believed(line: str) -> None:
+    sections = bare()
+    sections["system"] = [*sections["system"], line]
+    found, what = parse_snapshot(text(sections)), IMPOSSIBLE[line]
+    if what is None:  # not a line that is looked at
+        assert isinstance(found, HostState)
+        return
+    assert isinstance(found, Unknown)
+    assert found.why.startswith(f'it says a {what} that cannot be: "')
+    assert visible(found.why) == found.why and len(found.why) < 120
+
+
+def test_the_longest_that_can_be_is_read() -> None:
+    sections = bare()
+    sections["system"] += ["time 253402300799", "release 252.22-1~deb12u1", "listens 65535", "route blackhole eth0"]
+    sections["system"] += [f"disk /etc {2**64 - 1} 4096 {2**64 - 1}", f"machine {'f' * 32}"]
+    sections["packages"] = [f"ii  nftables {'1.' * 39}1"]
+    found = state(sections)
+    assert (found.clock, found.systemd_version, found.machine) == (253402300799, "252.22-1~deb12u1", "f" * 32)
+    assert found.listening == {65535} and found.disks["/etc"].files == 2**64 - 1
+    assert len(found.packages["nftables"]) == 79
+    too_long = parse_snapshot(text(sections | {"packages": [f"ii  nftables {'9' * 5000}"]}))
+    assert too_long == Unknown('it says a version of a package that cannot be: "' + "9" * 40 + '…"')
 
 
 def test_ten_megabytes_of_anything_are_read_in_a_moment() -> None:
