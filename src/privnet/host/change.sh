@@ -32,13 +32,10 @@ refuse() {
 
 # Who calls holds the lock of all programs (script.py), so nobody else comes between a look and what follows.
 claim() {
-	if [ -e $lease ]; then
-		held=$(cat $lease/run 2> /dev/null || true)
-		if [ -z "$held" ]; then
-			refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
-		elif [ "$held" != "$run" ] && [ "$held" != "$broken" ] && [ "$(cat $lease/token)" != "$token" ] && ! is_over; then
-			refuse locked "run $held of $(cat $lease/owner) has it since $age s. If that run is dead, the host puts itself back within $(cat $lease/seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $held"
-		fi
+	if [ -e $lease ] && ! is_ours; then
+		! is_damaged || refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
+		age=$(($(date +%s) - $(part since)))
+		is_over || refuse locked "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
 	fi
 	# In one step: half of a lease would be nobody's, and held for ever.
 	rm -rf $lease.new
@@ -52,10 +49,39 @@ claim() {
 	mv -T $lease.new $lease
 }
 
+part() {
+	head -c 200 "$lease/$1" 2> /dev/null || true
+}
+
+# This run's, of another one of the same machine and directory, which cannot be under way, or of the one that is told.
+is_ours() {
+	held=$(part run)
+	[ -n "$held" ] && { [ "$held" = "$run" ] || [ "$held" = "$broken" ] || [ "$(part token)" = "$token" ]; }
+}
+
+# Not as claim writes one. Nobody can say when such a one is over.
+is_damaged() {
+	for word in "$(part run)" "$(part token)"; do
+		case $word in
+		'' | *[!A-Za-z0-9.-]*) return 0 ;;
+		esac
+	done
+	case $(part owner) in
+	'' | *[[:cntrl:]]*) return 0 ;;
+	esac
+	! is_number "$(part seconds)" || ! is_number "$(part since)" || [ "$(part since)" -gt "$(date +%s)" ]
+}
+
+# Up to ten digits: a shell reckons with no more, and takes one that begins with 0 for octal.
+is_number() {
+	case $1 in
+	'' | *[!0-9]* | 0* | ???????????*) return 1 ;;
+	esac
+}
+
 # Of a run that died before there was anything to take back: nobody else would end its lease.
 is_over() {
-	age=$(($(date +%s) - $(tr -cd 0-9 < $lease/since)))
-	[ ! -d $armed ] && [ "$age" -ge "$(cat $lease/seconds)" ] 2> /dev/null
+	[ ! -d $armed ] && [ "$age" -ge "$(part seconds)" ]
 }
 
 give_back() {
