@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pyinfra.api.inventory as inventory
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.fake import FakeConnector
 
 LOG = "PRIVNET_TEST_EXECUTED"
 
 
 class Recorded(FakeConnector):
-    """One line of JSON for each execution: host and command."""
+    """One line of JSON for each execution: host and command. A host whose data says ``away`` cannot be reached."""
+
+    def connect(self) -> None:
+        if self.host.data.get("away"):
+            raise ConnectError("no route to it")
+        super().connect()
 
     def run_shell_command(self, command: Any, *positional: Any, **arguments: Any) -> Any:
         text = command if isinstance(command, str) else command.get_masked_value()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -26,12 +27,15 @@ sys.path[:0] = [{str(HERE)!r}]
 from connector import install
 import privnet.deploy.inventory as _inventory
 install()
-_answers, _failures, _seconds = json.loads(Path("answers.json").read_text())
+_answers, _failures, _programs, _away, _seconds = json.loads(Path("answers.json").read_text())
 _groups = _inventory.fleet_groups
 def _answer(name):
     return {{"success": False, "stderr": _failures[name]}} if name in _failures else _answers[name]
 def _fake(name):
-    return {{"fake_delay": _seconds, "fake_delay_jitter": 0, "fake_responses": {{"##privnet ": _answer(name)}}}}
+    said = {{"##privnet ": _answer(name)}}
+    if name in _programs:
+        said["base64 -d"] = {{"success": False, "stderr": _programs[name]}}
+    return {{"fake_delay": _seconds, "fake_delay_jitter": 0, "fake_responses": said, "away": name in _away}}
 _inventory.fleet_groups = lambda directory: {{
     group: [(name, data | _fake(name)) for name, data in hosts] for group, hosts in _groups(directory).items()
 }}
@@ -45,6 +49,7 @@ class Typed:
         self.fleet, self.folder = made, made.directory.parent
         (self.folder / "config.py").write_text(CONFIG)
         self.log = self.folder / "executed"
+        self.away: set[str] = set()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -52,7 +57,8 @@ class Typed:
         return {name: value for name, value in os.environ.items() if name != "PRIVNET_ALLOW_REMOVALS"} | own
 
     def prepare(self, seconds: float) -> None:
-        given = [self.fleet.answers, self.fleet.failures, seconds]
+        made = self.fleet
+        given = [made.answers, made.failures, made.programs, sorted(self.away), seconds]
         (self.folder / "answers.json").write_text(json.dumps(given))
         self.log.write_text("")
 
@@ -117,12 +123,83 @@ def test_nobody_is_asked_when_nobody_can_agree_or_no_host_is_meant(typed: Typed)
         assert said in errors
 
 
-def test_a_host_that_fails_and_one_that_does_not(typed: Typed) -> None:
-    typed.fleet.failures["h2"] = ["no"]
+# What each of these is for a program that has started the run.
+ENDS: dict[str, tuple[Callable[[Typed], object], int, str, str]] = {
+    "a host that has answered nonsense has failed": (
+        lambda typed: typed.fleet.answers.update(h2=["rubbish"]),
+        1,
+        "  h2  failed: its answer is not complete: ",
+        "FAILED: see what is said of the hosts above; ",
+    ),
+    "a host whose question came back with an error has failed": (
+        lambda typed: typed.fleet.failures.update(h2=["no"]),
+        1,
+        "  h2  failed: it gave no answer",
+        "FAILED: see what is said of the hosts above; ",
+    ),
+    "a host that cannot be reached is pending": (
+        lambda typed: typed.away.add("h2"),
+        3,
+        "  h2  no answer",
+        "PENDING: 1 host not done, all others are. ",
+    ),
+    "one that has failed counts more than one that is pending": (
+        lambda typed: (typed.away.add("h2"), typed.fleet.failures.update(h3=["no"])),
+        1,
+        "  h2  no answer",
+        "FAILED: see what is said of the hosts above; ",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_a_host_that_is_not_done_and_those_that_are(typed: Typed, what: str) -> None:
+    spoil, ended, said, last = ENDS[what]
+    spoil(typed)
     code, output, _ = typed("deploy", "test", "-y")
-    assert code in (1, 3)
-    assert "  h2  " in output and "nothing to do: 2 hosts (h1, h3)" in output
-    assert output.splitlines()[-1].startswith(("FAILED: ", "PENDING: "))
+    assert code == ended, output
+    assert said in output and "nothing to do: " in output and "h1" in output.partition("nothing to do: ")[2]
+    assert output.splitlines()[-1].startswith(last)
+
+
+def test_a_host_that_waits_for_one_that_is_away_is_pending(typed: Typed) -> None:
+    typed.fleet.project("p0", 0, ["h1", "h3"])  # 2.web moves from h2 to h3
+    typed.away.add("h3")
+    code, output, _ = typed("deploy", "test", "-y")
+    assert code == 3, output
+    assert "  h2  pending: " in output and "  h3  no answer" in output and "  held back: 2.web." in output
+    assert output.splitlines()[-1].startswith("PENDING: 3 hosts not done")
+    # So it is when nobody asks the other one.
+    typed.away.clear()
+    code, output, _ = typed("deploy", "test", "-y", "--limit", "h2")
+    assert (code, output.splitlines()[-1][:27]) == (3, "PENDING: 1 host not done, a"), output
+    # The twin: it is back, nobody waits any more.
+    code, output, _ = typed("deploy", "test", "-y")
+    assert (code, output.splitlines()[-1]) == (0, "DONE: 3 hosts as planned")
+
+
+def test_a_run_that_is_under_way_here_is_75(typed: Typed) -> None:
+    with (typed.fleet.directory / ".privnet.run").open("w+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        code, output, _ = typed("deploy", "test", "-y")
+    assert (code, typed.asked()) == (75, set())
+    assert output.splitlines()[-1].startswith("LOCKED: nothing is changed: another run is under way in ")
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("h1", "LOCKED: nothing is changed: h1: run r7 "), ("h2", "LOCKED: another run is at work, so what this ")],
+)
+def test_a_lease_that_another_run_has_is_75(typed: Typed, host: str, said: str) -> None:
+    """On the first host, where nothing has begun, and on a later one."""
+    typed.fleet.project("p1", 1, ["h1", "h2", "h3"])
+    typed.fleet.programs[host] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
+    code, output, _ = typed("deploy", "test", "-y")
+    assert code == 75, output
+    assert output.splitlines()[-1].startswith(said)
+    # The twin: what a program says otherwise is a failure.
+    typed.fleet.programs[host] = ["cannot: no"]
+    assert typed("deploy", "test", "-y")[0] == 1
 
 
 def test_the_removal_guard(typed: Typed) -> None:

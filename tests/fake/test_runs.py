@@ -85,12 +85,12 @@ class Ran:
 class Fleet:
     """A fleet on disk whose hosts answer as they should, until a test says otherwise."""
 
-    def __init__(self, directory: Path, networks: int) -> None:
+    def __init__(self, directory: Path, networks: int, number: int = 3) -> None:
         self.directory = directory
         self.answers: dict[str, list[str]] = {}
         self.failures: dict[str, list[str]] = {}
         self.programs: dict[str, list[str]] = {}
-        hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in (1, 2, 3)}
+        hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in range(1, number + 1)}
         (directory / "projects").mkdir(parents=True)
         (directory / "fleet.yaml").write_text(json.dumps({"fleet": "test", "hosts": hosts}))
         for n in range(networks):
@@ -137,7 +137,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Callable[..., Fleet]:
-    return lambda networks=2: Fleet(tmp_path / "test", networks)
+    return lambda networks=2, hosts=3: Fleet(tmp_path / "test", networks, hosts)
 
 
 @pytest.mark.parametrize("networks", [2, 50])
@@ -375,6 +375,40 @@ def test_another_host_that_fails_stops_nobody_else(fleet: Callable[..., Fleet]) 
     assert ran.results["failed_hosts"] == ["h2"]
     assert states(ran) == {"h1": "changed", "h2": "failed", "h3": "changed"}
     assert ran.outcome["hosts"]["h2"]["why"] == "cannot: no"
+
+
+TOO_MANY = "nothing is switched or taken away: too many hosts have failed"
+
+
+@pytest.mark.parametrize(("hosts", "lost"), [(3, ["h2", "h3"]), (5, ["h4", "h5"])])
+def test_more_than_a_third_that_fail_stop_the_run_before_anything_is_switched(
+    fleet: Callable[..., Fleet], hosts: int, lost: list[str]
+) -> None:
+    made = fleet(1, hosts)
+    made.project("p1", 1, [f"h{n}" for n in range(1, hosts + 1)])
+    made.project("p0", 0, ["h1", "h1"])  # 2.web moves from h2 to h1
+    made.programs.update({name: ["cannot: no"] for name in lost})
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert f": {TOO_MANY}" in ran.stderr
+    assert ran.outcome["stopped"] == {"why": TOO_MANY, "kind": "failed"}
+    # Each has executed one program at most, and none is confirmed: it goes back by itself.
+    assert ran.programs == {f"h{n}": 1 for n in range(1, hosts + 1)}
+    assert not any("change.sh confirm" in command for _, command in ran.executed)
+    assert states(ran) == {f"h{n}": "failed" if f"h{n}" in lost else "pending" for n in range(1, hosts + 1)}
+
+
+@pytest.mark.parametrize(("hosts", "lost"), [(3, ["h3"]), (6, ["h5", "h6"])])
+def test_a_third_that_fails_stops_nobody_else(fleet: Callable[..., Fleet], hosts: int, lost: list[str]) -> None:
+    made = fleet(1, hosts)
+    made.project("p1", 1, [f"h{n}" for n in range(1, hosts + 1)])
+    made.project("p0", 0, ["h1", "h1"])
+    made.programs.update({name: ["cannot: no"] for name in lost})
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == lost
+    assert TOO_MANY not in ran.stderr and ran.outcome["stopped"] is None
+    assert ran.changed["retire what is gone"] == ["h1", "h2"]
+    assert states(ran) == {f"h{n}": "failed" if f"h{n}" in lost else "changed" for n in range(1, hosts + 1)}
 
 
 def test_a_lease_that_another_run_has_stops_the_run(fleet: Callable[..., Fleet]) -> None:

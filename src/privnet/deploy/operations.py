@@ -243,7 +243,7 @@ def _held(run: Run, found: HostState) -> dict[str, str]:
 def _keep(run: Run, why: list[str]) -> None:
     """Leave everything old where it is, and say so."""
     run.host(host.name).held = why
-    run.note(host.name, run.host(host.name).state, "what is old stays until a later run")
+    run.note(host.name, "pending", "what is old stays until a later run")
     some = visible("; ".join(why[:3]) + (f"; and {plural(len(why) - 3, 'other')}" if len(why) > 3 else ""))
     logger.warning(f"{host.print_prefix}privnet: {host.name}: nothing old is taken away: {some}. Run again when it is")
     host.noop("nothing is taken away")
