@@ -175,6 +175,7 @@ def test_a_fleet_has_the_documented_defaults() -> None:
     assert str(fleet.network.cidr) == "10.240.0.0/22"
     assert (fleet.dns.ttl, fleet.dns.upstream) == (5, ())
     assert (fleet.policy.hds, fleet.policy.address_quarantine, fleet.policy.removal_guard) == ("refuse", 3600, 10)
+    assert fleet.policy.rollback == 180
     assert fleet.domain == "private-network.internal" and fleet.lab is False
     host = fleet.hosts["a"]
     assert (host.mtu, host.ssh.user, host.ssh.port, host.zone, host.endpoint) == (1500, "root", 22, None, None)
