@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pyinfra.api.inventory as inventory
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.fake import FakeConnector
@@ -15,7 +16,11 @@ LOG = "PRIVNET_TEST_EXECUTED"
 
 
 class Recorded(FakeConnector):
-    """One line of JSON for each execution: host and command. A host whose data says ``away`` cannot be reached."""
+    """One line of JSON for each execution: host and command.
+
+    A host whose data says ``away`` cannot be reached. One with a text that ``hangs`` never says how a command with that
+    text has ended, whatever time it is given.
+    """
 
     def connect(self) -> None:
         if self.host.data.get("away"):
@@ -26,6 +31,8 @@ class Recorded(FakeConnector):
         text = command if isinstance(command, str) else command.get_masked_value()
         with Path(os.environ[LOG]).open("a") as file:
             file.write(json.dumps([self.host.name, text]) + "\n")
+        if (self.host.data.get("hangs") or "\0") in text:
+            gevent.sleep(10**6)
         return super().run_shell_command(command, *positional, **arguments)
 
 

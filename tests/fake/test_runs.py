@@ -47,9 +47,15 @@ def _responses(name):
     if name in _programs:
         said["base64 -d"] = {{"success": False, "stderr": _programs[name]}}
     return said
-_quick = {{"fake_delay": 0, "fake_delay_jitter": 0}}
+_hangs = json.loads(Path(__file__).with_name("hangs.json").read_text())
+if _hangs:
+    # Nobody has minutes for it.
+    import privnet.deploy.operations as _operations
+    _operations.QUESTION_SECONDS = _operations.PROGRAM_SECONDS = _operations.GRACE_SECONDS = 1
+def _data(name):
+    return {{"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": _responses(name), "hangs": _hangs.get(name)}}
 globals().update({{
-    group: [(name, data | _quick | {{"fake_responses": _responses(name)}}) for name, data in hosts]
+    group: [(name, data | _data(name)) for name, data in hosts]
     for group, hosts in _groups().items()
 }})
 """
@@ -90,6 +96,7 @@ class Fleet:
         self.answers: dict[str, list[str]] = {}
         self.failures: dict[str, list[str]] = {}
         self.programs: dict[str, list[str]] = {}
+        self.hangs: dict[str, str] = {}
         hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in range(1, number + 1)}
         (directory / "projects").mkdir(parents=True)
         (directory / "fleet.yaml").write_text(json.dumps({"fleet": "test", "hosts": hosts}))
@@ -118,6 +125,7 @@ class Fleet:
         shim.with_name("answers.json").write_text(json.dumps(self.answers))
         shim.with_name("failures.json").write_text(json.dumps(self.failures))
         shim.with_name("programs.json").write_text(json.dumps(self.programs))
+        shim.with_name("hangs.json").write_text(json.dumps(self.hangs))
         log.write_text("")
         outcome = self.directory.with_name("outcome.json")
         environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)}
@@ -375,6 +383,21 @@ def test_another_host_that_fails_stops_nobody_else(fleet: Callable[..., Fleet]) 
     assert ran.results["failed_hosts"] == ["h2"]
     assert states(ran) == {"h1": "changed", "h2": "failed", "h3": "changed"}
     assert ran.outcome["hosts"]["h2"]["why"] == "cannot: no"
+
+
+@pytest.mark.parametrize("command", ["##privnet ", "change.sh confirm"])
+def test_a_host_that_never_says_how_a_command_has_ended_is_given_up(fleet: Callable[..., Fleet], command: str) -> None:
+    """A server may send all of an output and no exit code, and keep the connection alive."""
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.hangs["h2"] = command
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.results["failed_hosts"] == ["h2"]
+    assert states(ran) == {"h1": "changed", "h2": "failed", "h3": "changed"}
+    assert "Traceback" not in ran.stderr
+    # The twin: it was asked.
+    assert any(name == "h2" and command in text for name, text in ran.executed)
 
 
 TOO_MANY = "nothing is switched or taken away: too many hosts have failed"

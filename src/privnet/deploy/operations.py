@@ -10,10 +10,12 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gevent
 from paramiko import ProxyCommand, SSHException
 from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
@@ -36,6 +38,7 @@ PROGRAM_SECONDS = 60
 PREPARE_SECONDS = 900
 """A host that hangs is given up after this. To prepare it packages may have to be installed; a wave has twice the time
 for which a host waits for its confirmation, if that is more."""
+GRACE_SECONDS = 5
 CHANNEL_SECONDS = 15
 """How long a server may take to begin an execution; paramiko would wait for an hour."""
 SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -260,7 +263,11 @@ def _snapshot(run: Run, again: bool = False) -> HostState | Unknown:
     key = (host.name, state.is_executing)
     if again or key not in run.answers:
         _notice_silence(host)
-        answer = host.get_fact(Snapshot, _timeout=QUESTION_SECONDS)
+        try:
+            with _at_most(QUESTION_SECONDS):
+                answer = host.get_fact(Snapshot, _timeout=QUESTION_SECONDS)
+        except TimeoutError:
+            answer = Unknown("it gave no answer in time")
         if isinstance(answer, HostState):
             answer = _usable(answer)
             if isinstance(answer, HostState) and answer.applied:
@@ -290,7 +297,7 @@ class Program(StringCommand):
         seconds = max(PROGRAM_SECONDS, 2 * turn.seconds) if turn else PREPARE_SECONDS
         words = ("sh", "-c", QuoteString(RUN), "privnet", str(seconds))
         super().__init__(*words, _stdin=script.upload(turn), _timeout=seconds)
-        self._run, self._turn = run, turn
+        self._run, self._turn, self._seconds = run, turn, seconds
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
@@ -302,7 +309,7 @@ class Program(StringCommand):
             if host.name in run.armed and not _reconnected(run, host):
                 return False, []
             run.armed.discard(host.name)
-            done, output = _executed(run, host, super().execute, state, connector_arguments)
+            done, output = _executed(run, host, super().execute, state, connector_arguments, self._seconds)
             if done and turn is not None:
                 run.armed.add(host.name)
                 run.been[host.name] = turn.generation
@@ -325,7 +332,7 @@ class Confirmation(StringCommand):
                 return _stop(state, host, run, run.stopped), []
             if not _reconnected(run, host):
                 return False, []
-            done, output = _executed(run, host, super().execute, state, connector_arguments)
+            done, output = _executed(run, host, super().execute, state, connector_arguments, QUESTION_SECONDS)
             if done:
                 run.armed.discard(host.name)
                 _confirmed(run, host.name)
@@ -337,10 +344,13 @@ def _kept(word: str, armed: str, generation: str) -> tuple[Any, ...]:
     return "sh", "-c", QuoteString(CONFIRM), "privnet", word, QuoteString(armed), QuoteString(generation)
 
 
-def _executed(run: Run, host: Any, execute: Callable[..., Any], state: Any, connector_arguments: Any) -> Any:
+def _executed(
+    run: Run, host: Any, execute: Callable[..., Any], state: Any, connector_arguments: Any, seconds: int
+) -> Any:
     _notice_silence(host)
     try:
-        done, output = execute(state, host, connector_arguments)
+        with _at_most(seconds):
+            done, output = execute(state, host, connector_arguments)
     except (OSError, SSHException) as error:
         # pyinfra says it, and goes on without the host.
         run.note(host.name, "failed", f"the connection was lost, or it hangs: {error or type(error).__name__}")
@@ -348,6 +358,16 @@ def _executed(run: Run, host: Any, execute: Callable[..., Any], state: Any, conn
     if not done:
         _heard(run, host, output)
     return done, output
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError when pyinfra's own time did not end the waiting.
+
+    That one ends with the output (pyinfra 3.10): a server that never says how a command has ended would be waited for.
+    """
+    with gevent.Timeout(seconds + GRACE_SECONDS, TimeoutError("it does not say how it has ended")):
+        yield
 
 
 def _extend_later(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: Any) -> None:
@@ -365,7 +385,7 @@ def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: An
             return
         command = StringCommand(*_kept("extend", run.id, turn.generation), _timeout=QUESTION_SECONDS)
         try:
-            done, _ = _executed(run, host, command.execute, state, connector_arguments)
+            done, _ = _executed(run, host, command.execute, state, connector_arguments, QUESTION_SECONDS)
         except (OSError, SSHException) as error:
             logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(str(error))}")
             return
