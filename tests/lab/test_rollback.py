@@ -49,6 +49,14 @@ def killed_at(lab: Lab, stage: str) -> str:
     return printed
 
 
+def privnet_deploy(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`privnet deploy`, whose exit code says what has become of a run."""
+    environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+    command = [str(PYINFRA.with_name("privnet")), "deploy", str(lab.inventory), "-y", *arguments]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run(command, text=True, env=environment, timeout=300, cwd="/", **streams)  # type: ignore[call-overload]
+
+
 def until_rested(lab: Lab, *hosts: str) -> None:
     """Wait until no host has anything to take back any more."""
     deadline = time.monotonic() + SECONDS + 60
@@ -239,12 +247,55 @@ def test_a_dead_lease_ends_after_its_seconds(lab: Lab) -> None:
     deploy(lab)
 
 
-def test_a_damaged_lease_is_held(lab: Lab) -> None:
-    lab.exec("lab-1", "mkdir -p /run/privnet/lease")
+OVER = (
+    "mkdir -p /run/privnet/lease && cd /run/privnet/lease && echo other-run > run && echo alice@desk > owner"
+    " && echo elsewhere > token && echo 10 > seconds && date -d '11 seconds ago' +%s > since"
+)
+# Of a lease that would be over, were it whole (the twin is the test before this one).
+DAMAGE = {
+    "nothing in it": "rm *",
+    "no since": "rm since",
+    "an empty since": ": > since",
+    "a since of words": "echo soon > since",
+    "a since of 400 digits": "printf '%0400d' 9 | tr 0 9 > since",
+    "a since to come": "date -d 'next year' +%s > since",
+    "no seconds": "rm seconds",
+    "seconds of words": "echo '$(reboot)' > seconds",
+    "no owner": "rm owner",
+    "an owner of control characters": "printf '\\033[2J\\n' > owner",
+    "an empty token": ": > token",
+    "no run": "rm run",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_lease_is_held(lab: Lab, damage: str) -> None:
+    lab.exec("lab-1", f"{OVER} && {DAMAGE[damage]}")
+    before = dump(lab)
     edit(lab, "blog", "worker: [lab-3]", "worker: [lab-1, lab-3]")
-    refused = deploy(lab, check=False)
-    assert "its lease is damaged, so it counts as held" in refused.output
+    refused = privnet_deploy(lab)
+    edit(lab, "blog", "worker: [lab-1, lab-3]", "worker: [lab-3]")
+    assert refused.returncode == 75, refused.stdout + refused.stderr
+    remedy = "If no run is under way: rm -r /run/privnet/lease"
+    assert f"lab-1: its lease is damaged, so it counts as held. {remedy}" in refused.stdout
+    assert difference(before, dump(lab)) == ""
     lab.exec("lab-1", "rm -r /run/privnet/lease")
+
+
+def test_a_lease_is_broken_by_the_name_of_its_run(lab: Lab) -> None:
+    lab.exec("lab-1", OVER.replace("11 seconds", "1 second").replace("echo 10 ", "echo 180 "))
+    before = dump(lab)
+    edit(lab, "blog", "worker: [lab-3]", "worker: [lab-1, lab-3]")
+    wrong = privnet_deploy(lab, "--break-lease", "another-run")
+    assert wrong.returncode == 75, wrong.stdout + wrong.stderr
+    assert "--break-lease other-run" in wrong.stdout
+    assert difference(before, dump(lab)) == ""
+    right = privnet_deploy(lab, "--break-lease", "other-run")
+    assert right.returncode == 0, right.stdout + right.stderr
+    after = dump(lab)
+    changed = difference(before, after)
+    assert "netns 1.worker" in changed or "netns 2.worker" in changed
+    assert not any(line.startswith("left: ") for lines in after.values() for line in lines)
     edit(lab, "blog", "worker: [lab-1, lab-3]", "worker: [lab-3]")
     deploy(lab)
 
