@@ -13,6 +13,8 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.fake import FakeConnector
 
 LOG = "PRIVNET_TEST_EXECUTED"
+ENDED = ".ended"
+"""Of the file beside it, which gets the same lines, each when the execution is over."""
 
 
 class Recorded(FakeConnector):
@@ -22,18 +24,31 @@ class Recorded(FakeConnector):
     text has ended, whatever time it is given.
     """
 
+    connections = 0
+
     def connect(self) -> None:
+        """As many times as the host's data allows, if they say so."""
+        self.connections += 1
         if self.host.data.get("away"):
             raise ConnectError("no route to it")
+        if self.connections > (self.host.data.get("connections_at_most") or self.connections):
+            raise ConnectError("it takes no new connection")
         super().connect()
 
     def run_shell_command(self, command: Any, *positional: Any, **arguments: Any) -> Any:
         text = command if isinstance(command, str) else command.get_masked_value()
-        with Path(os.environ[LOG]).open("a") as file:
-            file.write(json.dumps([self.host.name, text]) + "\n")
+        log = Path(os.environ[LOG])
+        _write(log, self.host.name, text)
         if (self.host.data.get("hangs") or "\0") in text:
             gevent.sleep(10**6)
-        return super().run_shell_command(command, *positional, **arguments)
+        answer = super().run_shell_command(command, *positional, **arguments)
+        _write(log.with_suffix(ENDED), self.host.name, text)
+        return answer
+
+
+def _write(path: Path, *line: str) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def install() -> None:

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "deploy")]
 
 from answers import answer, bare, key_of, text  # noqa: E402
-from connector import LOG  # noqa: E402
+from connector import ENDED, LOG  # noqa: E402
 
 from privnet.compiler import compile_fleet  # noqa: E402
 from privnet.deploy.inventory import fleet_groups  # noqa: E402
@@ -52,8 +52,10 @@ if _hangs:
     # Nobody has minutes for it.
     import privnet.deploy.operations as _operations
     _operations.QUESTION_SECONDS = _operations.PROGRAM_SECONDS = _operations.GRACE_SECONDS = 1
+_more = json.loads(Path(__file__).with_name("data.json").read_text())
 def _data(name):
-    return {{"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": _responses(name), "hangs": _hangs.get(name)}}
+    own = {{"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": _responses(name), "hangs": _hangs.get(name)}}
+    return own | _more.get(name, {{}})
 globals().update({{
     group: [(name, data | _data(name)) for name, data in hosts]
     for group, hosts in _groups().items()
@@ -70,6 +72,7 @@ class Ran:
     stderr: str
     asked: Counter[str]
     executed: list[tuple[str, str]]
+    ended: list[tuple[str, str]]
     outcome: dict[str, Any]
 
     @property
@@ -91,17 +94,20 @@ class Ran:
 class Fleet:
     """A fleet on disk whose hosts answer as they should, until a test says otherwise."""
 
-    def __init__(self, directory: Path, networks: int, number: int = 3) -> None:
+    def __init__(self, directory: Path, networks: int, number: int = 3, elsewhere: list[str] | None = None) -> None:
         self.directory = directory
         self.answers: dict[str, list[str]] = {}
         self.failures: dict[str, list[str]] = {}
         self.programs: dict[str, list[str]] = {}
         self.hangs: dict[str, str] = {}
+        self.data: dict[str, dict[str, Any]] = {}
         hosts = {f"h{n}": {"address": f"192.0.2.{n}"} for n in range(1, number + 1)}
         (directory / "projects").mkdir(parents=True)
         (directory / "fleet.yaml").write_text(json.dumps({"fleet": "test", "hosts": hosts}))
         for n in range(networks):
             self.project(f"p{n}", n, ["h1", "h2"])
+        if elsewhere:
+            self.project("elsewhere", networks, elsewhere)
         compiled = compile_fleet(directory)
         keys = {name: replace(host, wireguard=key_of(name)) for name, host in compiled.lock.hosts.items()}
         save_lock(directory, replace(compiled.lock, hosts=keys))
@@ -126,7 +132,9 @@ class Fleet:
         shim.with_name("failures.json").write_text(json.dumps(self.failures))
         shim.with_name("programs.json").write_text(json.dumps(self.programs))
         shim.with_name("hangs.json").write_text(json.dumps(self.hangs))
-        log.write_text("")
+        shim.with_name("data.json").write_text(json.dumps(self.data))
+        for path in (log, log.with_suffix(ENDED)):
+            path.write_text("")
         outcome = self.directory.with_name("outcome.json")
         environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)}
         done = subprocess.run(
@@ -137,15 +145,19 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             timeout=120,
         )
-        executed = [tuple(json.loads(line)) for line in log.read_text().splitlines()]
+        executed, ended = (_lines(path) for path in (log, log.with_suffix(ENDED)))
         asked = Counter(name for name, _ in executed)
         known = json.loads(outcome.read_text()) if outcome.exists() else {}
-        return Ran(done.returncode, done.stdout, done.stderr, asked, executed, known)
+        return Ran(done.returncode, done.stdout, done.stderr, asked, executed, ended, known)
+
+
+def _lines(log: Path) -> list[tuple[str, str]]:
+    return [tuple(json.loads(line)) for line in log.read_text().splitlines()]
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Callable[..., Fleet]:
-    return lambda networks=2, hosts=3: Fleet(tmp_path / "test", networks, hosts)
+    return lambda networks=2, hosts=3, elsewhere=None: Fleet(tmp_path / "test", networks, hosts, elsewhere)
 
 
 @pytest.mark.parametrize("networks", [2, 50])
@@ -175,6 +187,40 @@ def test_a_change_takes_one_execution_a_stage(fleet: Callable[..., Fleet], netwo
     assert ran.changed["confirm"] == ["h1", "h2", "h3"]
     # One question, one execution for each wave that has something to do, and the confirmation: three at most.
     assert ran.asked == {"h1": 4, "h2": 4, "h3": 3}
+
+
+@pytest.mark.parametrize("networks", [2, 50])
+def test_a_container_more_concerns_the_hosts_of_its_network_alone(
+    fleet: Callable[..., Fleet], networks: int
+) -> None:
+    """`h3` has containers too, of another network."""
+    made = fleet(networks, elsewhere=["h2", "h3"])
+    made.project("p0", 0, ["h1", "h2", "h1"])
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr
+    assert states(ran) == {"h1": "changed", "h2": "changed", "h3": "unchanged"}
+    assert ran.asked["h3"] == 1, "the question, and no more"
+    # The twin: after the question at most three.
+    assert all(2 < ran.asked[name] <= 4 for name in ("h1", "h2")), ran.asked
+    assert ran.programs["h1"] and ran.programs["h2"] and not ran.programs["h3"]
+
+
+def test_no_program_runs_anywhere_before_all_hosts_have_answered(fleet: Callable[..., Fleet]) -> None:
+    """Not the first one of all either, which prepares an empty host."""
+    made = fleet()
+    lock = load_lock(made.directory, "test")
+    save_lock(made.directory, replace(lock, hosts=lock.hosts | {"h1": replace(lock.hosts["h1"], wireguard=None)}))
+    made.answers["h1"] = text(bare())
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.data["h3"] = {"fake_delay": 1.5}
+    ran = made.run("--json", "-y")
+    programs = [number for number, (_, command) in enumerate(ran.executed) if "base64 -d" in command]
+    assert ran.programs["h1"], "the twin: there is something to prepare"
+    # What had begun before the first program, and what was over: the same three questions.
+    begun = ran.executed[: programs[0]]
+    assert sorted(name for name, _ in begun) == ["h1", "h2", "h3"]
+    first_over = next(number for number, (_, command) in enumerate(ran.ended) if "base64 -d" in command)
+    assert sorted(name for name, _ in ran.ended[:first_over]) == ["h1", "h2", "h3"]
 
 
 def test_a_dry_run_finds_what_a_run_would_do_and_writes_nothing(fleet: Callable[..., Fleet]) -> None:
@@ -385,7 +431,7 @@ def test_another_host_that_fails_stops_nobody_else(fleet: Callable[..., Fleet]) 
     assert ran.outcome["hosts"]["h2"]["why"] == "cannot: no"
 
 
-@pytest.mark.parametrize("command", ["##privnet ", "change.sh confirm"])
+@pytest.mark.parametrize("command", ["##privnet ", " privnet confirm "])
 def test_a_host_that_never_says_how_a_command_has_ended_is_given_up(fleet: Callable[..., Fleet], command: str) -> None:
     """A server may send all of an output and no exit code, and keep the connection alive."""
     made = fleet()
@@ -518,3 +564,31 @@ def test_nothing_is_switched_to_a_host_that_is_not_ready(fleet: Callable[..., Fl
     ran = made.run("--json", "-y")
     assert ran.changed["switch what has moved"] == ["h1"]
     assert ran.changed["retire what is gone"] == ["h2"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["h3", "h1"], ["h3", "h2"]), (["h2", "h3"], ["h2", "h1"]), (["h1"], ["h1"])],
+    ids=["it has something to switch", "to take away", "neither"],
+)
+def test_nothing_is_taken_away_for_a_host_that_takes_no_new_connection(
+    fleet: Callable[..., Fleet], before: list[str], after: list[str]
+) -> None:
+    """It has everything new, and will go back to what it was: whatever moves to it has to stay where it was."""
+    made = fleet(2, elsewhere=before)
+    made.project("elsewhere", 2, after)
+    made.project("p0", 0, ["h1", "h3"])  # 2.web moves from h2 to h3
+    made.data["h3"] = {"connections_at_most": 1}
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == ["h3"]
+    assert ran.outcome["hosts"]["h3"]["why"] == (
+        "it cannot be reached over a new connection: within 180 s it goes back to what it was"
+    )
+    assert ran.stderr.count("privnet: h3: it cannot be reached") == 1
+    assert ran.programs["h3"] == 1 and "h3" in ran.changed["add what is new"]
+    assert "privnet: h2: nothing old is taken away: 2.web.ap-00000000-0000-4000-8000-000000000000 in pn-" in ran.stderr
+    assert "h2" not in ran.changed.get("retire what is gone", [])
+    # The twin: over a new connection, all of that happens.
+    made.data.clear()
+    ran = made.run("--json", "-y")
+    assert ran.results["failed_hosts"] == [] and "h2" in ran.changed["retire what is gone"]

@@ -151,6 +151,9 @@ def switch() -> Commands:
     if script and last.is_far and not held:
         script.merge(last)
         run.finished.add(host.name)
+    if not script and not _proven(run):
+        yield FunctionCommand(_refuse, (), {})
+        return
     yield from _wave(run, found, "switch", script)
 
 
@@ -202,6 +205,12 @@ def _add(run: Run) -> Commands:
         run.adding.add(host.name)
     yield from _wave(run, found, "add", script)
     run.ready.add(host.name)
+
+
+def _proven(run: Run) -> bool:
+    """Whether a host that has something new takes a new connection, before old containers go for its new ones."""
+    with run.busy[host.name]:
+        return host.name not in run.armed or _reconnected(run, host)
 
 
 def _wave(run: Run, found: HostState, wave: str, script: Script) -> Commands:
@@ -408,6 +417,9 @@ def _reconnected(run: Run, host: Any) -> bool:
         host.connect(reason="again", raise_exceptions=True)
     except ConnectError:
         why = f"it cannot be reached over a new connection: within {run.patience} s it goes back to what it was"
+        # What it has it will not have for long: nothing goes elsewhere for it, and a late confirmation would be wrong.
+        run.ready.discard(host.name)
+        run.armed.discard(host.name)
         run.note(host.name, "failed", why)
         logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
         return False
@@ -472,6 +484,11 @@ def _fail(run: Run, why: str) -> FunctionCommand:
 def _stop(state: Any, host: Any, run: Run, why: str) -> bool:  # pyinfra passes the first two by their names
     run.note(host.name, "pending" if run.stopped else "failed", why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
+    return False
+
+
+def _refuse(state: Any, host: Any) -> bool:  # pyinfra passes these two by their names
+    """A command that fails when all is said."""
     return False
 
 
