@@ -62,6 +62,15 @@ def test_what_only_moves_is_no_removal(many: Callable[..., Path], fleets: Any) -
     assert said(many(shop={}, blog={"a": {"web": web}, "b": {"web": web}})) == []
 
 
+def test_a_tunnel_that_no_container_needs_any_more_is_no_removal(many: Callable[..., Path]) -> None:
+    """45 pairs of hosts were peers, and one is. The twin: all containers are there, on two hosts."""
+    web = [f"h{number % 2}" for number in range(10)]
+    directory = many(shop={"a": {"web": web}}, blog={"b": {"web": web}}, guard="0%")
+    lock = compile_fleet(directory).lock
+    assert {slot.host for network in lock.networks.values() for slot in network.slots.values()} == {"h0", "h1"}
+    assert removed(directory).number == 0 and said(directory) == []
+
+
 def test_containers_networks_and_hosts_are_counted(many: Callable[..., Path], fleets: Any) -> None:
     web = [f"h{number}" for number in range(8)]
     directory = many(shop={"a": {"web": web}}, hosts=web)
