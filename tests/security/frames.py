@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 
+from .watch import CANARY
+
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, ARP, IPV6, LLDP, VLAN, QINQ = 0x0800, 0x0806, 0x86DD, 0x88CC, 0x8100, 0x88A8
 
@@ -61,8 +63,8 @@ def token(name: str) -> bytes:
 
 
 def datagram(name: str, source_mac: str, source: str, target_mac: str, target: str, port: int = 9) -> bytes:
-    """An Ethernet frame with an IPv4 UDP datagram."""
-    return ethernet(target_mac, source_mac, IPV4, ipv4(source, target, udp(token(name), port)))
+    """An Ethernet frame with an IPv4 UDP datagram, which the watch must not read on the underlay."""
+    return ethernet(target_mac, source_mac, IPV4, ipv4(source, target, udp(token(name) + CANARY, port)))
 
 
 def arp(
@@ -89,13 +91,13 @@ def ipv6(name: str, source_mac: str, target_mac: str, payload: bytes = b"", next
 
 
 def router_advertisement(name: str, source_mac: str) -> bytes:
-    """ICMPv6 134 with a prefix (RFC 4861, 4.2 and 4.6.2)."""
+    """ICMPv6 134 with a prefix (RFC 4861, 4.2 and 4.6.2). A kernel takes it if no name stands behind it."""
     prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + socket.inet_pton(
         socket.AF_INET6, "2001:db8:bad::"
     )
     body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
     source, target = (socket.inet_pton(socket.AF_INET6, text) for text in ("fe80::bad", "ff02::1"))
-    tail = body + token(name)
+    tail = body + (token(name) if name else b"")
     pseudo = source + target + struct.pack("!II", len(tail), 58)
     tail = tail[:2] + struct.pack("!H", checksum(pseudo + tail)) + tail[4:]
     head = struct.pack("!IHBB", 6 << 28, len(tail), 58, 255) + source + target
@@ -109,6 +111,13 @@ def dhcp(name: str, source_mac: str, source: str, *, server: bool) -> bytes:
     ports = (68, 67) if server else (67, 68)
     datagram = udp(body + token(name), *ports)
     return ethernet(BROADCAST, source_mac, IPV4, ipv4(source, "255.255.255.255", datagram))
+
+
+def group_query(source_mac: str, source: str) -> bytes:
+    """IGMPv2's question who hears which groups, to be answered within 0.1 s (RFC 2236, 2)."""
+    body = struct.pack("!BBHI", 0x11, 1, 0, 0)
+    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    return ethernet("01:00:5e:00:00:01", source_mac, IPV4, ipv4(source, "224.0.0.1", body, 2))
 
 
 def bpdu(name: str, source_mac: str) -> bytes:

@@ -1,8 +1,9 @@
 """Which test notices when a control is switched off: `python -m tests.security.mutation [--all]`.
 
 Each control of a running fleet is taken away alone. The attacks named with it must notice: one that succeeds now, or
-one that misses its honest twin or the drop counter that proves who acted. `--all` runs every attack against every control
-(an hour and a half) and prints the same table, which stands in docs/security.md.
+one that misses its honest twin. That a drop counter is missing says nothing of what arrived; it is enough for the second
+barriers alone, where something else stops the same frames (`Control.second` says what). `--all` runs every attack against
+every control (an hour and a half) and prints the same tables, which stand in docs/security.md.
 """
 
 # ruff: noqa: E501 - a control a line is a table
@@ -11,19 +12,27 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .attacks import (
     ATTACKS,
     OUTSIDE_RULE,
     SOURCE_RULE,
+    _way_up,
+    addresses,
+    advertised,
+    bridge_says_nothing,
     conntrack,
     container_frames,
+    forwarder_asked,
+    forwarder_killed,
     guard_alone,
+    guard_first,
     guard_flushed,
     guard_stopped,
+    guard_watch_killed,
     hardened,
     honest_traffic,
     host_stack,
@@ -31,8 +40,10 @@ from .attacks import (
     into_resolver,
     mesh_address_from_outside,
     mesh_services,
+    multicast_led_away,
     names_from_outside,
     names_of_others,
+    nftables_restarted,
     no_learning,
     outer_spoof,
     outsider_vxlan,
@@ -48,7 +59,7 @@ from .attacks import (
     through_host,
     unknown_mac,
 )
-from .scene import BLOG, SHOP, SOLO, STOREFRONT, Scene
+from .scene import BLOG, SHOP, SOLO, STOREFRONT, Arrived, Lost, Miscounted, Scene
 
 Attack = Callable[[Scene], None]
 Script = Callable[[Scene], str]
@@ -56,11 +67,25 @@ PAUSE = "systemctl stop privnet-guard-watch"
 RESTORE_GUARD = "systemctl reload privnet-guard && systemctl start privnet-guard-watch"
 
 
+SHOWN = {
+    Arrived: "arrival",
+    Lost: "loss",
+    Miscounted: "counter",
+    AssertionError: "effect",
+}
+"""What an attack says when it notices. `arrival`: somebody got what must not arrive. `loss`: what is honest was lost.
+`effect`: something else that can be seen from outside, as an answer, a learnt MAC or a device that is up. `setting`: it is
+read back (`hardened`). `counter`: the guard does not count it, and nothing else is different."""
+
+
 @dataclass(frozen=True)
 class Control:
     """Something that keeps private networks apart, and who notices when it is gone.
 
     :param off: shell commands on ``host`` that take it away; ``on`` brings it back
+    :param shown: how it is noticed, see :data:`SHOWN`
+    :param second: for a second barrier, what else stops what it is there for, so that nothing arrives without it
+    :param settings: lines of templates and programs that make it, as test_controls.py names them
     """
 
     name: str
@@ -69,6 +94,9 @@ class Control:
     on: Script
     noticed_by: tuple[Attack, ...]
     rule: str = ""
+    shown: str = "arrival"
+    second: str = ""
+    settings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -77,7 +105,15 @@ class Control:
 # --- rules of the guard -------------------------------------------------------------------------------
 
 
-def rule(chain: str, text: str, host: str, *noticed_by: Attack, name: str = "") -> Control:
+def rule(
+    chain: str,
+    text: str,
+    host: str,
+    *noticed_by: Attack,
+    name: str = "",
+    shown: str = "arrival",
+    second: str = "",
+) -> Control:
     """A rule of the guard, deleted. ``text`` is a part of it that stands in no other rule of its chain."""
     find = f"nft -a list chain {chain.replace(' ', ' privnet ')} | grep -F '{text}' | sed 's/.*# handle //'"
     delete = f'handle=$({find}); nft delete rule {chain.replace(" ", " privnet ")} handle "$handle"'
@@ -88,16 +124,18 @@ def rule(chain: str, text: str, host: str, *noticed_by: Attack, name: str = "") 
         lambda _: RESTORE_GUARD,
         noticed_by,
         text,
+        "counter" if second else shown,
+        second,
     )
 
 
-def weaker(chain: str, name: str, host: str, extra: Script, *noticed_by: Attack) -> Control:
+def weaker(chain: str, name: str, host: str, extra: Script, *noticed_by: Attack, shown: str = "arrival") -> Control:
     """A rule of the guard with one of its conditions left out: what it then lets in is accepted by a rule before it."""
 
     def off(scene: Scene) -> str:
         return f"{PAUSE}; nft insert rule {chain.replace(' ', ' privnet ')} {extra(scene)} accept"
 
-    return Control(f"guard, {chain}: {name}", host, off, lambda _: RESTORE_GUARD, noticed_by)
+    return Control(f"guard, {chain}: {name}", host, off, lambda _: RESTORE_GUARD, noticed_by, shown=shown)
 
 
 def _speaker(scene: Scene, *, vni: bool = True, mac: bool = True, address: bool = True, kind: bool = True) -> str:
@@ -122,31 +160,29 @@ def _tenant(scene: Scene) -> tuple[str, str]:
 
 def _without_neighbours() -> Control:
     """The resolver's neighbour discovery; what it has found is forgotten."""
-    plain = rule("inet upstream", "icmpv6 type", "lab-3", names_from_outside)
+    plain = rule("inet upstream", "icmpv6 type", "lab-3", names_from_outside, shown="loss")
     forget = f"for port in $(ls /sys/class/net | grep ^pnu); do ip -6 neigh flush dev $port; done; ip -n {SHOP} -6 neigh flush dev pnu0"
-    return Control(
-        plain.name, plain.host, lambda scene: f"{plain.off(scene)}; {forget}", plain.on, plain.noticed_by, plain.rule
-    )
+    return replace(plain, off=lambda scene: f"{plain.off(scene)}; {forget}")
 
 
 GUARD = (
     rule("inet ingress", "jump wireguard", "lab-1", roaming),
-    rule("inet ingress", "jump decapsulate", "lab-1", peer_forgery),
+    rule("inet ingress", "jump decapsulate", "lab-1", peer_forgery, shown="loss"),
     rule("inet ingress", "not VXLAN, out of the mesh", "lab-1", mesh_services),
     rule("inet ingress", "mesh address from outside the mesh", "lab-1", mesh_address_from_outside),
     rule("inet ingress", "jump upstream", "lab-1", resolver_taken_over),
-    rule("inet wireguard", "@peers accept", "lab-1", roaming),
-    rule("inet wireguard", "@peers6 accept", "lab-1", roaming),
+    rule("inet wireguard", "@peers accept", "lab-1", roaming, shown="loss"),
+    rule("inet wireguard", "@peers6 accept", "lab-1", roaming, shown="loss"),
     rule("inet wireguard", SOURCE_RULE, "lab-1", roaming),
     rule("inet decapsulate", OUTSIDE_RULE, "lab-1", outsider_vxlan),
-    rule("inet decapsulate", "@speakers accept", "lab-1", peer_forgery),
-    rule("inet decapsulate", "not a container of that peer", "lab-1", peer_forgery),
+    rule("inet decapsulate", "@speakers accept", "lab-1", peer_forgery, shown="loss"),
+    rule("inet decapsulate", "not a container of that peer", "lab-1", peer_forgery, second="`not VXLAN, out of the mesh`, which drops what no rule before it has let in"),
     weaker("inet decapsulate", "any network, MAC and address of a peer", "lab-1", lambda s: f"ip saddr {s.mesh('lab-3')}", peer_forgery),
     weaker("inet decapsulate", "no look at the VNI", "lab-1", lambda s: _speaker(s, vni=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner MAC", "lab-1", lambda s: _speaker(s, mac=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner address", "lab-1", lambda s: _speaker(s, address=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner type", "lab-1", lambda s: _speaker(s, kind=False, address=False), peer_forgery),
-    rule("inet upstream", "dport 53 accept", "lab-3", names_from_outside),
+    rule("inet upstream", "dport 53 accept", "lab-3", names_from_outside, shown="loss"),
     _without_neighbours(),
     rule("inet upstream", "resolver to host", "lab-1", resolver_taken_over),
     rule("inet egress", "VXLAN in clear", "lab-1", guard_alone),
@@ -155,10 +191,10 @@ GUARD = (
     rule("inet forward", "through host into mesh", "lab-1", through_host),
     rule("inet forward", "out of mesh through host", "lab-1", through_host),
     rule("bridge prerouting", "jump port", "lab-3", container_frames),
-    rule("bridge prerouting", "notrack", "lab-3", conntrack),
-    weaker("bridge port", "IPv4 as oneself tracked", "lab-3", lambda s: f"ether type ip ether saddr {_tenant(s)[0]} ip saddr {_tenant(s)[1]}", conntrack),
-    rule("bridge port", "ether type arp", "lab-3", container_frames, name="guard, bridge port: ARP as oneself accepted"),
-    rule("bridge port", "ether type ip", "lab-3", container_frames, name="guard, bridge port: IPv4 as oneself accepted"),
+    rule("bridge prerouting", "notrack", "lab-3", conntrack, shown="effect"),
+    weaker("bridge port", "IPv4 as oneself tracked", "lab-3", lambda s: f"ether type ip ether saddr {_tenant(s)[0]} ip saddr {_tenant(s)[1]}", conntrack, shown="effect"),
+    rule("bridge port", "ether type arp", "lab-3", container_frames, name="guard, bridge port: ARP as oneself accepted", shown="loss"),
+    rule("bridge port", "ether type ip", "lab-3", container_frames, name="guard, bridge port: IPv4 as oneself accepted", shown="loss"),
     rule("bridge port", "not the port", "lab-3", container_frames),
     weaker("bridge port", "any ARP", "lab-3", lambda s: "ether type arp", container_frames),
     weaker("bridge port", "no look at ARP's sender", "lab-3", lambda s: f"ether type arp ether saddr {_tenant(s)[0]} arp saddr ip {_tenant(s)[1]}", container_frames),
@@ -168,44 +204,90 @@ GUARD = (
     weaker("bridge port", "VLAN tags", "lab-3", lambda s: "@ll,96,16 0x8100", container_frames),
     rule("bridge input", '"pnc*" jump host', "lab-1", host_stack),
     rule("bridge input", '"pnx*" jump host', "lab-1", peer_to_host_stack),
-    rule("bridge host", "01:00:00:00:00:00 drop", "lab-3", honest_traffic),
+    rule("bridge host", "01:00:00:00:00:00 drop", "lab-3", honest_traffic, second="the rule after it, which drops the same frames; but it would count honest ARP among the attacks"),
     rule("bridge host", "private network to host", "lab-1", host_stack),
     rule("bridge output", '"pnc*"', "lab-1", host_to_container),
-    rule("bridge output", '"pnx*"', "lab-1", host_to_container),
+    rule("bridge output", '"pnx*"', "lab-1", host_to_container, second="the guard of the other host, `not a container of that peer`: no container has the bridge's MAC"),
 )  # fmt: skip
 
 
 # --- everything else ----------------------------------------------------------------------------------
 
 
-def control(name: str, host: str, off: str | Script, on: str | Script, *noticed_by: Attack) -> Control:
+def control(
+    name: str,
+    host: str,
+    off: str | Script,
+    on: str | Script,
+    *noticed_by: Attack,
+    shown: str = "effect",
+    settings: tuple[str, ...] = (),
+) -> Control:
     return Control(
         name,
         host,
         off if callable(off) else lambda _: off,
         on if callable(on) else lambda _: on,
         noticed_by,
+        shown="setting" if noticed_by == (hardened,) else shown,
+        settings=settings,
     )
 
 
-def sysctl(name: str, pattern: str) -> Control:
+def sysctl(name: str, pattern: str, setting: str, noticed_by: Attack = hardened) -> Control:
     """IPv6 of one kind of device."""
     path = f"/proc/sys/net/ipv6/conf/{pattern}/disable_ipv6"
     each = f'for file in {path}; do echo {{}} > "$file"; done'
-    return control(name, "lab-1", each.format(0), each.format(1), hardened)
+    return control(name, "lab-1", each.format(0), each.format(1), noticed_by, settings=(setting,))
 
 
-def option(name: str, files: str, pattern: str, unit: str, *noticed_by: Attack) -> Control:
-    """A line of configuration, on lab-3, where the asking container is."""
-    keep, back = "/run/control.kept", "cp -a /run/control.kept/. /"
+def option(
+    name: str, files: str, pattern: str, unit: str, *noticed_by: Attack, shown: str = "effect", host: str = "lab-3",
+    settings: tuple[str, ...] = (), back: str = "",
+) -> Control:  # fmt: skip
+    """A line of configuration, on lab-3, where the asking container is. ``back`` follows when it is there again."""
+    keep = "/run/control.kept"
     off = f"rm -rf {keep}; mkdir {keep}; cp -a --parents {files} {keep}; sed -i -E '/{pattern}/d' {files}; {unit}"
-    return control(name, "lab-3", off, f"{back}; rm -rf {keep}; {unit}", *noticed_by)
+    on = f"cp -a {keep}/. /; rm -rf {keep}; {unit}" + (f"; {back}" if back else "")
+    return control(name, host, off, on, *noticed_by, shown=shown, settings=settings)
+
+
+def no_restart(unit: Script | str, name: str, host: str, noticed_by: Attack, more: str = "") -> Control:
+    """`Restart=` of a unit."""
+
+    def commands(scene: Scene) -> tuple[str, str]:
+        full = unit(scene) if callable(unit) else unit
+        folder = f"/run/systemd/system/{full}.service.d"
+        return (
+            f"mkdir -p {folder}; printf '[Service]\\nRestart=no\\n' > {folder}/control.conf; {RELOAD}",
+            f"rm {folder}/control.conf; {RELOAD}; systemctl start {full}; sleep 0.3{more}",
+        )
+
+    return control(name, host, lambda s: commands(s)[0], lambda s: commands(s)[1], noticed_by)
 
 
 RESOLVER, FORWARDER = f"/etc/privnet/names/{SHOP}.conf", "/etc/privnet/forwarder.conf"
 BOTH = f"{RESOLVER} {FORWARDER}"
 AGAIN = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
+GUARD_UNIT = "/etc/systemd/system/privnet-guard.service"
+UNMANAGED = "/etc/systemd/network/05-privnet-unmanaged.network"
+PORTS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p')"
+OVERLAYS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnx/privnet-overlay@/p')"
+
+
+def _inside(netns: str, device: str, name: str, value: int) -> str:
+    return f"ip netns exec {netns} sh -c 'echo {value} > /proc/sys/net/ipv6/conf/{device}/{name}'"
+
+
+def _way_up_set(scene: Scene, name: str, value: int) -> str:
+    return f"echo {value} > /proc/sys/net/ipv6/conf/{_way_up(scene, 'lab-1', SHOP)}/{name}"
+
+
+def _only_ours(device: str, own: str) -> str:
+    """Take every IPv6 address from a device but one."""
+    others = f'ip -o -6 addr show dev {device} | sed -n "/ {own}\\//! s/.* inet6 \\([^ ]*\\) .*/\\1/p"'
+    return f"for other in $({others}); do ip addr del $other dev {device}; done"
 
 
 def _tenant_port(scene: Scene, flag: str) -> str:
@@ -244,34 +326,38 @@ def _allowed(scene: Scene, more: str) -> str:
 
 
 OTHERS = (
-    control("mesh: one address in AllowedIPs of each peer", "lab-1", lambda s: _allowed(s, "more"), lambda s: _allowed(s, ""), outer_spoof),
+    control("mesh: one address in AllowedIPs of each peer", "lab-1", lambda s: _allowed(s, "more"), lambda s: _allowed(s, ""), outer_spoof, shown="arrival", settings=("peer.conf: [Peer] AllowedIPs",)),
     control(
         "unreachable route behind the mesh", "lab-1",
         "ip route del unreachable 100.64.0.0/16 metric 4294967295",
-        "systemctl reload privnet-guard", route_alone,
+        "systemctl reload privnet-guard", route_alone, shown="arrival",
     ),
     control("watch over the guard", "lab-1", PAUSE, RESTORE_GUARD, guard_flushed),
     option("overlay units bound to the guard", "/etc/systemd/system/privnet-overlay@.service", "^BindsTo=", RELOAD, guard_stopped),
+    option("guard: before the mesh", GUARD_UNIT, "^Before=", RELOAD, guard_first, shown="arrival", host="lab-2"),
+    option("guard: restarted with nftables.service", GUARD_UNIT, "^PartOf=", RELOAD, nftables_restarted, shown="arrival", host="lab-1"),
+    option("guard: reloaded with nftables.service", GUARD_UNIT, "^ReloadPropagatedFrom=", RELOAD, nftables_restarted, shown="arrival", host="lab-1"),
+    no_restart("privnet-guard-watch", "watch over the guard: restarted when it ends", "lab-1", guard_watch_killed, f"; {RESTORE_GUARD}"),
     control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),
     control(
         "static FDB", "lab-1",
         lambda s: f"for mac in $(bridge fdb show dev pnx{s.vni(SHOP)} | awk '/dst/ {{print $1}}'); do bridge fdb del $mac dev pnx{s.vni(SHOP)}; done",
-        lambda s: f"systemctl reload privnet-overlay@{s.vni(SHOP)}", honest_traffic,
+        lambda s: f"systemctl reload privnet-overlay@{s.vni(SHOP)}", honest_traffic, shown="loss",
     ),
     control(
         "static neighbours", "lab-1", lambda s: f"ip neigh flush dev pnx{s.vni(SHOP)} nud permanent",
-        lambda s: f"systemctl reload privnet-overlay@{s.vni(SHOP)}", honest_traffic,
+        lambda s: f"systemctl reload privnet-overlay@{s.vni(SHOP)}", honest_traffic, shown="loss",
     ),
     control(
         "VXLAN: ARP answered from the neighbours", "lab-1", lambda s: _remade(s, "noproxy"),
-        lambda s: _remade(s, "proxy"), honest_traffic,
+        lambda s: _remade(s, "proxy"), honest_traffic, shown="loss", settings=("vxlan.netdev: [VXLAN] ReduceARPProxy",),
     ),
     control(
-        "VXLAN: one source port", "lab-1", lambda s: _remade(s, "proxy", ports=""), lambda s: _remade(s, "proxy"), conntrack,
+        "VXLAN: one source port", "lab-1", lambda s: _remade(s, "proxy", ports=""), lambda s: _remade(s, "proxy"), conntrack, shown="effect", settings=("vxlan.netdev: [VXLAN] PortRange",),
     ),
     control(
         "VXLAN: no learning", "lab-1", lambda s: f"ip link set pnx{s.vni(SHOP)} type vxlan learning",
-        lambda s: f"ip link set pnx{s.vni(SHOP)} type vxlan nolearning; {_forget(s.vni(SHOP))}", no_learning,
+        lambda s: f"ip link set pnx{s.vni(SHOP)} type vxlan nolearning; {_forget(s.vni(SHOP))}", no_learning, shown="effect", settings=("vxlan.netdev: [VXLAN] MacLearning",),
     ),
     control(
         "VXLAN's bridge port: no learning", "lab-1", lambda s: f"bridge link set dev pnx{s.vni(SHOP)} learning on",
@@ -285,39 +371,86 @@ OTHERS = (
         "container's port: no flooding", "lab-3",
         lambda s: f"for port in $(ls /sys/class/net/pnb{s.vni(SOLO)}/brif | grep pnc); do bridge link set dev $port flood on; done",
         lambda s: f"for port in $(ls /sys/class/net/pnb{s.vni(SOLO)}/brif | grep pnc); do bridge link set dev $port flood off; done",
-        unknown_mac,
+        unknown_mac, shown="arrival",
     ),
-    sysctl("no IPv6 on bridges", "pnb*"),
-    sysctl("no IPv6 on VXLAN devices", "pnx*"),
-    sysctl("no IPv6 on container ports", "pnc*"),
+    sysctl("no IPv6 on bridges", "pnb*", "overlay.sh: $1/disable_ipv6"),
+    sysctl("no IPv6 on VXLAN devices", "pnx*", "overlay.sh: $1/disable_ipv6"),
+    sysctl("no IPv6 on container ports", "pnc*", "container.sh: $port/disable_ipv6"),
+    sysctl("no IPv6 on the mesh", "privnet", "mesh.sh: privnet/disable_ipv6", addresses),
+    control(
+        "no IPv6 on containers' interfaces", "lab-1", _inside(f"1.web.{STOREFRONT}", "pn0", "disable_ipv6", 0),
+        _inside(f"1.web.{STOREFRONT}", "pn0", "disable_ipv6", 1), addresses, settings=("container.sh: pn0/disable_ipv6",),
+    ),
+    control(
+        "resolver's way up, host's end: no router advertisements", "lab-1", lambda s: _way_up_set(s, "accept_ra", 2),
+        lambda s: _way_up_set(s, "accept_ra", 0), advertised, settings=("container.sh: $UPSTREAM/accept_ra",),
+    ),
+    control(
+        "resolver's way up, its own end: no router advertisements", "lab-1", _inside(SHOP, "pnu0", "accept_ra", 2),
+        _inside(SHOP, "pnu0", "accept_ra", 0), advertised, settings=("container.sh: pnu0/accept_ra",),
+    ),
+    control(
+        "resolver's way up, host's end: no address but ours", "lab-1", lambda s: _way_up_set(s, "addr_gen_mode", 0),
+        lambda s: f"{_way_up_set(s, 'addr_gen_mode', 1)}; {_only_ours(_way_up(s, 'lab-1', SHOP), 'fe80::1')}",
+        addresses, settings=("container.sh: $UPSTREAM/addr_gen_mode",),
+    ),
+    control(
+        "resolver's way up, its own end: no address but ours", "lab-1", _inside(SHOP, "pnu0", "addr_gen_mode", 0),
+        f"{_inside(SHOP, 'pnu0', 'addr_gen_mode', 1)}; ip netns exec {SHOP} sh -c '{_only_ours('pnu0', 'fe80::2')}'",
+        addresses, settings=("container.sh: pnu0/addr_gen_mode",),
+    ),
+    control(
+        "bridges: no spanning tree", "lab-3", lambda s: f"ip link set pnb{s.vni(SOLO)} type bridge stp_state 1",
+        lambda s: f"ip link set pnb{s.vni(SOLO)} type bridge stp_state 0", bridge_says_nothing,
+        shown="arrival", settings=("bridge.netdev: [Bridge] STP",),
+    ),
+    control(
+        "bridges: multicast goes to all", "lab-3", lambda s: f"ip link set pnb{s.vni(SOLO)} type bridge mcast_snooping 1",
+        lambda s: f"ip link set pnb{s.vni(SOLO)} type bridge mcast_snooping 0", multicast_led_away,
+        shown="loss", settings=("bridge.netdev: [Bridge] MulticastSnooping",),
+    ),
+    control(
+        "networkd leaves container ports alone", "lab-3",
+        f"cp -a {UNMANAGED} /run/control.kept; sed -i -e 's/^Name=.*/Name=pnc*/' -e /^Unmanaged/d {UNMANAGED}; networkctl reload; sleep 1",
+        f"cp -a /run/control.kept {UNMANAGED}; rm /run/control.kept; networkctl reload; sleep 0.5; {PORTS}",
+        honest_traffic, shown="loss", settings=("unmanaged.network: [Match] Name", "unmanaged.network: [Link] Unmanaged"),
+    ),
+    option(
+        "networkd leaves VXLAN devices alone", "/etc/systemd/network/60-privnet-*-vxlan.network", "^Unmanaged",
+        "networkctl reload; sleep 1", honest_traffic, host="lab-1", shown="loss", back=OVERLAYS,
+        settings=("vxlan.network: [Match] Name", "vxlan.network: [Link] Unmanaged"),
+    ),
+    option(
+        "networkd gives bridges no address", "/etc/systemd/network/60-privnet-*-bridge.network", "^LinkLocalAddressing",
+        "networkctl reload; sleep 1", addresses, host="lab-1", back=OVERLAYS,
+        settings=("bridge.network: [Match] Name", "bridge.network: [Network] LinkLocalAddressing"),
+    ),
     control(
         "bridges have no address", "lab-1", lambda s: f"ip addr add 10.240.0.98/22 dev pnb{s.vni(BLOG)}",
-        lambda s: f"ip addr del 10.240.0.98/22 dev pnb{s.vni(BLOG)}", hardened,
+        lambda s: f"ip addr del 10.240.0.98/22 dev pnb{s.vni(BLOG)}", addresses,
     ),
-    option("resolver: hears its network alone", RESOLVER, "^listen-address", AGAIN, hardened),
-    option("resolver: sockets of its address alone", RESOLVER, "^bind-dynamic", AGAIN, hardened),
-    option("forwarder: hears resolvers alone", FORWARDER, "^interface", AGAIN, hardened),
-    option("forwarder: not the host's own programs", FORWARDER, "^except-interface", AGAIN, hardened),
-    option("forwarder: sockets of its addresses alone", FORWARDER, "^bind-dynamic", AGAIN, hardened),
-    option("resolver: no-resolv", RESOLVER, "^no-resolv", AGAIN, resolvers_of_the_host),
-    option("forwarder: no-resolv", FORWARDER, "^no-resolv", AGAIN, resolvers_of_the_host),
+    option("resolver: hears its network alone", RESOLVER, "^listen-address", AGAIN, hardened, settings=("resolver.conf: listen-address",)),
+    option("resolver: sockets of its address alone", RESOLVER, "^bind-dynamic", AGAIN, hardened, settings=("resolver.conf: bind-dynamic",)),
+    option("forwarder: hears resolvers alone", FORWARDER, "^interface", AGAIN, hardened, settings=("forwarder.conf: interface",)),
+    option("forwarder: not the host's own programs", FORWARDER, "^except-interface", AGAIN, hardened, settings=("forwarder.conf: except-interface",)),
+    option("forwarder: sockets of its addresses alone", FORWARDER, "^bind-dynamic", AGAIN, hardened, settings=("forwarder.conf: bind-dynamic",)),
+    option("resolver: no-resolv", RESOLVER, "^no-resolv", AGAIN, resolvers_of_the_host, settings=("resolver.conf: no-resolv",)),
+    option("forwarder: no-resolv", FORWARDER, "^no-resolv", AGAIN, resolvers_of_the_host, settings=("forwarder.conf: no-resolv",)),
     control(
         "forwarder: another port for each question", "lab-3", f"echo query-port=5399 >> {FORWARDER}; {AGAIN}",
         f"sed -i /^query-port/d {FORWARDER}; {AGAIN}", spoofed_answers,
     ),
-    option("resolver: no-ident", RESOLVER, "^no-ident", AGAIN, names_of_others),
-    option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside),
-    option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside),
-    option("resolver and forwarder: stop-dns-rebind", BOTH, "^stop-dns-rebind", AGAIN, names_from_outside),
-    option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside),
-    option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside),
-    option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside),
-    control(
-        "resolver: restarted when it ends", "lab-1",
-        f"mkdir -p /run/systemd/system/privnet-dns@{SHOP}.service.d; printf '[Service]\\nRestart=no\\n' > /run/systemd/system/privnet-dns@{SHOP}.service.d/control.conf; {RELOAD}",
-        f"rm /run/systemd/system/privnet-dns@{SHOP}.service.d/control.conf; {RELOAD}; systemctl start privnet-dns@{SHOP}; sleep 0.3",
-        resolver_killed,
-    ),
+    option("resolver: no-ident", RESOLVER, "^no-ident", AGAIN, names_of_others, settings=("resolver.conf: no-ident",)),
+    option("forwarder: no-ident", FORWARDER, "^no-ident", AGAIN, forwarder_asked, settings=("forwarder.conf: no-ident",)),
+    option("forwarder: no-hosts", FORWARDER, "^no-hosts", AGAIN, forwarder_asked, settings=("forwarder.conf: no-hosts",)),
+    option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside, settings=("resolver.conf: no-hosts",)),
+    option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside, settings=("resolver.conf: cache-size",)),
+    option("resolver and forwarder: stop-dns-rebind", BOTH, "^stop-dns-rebind", AGAIN, names_from_outside, settings=("resolver.conf: stop-dns-rebind", "forwarder.conf: stop-dns-rebind",)),
+    option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside, settings=("resolver.conf: local", "forwarder.conf: local",)),
+    option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside, settings=("resolver.conf: bogus-priv", "forwarder.conf: bogus-priv",)),
+    option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside, settings=("resolver.conf: local",)),
+    no_restart(f"privnet-dns@{SHOP}", "resolver: restarted when it ends", "lab-1", resolver_killed),
+    no_restart("privnet-forwarder", "forwarder: restarted when it ends", "lab-3", forwarder_killed),
 )  # fmt: skip
 
 CONTROLS: dict[str, Control] = {control.name: control for control in (*GUARD, *OTHERS)}
@@ -333,33 +466,46 @@ def switched_off(scene: Scene, control: Control) -> Iterator[None]:
         scene.run(control.host, control.on(scene))
 
 
-def notices(scene: Scene, attack: Attack) -> bool:
-    """Whether an attack tells that something is wrong."""
+def noticed(scene: Scene, attack: Attack) -> str:
+    """How an attack tells that something is wrong, see :data:`SHOWN`; empty if it does not."""
     try:
         with scene.watch().planting():
             attack(scene)
-    except AssertionError:
-        return True
-    return False
+    except AssertionError as error:
+        print(f"{attack.__name__}: {error}")
+        shown = next(SHOWN[kind] for kind in type(error).__mro__ if kind in SHOWN)
+        return "setting" if attack is hardened and shown == "effect" else shown
+    return ""
 
 
-def table(noticed: dict[str, list[str]]) -> str:
-    """The published table."""
-    lines = ["| control | noticed by |", "| --- | --- |"]
-    lines += [
-        f"| {name} | {', '.join(f'`{attack}`' for attack in attacks) or '**nobody**'} |"
-        for name, attacks in noticed.items()
-    ]
+def table(found: dict[str, dict[str, str]]) -> str:
+    """The published table: for each control the attacks that notice, and how."""
+    lines = ["| control | noticed by | shown by |", "| --- | --- | --- |"]
+    for name, attacks in found.items():
+        who = ", ".join(f"`{attack}`" for attack in attacks) or "**nobody**"
+        lines.append(f"| {name} | {who} | {', '.join(dict.fromkeys(attacks.values()))} |")
     return "\n".join(lines) + "\n"
 
 
 def declared() -> str:
     """The table as the list above has it."""
-    return table({name: [attack.__name__ for attack in control.noticed_by] for name, control in CONTROLS.items()})
+    return table({name: declared_of(control) for name, control in CONTROLS.items()})
+
+
+def declared_of(control: Control) -> dict[str, str]:
+    return {attack.__name__: control.shown for attack in control.noticed_by}
+
+
+def second_barriers() -> str:
+    """The published table of controls without which nothing else arrives."""
+    lines = ["| second barrier | what else stops it |", "| --- | --- |"]
+    lines += [f"| {name} | {control.second} |" for name, control in CONTROLS.items() if control.second]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Boot a fleet, take each control away, print who noticed. Status 1 when one went unnoticed."""
+    """Boot a fleet, take each control away, print who noticed. Status 1 when one went unnoticed,
+    or was noticed in another way than the list says."""
     import os
     import shutil
 
@@ -385,17 +531,18 @@ def main() -> int:
             scene = Scene(lab, lambda: watch)
             scene.look()
             scene.hostile()
-            noticed = {}
+            found = {}
             for name, control in CONTROLS.items():
                 attacks = ATTACKS.values() if "--all" in sys.argv else control.noticed_by
-                with switched_off(scene, control):
-                    noticed[name] = [attack.__name__ for attack in attacks if notices(scene, attack)]
-                print(f"{name}: {', '.join(noticed[name]) or 'NOBODY'}", file=sys.stderr, flush=True)
+                with switched_off(scene, control), redirect_stdout(sys.stderr):
+                    told = {attack.__name__: noticed(scene, attack) for attack in attacks}
+                found[name] = {attack: shown for attack, shown in told.items() if shown}
+                print(f"{name}: {found[name] or 'NOBODY'}", file=sys.stderr, flush=True)
             watch.end()
         finally:
             lab.down()
-    sys.stdout.write(table(noticed))
-    return 0 if all(noticed.values()) else 1
+    sys.stdout.write(table(found))
+    return 0 if all(declared_of(CONTROLS[name]).items() <= told.items() for name, told in found.items()) else 1
 
 
 if __name__ == "__main__":

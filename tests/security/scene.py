@@ -31,6 +31,18 @@ DOMAIN = "private-network.internal"
 VXLAN_PORT = 4789
 
 
+class Arrived(AssertionError):
+    """Somebody got what must not reach anybody."""
+
+
+class Lost(AssertionError):
+    """What is honest did not arrive."""
+
+
+class Miscounted(AssertionError):
+    """A counter of the guard is not what it should be, and that alone: whether something arrived is not said."""
+
+
 @dataclass
 class Program:
     """A Python program of ``programs/`` that runs in a namespace; its first line of output is `ready`."""
@@ -193,12 +205,17 @@ class Scene:
     # --- frames -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def sniffing(self, *endpoints: Endpoint, token: bytes = b"planted") -> Iterator[dict[Endpoint, list[str]]]:
+    def sniffing(
+        self, *endpoints: Endpoint, token: bytes = b"planted", interface: str = "pn0"
+    ) -> Iterator[dict[Endpoint, list[str]]]:
         """What arrives during the block at containers (on `pn0`) and hosts (behind their filters) with a token in it.
 
         A token ends at its first blank; each is listed once for each time it was seen.
         """
-        programs = {endpoint: self.start(endpoint, "sniff.py", token=token.decode()) for endpoint in endpoints}
+        programs = {
+            endpoint: self.start(endpoint, "sniff.py", token=token.decode(), interface=interface)
+            for endpoint in endpoints
+        }
         for program in programs.values():
             program.wait_ready()
         found: dict[Endpoint, list[str]] = {}
@@ -254,12 +271,17 @@ class Scene:
 
     @contextlib.contextmanager
     def dropping(self, host: str, comment: str, at_least: int = 1) -> Iterator[None]:
-        """The rule with this comment must drop that many packets during the block."""
+        """The rule with this comment must drop that many packets during the block.
+
+        What arrived is looked at inside the block: that a rule is gone says nothing of what it was there for.
+        """
         before = self.drops(host).get(comment)
         yield
         after = self.drops(host).get(comment)
-        assert before is not None and after is not None, f"{host} has no rule {comment!r}"
-        assert after - before >= at_least, f"{host}: rule {comment!r} dropped {after - before} packets, not {at_least}"
+        if before is None or after is None:
+            raise Miscounted(f"{host} has no rule {comment!r}")
+        if after - before < at_least:
+            raise Miscounted(f"{host}: rule {comment!r} dropped {after - before} packets, not {at_least}")
 
 
 def _enter(endpoint: Endpoint) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every attack fails. Its honest twin is in the same run; test_mutation.py has a control without which it succeeds."""
+"""Every attack fails. Its honest twin is in the same run; mutation.py has a control without which it succeeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lab.runs import deploy
 
 from .attacks import ATTACKS
-from .mutation import CONTROLS, GUARD, declared, notices, switched_off
+from .mutation import CONTROLS, GUARD, declared, declared_of, noticed, second_barriers, switched_off
 from .scene import Scene
 
 # What the outsider sends and what hosts send for the tests; names outside are asked of the outsider.
@@ -42,9 +42,14 @@ def test_every_rule_of_the_guard_is_a_control(scene: Scene) -> None:
             assert [text for text in known if text in line], f"no control for {chain}: {line}"
 
 
-def test_the_published_table_is_this_one() -> None:
-    page = Path(__file__).parents[2] / "docs/security.md"
-    assert declared() in page.read_text(), "docs/security.md: put the table of tests.security.mutation.declared() there"
+def test_the_published_tables_are_these() -> None:
+    page = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    assert declared() in page, "docs/security.md: put the table of tests.security.mutation.declared() there"
+    assert second_barriers() in page, "docs/security.md: put that of tests.security.mutation.second_barriers() there"
+
+
+def test_a_counter_alone_shows_second_barriers_only() -> None:
+    assert [str(c) for c in CONTROLS.values() if (c.shown == "counter") != bool(c.second)] == []
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -52,8 +57,8 @@ def test_a_missing_control_is_noticed(scene: Scene, name: str) -> None:
     control = CONTROLS[name]
     before = scene.run(control.host, STATE)
     with switched_off(scene, control):
-        noticed = [attack.__name__ for attack in control.noticed_by if notices(scene, attack)]
-    assert noticed == [attack.__name__ for attack in control.noticed_by]
+        told = {attack.__name__: noticed(scene, attack) for attack in control.noticed_by}
+    assert told == declared_of(control)
     deadline = time.monotonic() + 15  # a guard that was loaded anew takes the VXLAN devices down for a moment
     while scene.run(control.host, STATE) != before and time.monotonic() < deadline:
         time.sleep(0.3)

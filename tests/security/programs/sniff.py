@@ -1,5 +1,5 @@
-"""Tokens that arrive in this namespace until standard input ends: in a container every frame on pn0, on a host what its
-own IP stack gets behind all filters."""
+"""Tokens that arrive in this namespace until standard input ends: in a container every frame on an interface;
+on a host, which has none of that name, what its IP stack gets behind all filters."""
 
 import json
 import re
@@ -7,12 +7,13 @@ import select
 import socket
 import sys
 
-token = json.loads(sys.stdin.readline())["token"].encode()
+order = json.loads(sys.stdin.readline())
+token, interface = order["token"].encode(), order["interface"]
 pattern = re.compile(re.escape(token) + rb"[^ \0]*")
 try:
-    socket.if_nametoindex("pn0")
+    socket.if_nametoindex(interface)
     frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    frames.bind(("pn0", 3))
+    frames.bind((interface, 3))
     sockets = [frames]
 except OSError:
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_RAW, number) for number in (1, 6, 17)]
