@@ -5,7 +5,8 @@
             deploy(lab)
     assert_unharmed(seen)
 
-Both programs need nothing but python3 and run inside the containers' namespaces. A session goes on over many changes:
+Both programs need nothing but python3 and run inside the containers' namespaces. The watch over the underlay knows what
+they send (`CANARY`). A session goes on over many changes:
 each is counted by what was sent during it, and every packet is waited for.
 """
 
@@ -18,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from runs import container_of, network_of, plan_of
-
+from lab.runs import container_of, network_of, plan_of
 from privnet.lab import Lab
+from security.watch import CANARY
 
 PORT = 7007
 WAITED = 2.0
@@ -68,7 +69,8 @@ while True:
 # answer of it has come, or has been waited for.
 SEND = """
 import errno, json, selectors, socket, struct, sys, time
-address, port, resolver, names, waited, stalled = json.loads(sys.argv[1])
+address, port, resolver, names, waited, stalled, canary = json.loads(sys.argv[1])
+canary = canary.encode()
 names = [(name, sorted(wanted)) for name, wanted in names.items()]
 now = time.monotonic
 selector = selectors.DefaultSelector()
@@ -94,13 +96,13 @@ class Echo:
         self.number += 1
         self.open[self.number] = (current, now()); current.counts["sent"] += 1
         try:
-            self.socket.send(struct.pack("!Q", self.number))
+            self.socket.send(struct.pack("!Q", self.number) + canary + b" datagram")
         except OSError:
             current.counts["refused"] += 1
     def read(self):
         while True:
             try:
-                number, = struct.unpack("!Q", self.socket.recv(64))
+                number, = struct.unpack("!Q", self.socket.recv(64)[:8])
             except BlockingIOError:
                 return
             except OSError:
@@ -142,7 +144,7 @@ class Stream:
         if self.socket is None:
             return self.connect()
         try:
-            self.socket.send(b"x" * 64); current.counts["streamed"] += 1
+            self.socket.send((canary + b" stream ").ljust(64, b"x")); current.counts["streamed"] += 1
         except BlockingIOError:
             pass
         except OSError:
@@ -364,7 +366,7 @@ def _task(lab: Lab, flow: Flow) -> list[object]:
     network = next(n for n in plan_of(lab).networks.values() if target in n.containers)
     slots = flow.asked or (flow.target,)
     names = {f"{slot}.{network.names.suffix}": [container_of(lab, slot).address] for slot in slots}
-    return [target.address, PORT, network_of(lab, network.id).resolver, names, WAITED, STALL]
+    return [target.address, PORT, network_of(lab, network.id).resolver, names, WAITED, STALL, CANARY.decode()]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from privnet.lab import Lab
 from privnet.plan.containers import Container
 from privnet.plan.host import Plan
 from privnet.plan.overlay import Network
+from security.watch import CANARY
 
 REPOSITORY = Path(__file__).parents[2]
 PYINFRA = Path(sys.executable).parent / "pyinfra"
@@ -160,13 +161,15 @@ def flowing(lab: Lab, *pairs: tuple[str, str]) -> Iterator[list[Flow]]:
             _finish(flow)
 
 
+WATCHED = ("-p", CANARY.hex())
+"""Options of ping(8): the watch over the underlay finds the payload, should it ever be there in clear."""
 # The program ends when its standard input does; a signal would end the way into the host, not the ping.
-_PINGER = 'ping -n -q -i 0.01 -w 300 "$1" & p=$!; cat > /dev/null; kill -INT $p; wait $p'
+_PINGER = 'ping -n -q -i 0.01 -w 300 "$@" & p=$!; cat > /dev/null; kill -INT $p; wait $p'
 
 
 def _start(lab: Lab, source: str, target: str) -> Flow:
     sender, address = container_of(lab, source), container_of(lab, target).address
-    command = ["ip", "netns", "exec", source, "bash", "-c", _PINGER, "pinger", address]
+    command = ["ip", "netns", "exec", source, "bash", "-c", _PINGER, "pinger", *WATCHED, address]
     process = subprocess.Popen(
         lab.argv(sender.host, command),
         stdin=subprocess.PIPE,
@@ -279,7 +282,7 @@ def assert_reachable(lab: Lab) -> None:
     for network in plan_of(lab).networks.values():
         names = [f"{c.slot}.{network.names.suffix}" for c in network.containers]
         if names:
-            loop = "for n; do ping -c 1 -W 3 -q $n > /dev/null || echo $n; done"
+            loop = f"for n; do ping {' '.join(WATCHED)} -c 1 -W 3 -q $n > /dev/null || echo $n; done"
             assert inside(lab, network.containers[0].slot, "sh", "-c", loop, "ping", *names) == ""
 
 

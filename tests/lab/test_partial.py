@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from kernel import difference, dump
-from runs import DEPLOY, PYINFRA, deploy, edit, inside, replace_once
+from runs import DEPLOY, PYINFRA, WATCHED, deploy, edit, inside, replace_once
 
 from privnet.lab import Lab
 
@@ -90,7 +90,7 @@ def test_a_host_that_hangs_before_the_run(lab: Lab, tmp_path: Path) -> None:
     # The new containers of the others are there, and reach each other.
     cron = "cron.ap-5d2e9c14-0b7a-4f66-8c3d-91f4a7e60b25"
     address = inside(lab, f"3.{cron}", "ip", "-4", "-o", "addr", "show", "dev", "pn0").split()[3].partition("/")[0]
-    inside(lab, f"1.{cron}", "ping", "-n", "-c", "2", "-W", "2", address)
+    inside(lab, f"1.{cron}", "ping", *WATCHED, "-n", "-c", "2", "-W", "2", address)
 
 
 def test_a_host_that_hangs_during_the_run(lab: Lab, tmp_path: Path) -> None:

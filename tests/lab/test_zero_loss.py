@@ -17,6 +17,7 @@ from runs import (
     PAGES,
     SHOP,
     STOREFRONT,
+    WATCHED,
     container_of,
     deploy,
     edit,
@@ -180,7 +181,8 @@ def test_a_container_moved(lab: Lab, meter: Meter) -> None:
     assert counts.gap < TTL, counts
     # The twin: it was another process that answered afterwards.
     assert counts.resets == 1, counts
-    assert inside(lab, f"1.web.{STOREFRONT}", "ping", "-c", "1", "-W", "2", "-q", container_of(lab, moved).address)
+    ping = ("ping", *WATCHED, "-c", "1", "-W", "2", "-q")
+    assert inside(lab, f"1.web.{STOREFRONT}", *ping, container_of(lab, moved).address)
     edit(lab, "shop", "web: [lab-1, lab-3]", "web: [lab-1, lab-2]")
     deploy(lab)
 

@@ -128,7 +128,7 @@ class Watch:
 
     def _tell(self, line: str) -> None:
         with self._lock:
-            if len(self._found) < 20:
+            if len(self._found) < 20 and line not in self._found:
                 self._found.append(line)
 
     def _search(self) -> None:
