@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import statistics
 import subprocess
 import threading
 import time
@@ -12,7 +13,8 @@ from itertools import pairwise
 
 import pytest
 
-from lab.runs import deploy, edit
+from lab.meter import Flow, metering
+from lab.runs import WATCHED, deploy, edit, flowing
 
 from . import frames
 from .attacks import (
@@ -65,6 +67,10 @@ def test_the_watch_finds_a_canary_on_a_plain_link(scene: Scene) -> None:
                 _talk(scene)
                 scene.send_datagrams(scene[WEB], scene[FAR].address, [frames.token("in-clear")], 9)
             assert_only(found[scene[FAR]], {"in-clear"}, scene[FAR])
+        with scene.watch().planting() as pinged, flowing(scene.lab, (WEB, FAR)):
+            pass
+        with scene.watch().planting() as metered, metering(scene.lab, Flow(WEB, FAR)):
+            pass
     finally:
         for host, peer in pairs.items():
             scene.run(
@@ -76,6 +82,10 @@ def test_the_watch_finds_a_canary_on_a_plain_link(scene: Scene) -> None:
             )
     assert any("privnet-canary" in line for line in planted.lines), planted.lines
     assert any("VXLAN in clear" in line for line in planted.lines), planted.lines
+    # What tests of other modules send: pings, numbered datagrams, a stream.
+    assert any("privnet-canary" in line for line in pinged.lines), pinged.lines
+    for what in ("datagram", "stream"):
+        assert any(f"privnet-canary {what}" in line for line in metered.lines), metered.lines
     everything_is_back(scene)
 
 
@@ -100,16 +110,34 @@ def test_a_host_that_boots_without_its_guard_brings_no_network_up(scene: Scene, 
 
 
 def test_a_mesh_that_is_killed_twenty_times_under_traffic_leaks_nothing(scene: Scene) -> None:
-    pattern = b"privnet-canary".hex()
-    target = scene[FAR].address
-    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-q", "-i", "0.01", "-w", "60", "-p", pattern, target]
+    """What came out of the container while the mesh was away is counted: that is what could have leaked."""
+    target, number = scene[FAR].address, int(scene[WEB].address.rpartition(".")[2])
+    port = f"pnc{scene.vni(SHOP):06x}{number:04x}"
+    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-q", "-i", "0.01", "-w", "60", *WATCHED, target]
+    sent = []
     with subprocess.Popen(scene.lab.argv("lab-1", command), stdout=subprocess.DEVNULL) as ping:
-        for number in range(20):
-            away = "pkill -KILL -x wireguard-go" if number % 2 else "ip link del privnet"
-            scene.run("lab-1", f"{away}; sleep 0.1; systemctl restart wg-quick@privnet", check=False)
+        for turn in range(20):
+            away = "pkill -KILL -x wireguard-go" if turn % 2 else "ip link del privnet"
+            sent.append(int(scene.run("lab-1", _WHILE_AWAY.replace("AWAY", away).replace("PORT", port))))
             assert ping.poll() is None, "the traffic ended too early"
         ping.terminate()
+    print(f"packets sent while the mesh was away: {sent}")
+    assert min(sent) > 0 and sum(sent) >= 2 * len(sent), f"hardly anything was sent while the mesh was away: {sent}"
     everything_is_back(scene)
+
+
+# How many packets a port took from its container between two looks that both saw no mesh.
+_WHILE_AWAY = """
+sent() { cat /sys/class/net/PORT/statistics/rx_packets; }
+AWAY
+until [ ! -e /sys/class/net/privnet ]; do sleep 0.01; done
+before=$(sent)
+sleep 0.1
+after=$(sent)
+[ ! -e /sys/class/net/privnet ] || after=$before
+systemctl restart wg-quick@privnet
+echo $((after - before))
+"""
 
 
 @pytest.mark.parametrize("signal", ["KILL", "SEGV"])
@@ -118,8 +146,8 @@ def test_a_mesh_whose_process_dies_is_back_by_itself(scene: Scene, signal: str) 
     look = "; ".join(f"wg show privnet {what} | sort" for what in ("allowed-ips", "endpoints", "public-key"))
     look += "; ip -br -4 addr show privnet"
     before = scene.run("lab-1", look)
-    pattern, target = b"privnet-canary".hex(), scene[FAR].address
-    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-D", "-i", "0.02", "-w", "20", "-p", pattern, target]
+    target = scene[FAR].address
+    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-D", "-i", "0.02", "-w", "20", *WATCHED, target]
     with subprocess.Popen(scene.lab.argv("lab-1", command), stdout=subprocess.PIPE, text=True) as ping:
         assert ping.stdout
         while "bytes from" not in ping.stdout.readline():
@@ -130,7 +158,7 @@ def test_a_mesh_whose_process_dies_is_back_by_itself(scene: Scene, signal: str) 
         deadline = time.monotonic() + 15
         while scene.run("lab-1", restarts) == counted and time.monotonic() < deadline:
             time.sleep(0.1)
-        again = f"ping -c 1 -W 1 {target} | grep ' 0% '"
+        again = f"ping {' '.join(WATCHED)} -c 1 -W 1 {target} | grep ' 0% '"
         while not scene.inside(scene[WEB], again, check=False) and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(0.5)
@@ -238,32 +266,76 @@ def test_a_guard_that_somebody_removed_is_back_within_a_second(scene: Scene, by:
     scene.run("lab-1", "systemctl reload privnet-guard")
     allowed = 1000 + 1000 * (time.monotonic() - begun)
     times: list[int] = []
-    while len(times) < 3 and min(times, default=10000) >= allowed:
+    # The median of three turns: one may be slow by what else the machine does. Two that are not decide it.
+    while len(times) < 3 and sum(turn < allowed for turn in times) < 2:
+        if by == "systemctl stop nftables":
+            # Only one that runs takes rules away when it is stopped. That it starts takes them away as well.
+            scene.run("lab-1", "systemctl start nftables")
+            everything_is_back(scene)
         scene.run("lab-1", "nft 'add table ip foreign; add chain ip foreign c; add rule ip foreign c counter accept'")
-        seconds, up_unguarded = map(int, scene.run("lab-1", _LOOK.replace("BY", by)).split())
-        times.append(seconds)
-        assert up_unguarded < allowed, f"VXLAN was up for {up_unguarded} ms without the guard"
+        turn, up_unguarded, *went_down = scene.run("lab-1", _look(by, 10000)).split()
+        times.append(int(turn))
+        assert int(up_unguarded) < allowed, f"VXLAN was up for {up_unguarded} ms without the guard"
+        assert went_down == _vxlan_devices(scene), "not every VXLAN device went down"
         assert scene.run("lab-1", "sh /etc/privnet/lib/guard.sh listing") == wanted
         if by.startswith("nft delete"):
             assert "foreign" in scene.run("lab-1", "nft list tables"), "a table of another program was touched"
             scene.run("lab-1", "nft delete table ip foreign")
         everything_is_back(scene)
     print(f"{by}: the guard was back after {times} ms")
-    assert min(times) < allowed, f"the guard was back after {times} ms"
+    assert statistics.median(times) < allowed, f"the guard was back after {times} ms"
 
 
-# Milliseconds until the guard's tables are back, and how long a VXLAN device was up before that.
+def test_without_the_watch_no_device_goes_down(scene: Scene) -> None:
+    """The twin: the kernel tells of no device that went down when nobody takes it down. That a unit of nftables' takes
+    the guard's with it (`PartOf=`) is away as well."""
+    unit = "/etc/systemd/system/privnet-guard.service"
+    scene.run(
+        "lab-1",
+        f"systemctl stop privnet-guard-watch; cp -a {unit} /run/kept; sed -i '/^PartOf=/d; /^ReloadProp/d' {unit}; "
+        "systemctl daemon-reload",
+    )
+    try:
+        for by in WAYS_TO_REMOVE_IT:
+            scene.run("lab-1", "systemctl reload privnet-guard")
+            turn, up_unguarded, *went_down = scene.run("lab-1", _look(by, 700)).split()
+            assert went_down == [], f"{by}: {went_down}"
+            assert int(turn) > 600 and int(up_unguarded) > 600, f"{by}: the guard is back without the watch"
+    finally:
+        scene.run(
+            "lab-1",
+            f"mv /run/kept {unit}; systemctl daemon-reload; systemctl reload privnet-guard; "
+            "systemctl start privnet-guard-watch",
+        )
+    everything_is_back(scene)
+
+
+def _vxlan_devices(scene: Scene) -> list[str]:
+    return sorted(scene.run("lab-1", "ls /sys/class/net | grep ^pnx").split())
+
+
+def _look(by: str, at_most: int) -> str:
+    return _LOOK.replace("BY", by).replace("AT_MOST", str(at_most))
+
+
+# Milliseconds until the guard's tables are back, how long a VXLAN device was up before that, and which devices went
+# down, by the kernel's word.
 _LOOK = """
 now() { date +%s%3N; }
+ip monitor link > /run/links & monitor=$!
+sleep 0.2
 begun=$(now); up=0
 BY
 last=$(now)
 while :; do
 	if nft list table inet privnet > /dev/null 2>&1 && nft list table bridge privnet > /dev/null 2>&1; then break; fi
 	if ip -o link show up | grep -q ' pnx'; then up=$(($(now) - begun)); fi
-	[ $(($(now) - begun)) -lt 10000 ] || break
+	[ $(($(now) - last)) -lt AT_MOST ] || break
 done
 echo $(($(now) - last)) $up
+kill $monitor
+sed -nE 's/^[0-9]+: (pnx[0-9]+): <([^>]*)>.*/\\1 \\2/p' /run/links | grep -vw UP | cut -d ' ' -f 1 | sort -u
+rm /run/links
 """
 
 
@@ -306,6 +378,7 @@ def test_private_traffic_flows_and_stays_apart_beside_other_rulesets(scene: Scen
 
 def test_a_host_whose_firewall_would_drop_private_traffic_is_told_what_to_do(scene: Scene) -> None:
     chain = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
+    was = scene.run("lab-1", "sysctl -n net.bridge.bridge-nf-call-iptables").strip()
     scene.run("lab-1", f"sysctl -qw net.bridge.bridge-nf-call-iptables=1; nft '{chain}'")
     try:
         refused = deploy(scene.lab, check=False)
@@ -317,7 +390,7 @@ def test_a_host_whose_firewall_would_drop_private_traffic_is_told_what_to_do(sce
         assert deploy(scene.lab).changed == {}
         everything_is_back(scene)
     finally:
-        scene.run("lab-1", "nft delete table ip filter")
+        scene.run("lab-1", f"nft delete table ip filter; sysctl -qw net.bridge.bridge-nf-call-iptables={was}")
 
 
 def test_every_unit_of_ours_is_in_a_sandbox(scene: Scene) -> None:
@@ -373,7 +446,7 @@ def test_a_flood_of_broadcasts_loses_nothing_of_another_network(scene: Scene) ->
     before = scene.run("lab-3", tables)
     sender = threading.Thread(target=lambda: scene.send_frames(flooder, volley))
     sender.start()
-    said = scene.inside(other, f"ping -n -q -i 0.01 -c 200 {scene[WEB].address}", check=False)
+    said = scene.inside(other, f"ping {' '.join(WATCHED)} -n -q -i 0.01 -c 200 {scene[WEB].address}", check=False)
     sender.join()
     assert "200 packets transmitted, 200 received" in said, said
     assert scene.run("lab-3", tables) == before
