@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from kernel import difference, dump
 from runs import (
     BILLING,
     BLOG,
@@ -70,6 +74,57 @@ def test_no_private_key_is_ever_printed(lab: Lab) -> None:
     assert "wg-quick@privnet" in loud.output, "the twin: the output has the commands"
     assert key not in loud.output
     assert key not in lab.exec("lab-1", "journalctl --no-pager -b").stdout
+
+
+# --- the accident ---------------------------------------------------------------------------------------
+
+
+def _emptied_file(inventory: Path, elsewhere: Path) -> Path:
+    (inventory / "projects" / "blog.yaml").write_text("")
+    return inventory
+
+
+def _wrong_directory(inventory: Path, elsewhere: Path) -> Path:
+    (elsewhere / "empty").mkdir()
+    shutil.copy(inventory.with_suffix(".py"), elsewhere / "empty.py")
+    return elsewhere / "empty"
+
+
+def _glob_that_matched_nothing(inventory: Path, elsewhere: Path) -> Path:
+    for path in (inventory / "projects").iterdir():
+        path.unlink()
+    return inventory
+
+
+ACCIDENTS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
+    "an emptied file": (_emptied_file, "PN110"),
+    "the wrong directory": (_wrong_directory, "PN101"),
+    "a glob that matched nothing": (_glob_that_matched_nothing, "PN601"),
+}
+
+
+@pytest.mark.parametrize("what", ACCIDENTS)
+def test_what_looks_like_the_wish_to_remove_everything_changes_no_host(
+    lab: Lab, declaration, tmp_path: Path, what: str
+) -> None:
+    deploy(lab, allow=True)
+    lock = lab.inventory / "privnet.lock.yaml"
+    before, known = dump(lab), lock.read_bytes()
+    assert all(any(".ap-" in line for line in lines) for lines in before.values()), "the twin: there is a lot to lose"
+    accident, code = ACCIDENTS[what]
+    directory = accident(lab.inventory, tmp_path)
+    privnet = Path(sys.executable).parent / "privnet"
+    commands = {
+        2: [str(privnet), "deploy", str(directory), "-y"],
+        1: [str(PYINFRA), "-y", str(directory.with_suffix(".py")), str(DEPLOY)],
+    }
+    for wanted, command in commands.items():
+        environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+        assert (done.returncode, f"error[{code}]" in done.stderr) == (wanted, True), done.stdout + done.stderr
+        assert "No host was contacted." in done.stderr
+    assert difference(before, dump(lab)) == ""
+    assert lock.read_bytes() == known
 
 
 # --- a run that is cut short ----------------------------------------------------------------------------
