@@ -74,6 +74,33 @@ def test_the_second_run_changes_nothing_and_asks_each_host_once(lab: Lab) -> Non
     assert second.seconds < 5
 
 
+PAIR = """\
+project: pair
+private_network:
+  id: pn-5c0e7a34-2b61-4d0f-9a55-0f3c1de86b12
+  terms: {accepted_by: ops@pair.example, accepted_on: 2025-10-02, version: beta-1}
+applications:
+  ap-3e1a9d70-6c42-4b8e-8f17-b2d40c95a6e1:
+    formation: {web: [lab-1, lab-2]}
+"""
+
+
+def test_a_container_more_concerns_the_hosts_of_its_network_alone(lab: Lab) -> None:
+    """At most three executions there after the question; on the third host, which is in other networks, none."""
+    project = lab.inventory / "projects" / "pair.yaml"
+    project.write_text(PAIR)
+    deploy(lab)
+    project.write_text(PAIR.replace("[lab-1, lab-2]", "[lab-1, lab-2, lab-2]"))
+    before = {host: questions(lab, host) for host in HOSTS}
+    assert deploy(lab).changed["confirm"] == ["lab-1", "lab-2"]
+    asked = {host: questions(lab, host) - before[host] for host in HOSTS}
+    assert asked["lab-3"] == 1
+    assert 2 < asked["lab-1"] <= 4 and 2 < asked["lab-2"] <= 4
+    assert "3.web.ap-3e1a9d70-6c42-4b8e-8f17-b2d40c95a6e1" in lab.exec("lab-2", "ls /run/netns").stdout
+    project.unlink()
+    deploy(lab, allow=True)
+
+
 def test_a_dry_run_of_a_finished_fleet_finds_nothing(lab: Lab) -> None:
     dry = pyinfra(lab, "--json", "--dry")
     assert [operation["name"] for operation in dry.json["plan"] if operation["hosts_with_change"]] == []
