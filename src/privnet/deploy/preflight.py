@@ -76,7 +76,7 @@ def _room(state: HostState) -> Iterator[str]:
 
 
 def _clock(state: HostState, now: float) -> Iterator[str]:
-    away = 0 if state.clock is None else state.clock - now
+    away = state.clock - now
     if abs(away) > CLOCK_SECONDS:
         side = "ahead of" if away > 0 else "behind"
         yield (

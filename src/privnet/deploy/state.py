@@ -29,9 +29,11 @@ BYTES_AT_MOST = 64 * 2**20
 LINE_AT_MOST = 10_000
 """Characters; a file's line has two paths of 4,096 at most. Where a line is JSON, only the whole answer is bounded."""
 JSON = ("links", "guard", "namespaces")
-DISKS = ("/etc", "/run", "/var/lib")
 LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
+TOLD = frozenset({"user", "machine", "time", "release"})
+DISKS = frozenset({"/etc", "/run", "/var/lib"})
+"""What every host tells of itself. An answer without it would be judged as if nothing were wrong there."""
 
 _UNPRINTABLE = re.compile("[^\t -~]")
 _DIGITS = re.compile("[0-9]{1,20}")
@@ -225,7 +227,7 @@ class HostState:
     units: Mapping[str, UnitState]
     names: Mapping[str, NamesState] = field(default_factory=dict)
     forwarder: str = ""
-    clock: int | None = None
+    clock: int = 0
     disks: Mapping[str, Disk] = field(default_factory=dict)
     systemd_version: str = ""
     listening: frozenset[int] = frozenset()
@@ -273,6 +275,10 @@ def _sections(lines: Iterable[str]) -> dict[str, list[str]]:
 def _state(sections: Mapping[str, list[str]]) -> HostState:
     system = [line.split(" ") for line in sections["system"]]
     facts = {words[0]: words[1] for words in system if len(words) == 2}
+    disks = dict(_disk(words[1:]) for words in system if words[0] == "disk")
+    told = {words[0] for words in system}
+    if missing := [*sorted(TOLD - told), *sorted(DISKS - disks.keys())]:
+        raise Malformed("its answer is not complete: " + ", ".join(missing))
     key = dict(line.split(" ", 1) for line in sections["key"])
     config = key.get("config", "").split(" ")
     fdb, flooded, port_macs = _forwarding(sections["fdb"])
@@ -308,8 +314,8 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         units=dict(_units(sections["units"])),
         names=dict(_names(sections["names"])),
         forwarder=facts.get("forwarder", ""),
-        clock=_number(facts["time"], "time", LAST_SECOND) if facts.get("time") else None,
-        disks=dict(_disk(words[1:]) for words in system if words[0] == "disk"),
+        clock=_number(facts["time"], "time", LAST_SECOND),
+        disks=disks,
         systemd_version=_word(facts.get("release", ""), _RELEASE, "version of systemd"),
         listening=frozenset(_number(words[1], "UDP port", 65535) for words in system if words[0] == "listens"),
         routes=tuple(_route(words[1:]) for words in system if words[0] == "route"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 
 from privnet.plan.host import HostPlan
@@ -38,6 +39,7 @@ def answer(plan: HostPlan) -> Sections:
         "system": [
             "user 0",
             f"machine {digest(plan.name)[:32]}",
+            f"time {time.time():.0f}",
             *ROOM,
             "wireguard kernel",
             "systemd yes",
@@ -129,6 +131,7 @@ def bare() -> Sections:
     found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
     found |= {"units": [], "names": [], "end": []}
     found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", f"ssh {SSH_KEY}", *ROOM]
+    found["system"].append(f"time {time.time():.0f}")
     found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]
     found["packages"] = ["ii  iproute2 6.1.0-3", "un  dnsmasq-base "]
     return found

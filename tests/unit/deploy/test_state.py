@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from answers import answer, bare, key_of, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privnet.deploy.state import HostState, Unknown, parse_snapshot
+from privnet.deploy.preflight import OLDEST
+from privnet.deploy.state import DISKS, HostState, Unknown, parse_snapshot
 from privnet.diagnostics import visible
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -52,6 +54,14 @@ def test_a_real_hosts_answer() -> None:
     assert found.units["privnet-guard.service"].active == "active"
     assert len(found.namespaces) == 5 and None not in found.namespaces.values()
     assert found.flooded == {} and found.masked == frozenset() and not found.odd_names
+    # What is judged before anything is changed.
+    assert re.fullmatch("[0-9a-f]{32}", found.machine) and found.ssh_key is not None
+    assert found.clock > 1_700_000_000 and int(found.systemd_version) >= 252
+    assert {path: disk.free > 0 and disk.files > 0 for path, disk in found.disks.items()} == dict.fromkeys(DISKS, True)
+    assert found.listening == {4789, 51820}
+    assert ("default", "eth0") in found.routes and ("192.0.2.0/24", "eth0") in found.routes
+    assert set(found.packages) >= set(OLDEST)
+    assert found.applied is not None and found.armed is None and found.generation.endswith(" done")
 
 
 def test_a_bare_machine_is_no_trouble() -> None:
@@ -108,6 +118,23 @@ HOSTILE = {
     "a unit with a name of no unit": _with("units", "Id=a b", "LoadState=loaded", "ActiveState=x", "SubState=x"),
     "a number in quotes": _with("links", '[{"ifname": "x", "ifindex": "1", "flags": [], "mtu": 1}]'),
 }
+
+
+TOLD = ("user", "machine", "time", "release", "disk /etc", "disk /run", "disk /var/lib")
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_a_host_that_does_not_tell_of_itself_is_unknown(what: str) -> None:
+    """Nothing would be wrong with its clock, its disks and its versions: they would not be looked at."""
+    sections = bare()
+    sections["system"] = [line for line in sections["system"] if not line.startswith(f"{what} ")]
+    assert parse_snapshot(text(sections)) == Unknown(f"its answer is not complete: {what.removeprefix('disk ')}")
+
+
+def test_a_clock_that_is_none_is_unknown() -> None:
+    sections = bare()
+    sections["system"] = ["time" if line.startswith("time ") else line for line in sections["system"]]
+    assert isinstance(parse_snapshot(text(sections)), Unknown)
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -187,7 +214,7 @@ def test_ten_megabytes_of_anything_are_read_in_a_moment() -> None:
 )
 def test_an_ssh_key_that_is_none_gets_nowhere(line: str) -> None:
     sections = bare()
-    sections["system"] = [line]
+    sections["system"] = [line, *(line for line in sections["system"] if not line.startswith("ssh "))]
     assert state(sections).ssh_key is None
 
 

@@ -1,0 +1,116 @@
+"""What must hold on a host before anything is changed there, found on real ones: it is left alone, the others go on.
+
+A host of the lab has this machine's clock, so one that is off is shown in `tests/unit/deploy/test_preflight.py` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kernel import difference, dump
+from runs import LISTEN, PAGES, assert_reachable, deploy, edit, listener, plan_of
+
+from privnet.deploy.facts import Snapshot
+from privnet.deploy.state import HostState, parse_snapshot
+from privnet.lab import Lab
+
+SAID = {"user", "machine", "systemd", "enabled", "time", "disk", "release", "applied", "generation", "route", "ssh"}
+
+
+@pytest.fixture(scope="module")
+def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab:
+    """Three hosts on which privnet has never been."""
+    return fleet(inventory_copy("lab"))
+
+
+@contextmanager
+def foreign_route(lab: Lab, host: str) -> Iterator[None]:
+    lab.exec(host, "ip route add 100.64.7.0/24 dev eth0")
+    try:
+        yield
+    finally:
+        lab.exec(host, "ip route del 100.64.7.0/24 dev eth0")
+
+
+@contextmanager
+def machine_id_of(lab: Lab, host: str, other: str) -> Iterator[None]:
+    """A host that is a copy of another, as far as it can tell."""
+    own = lab.exec(host, "cat /etc/machine-id").stdout.strip()
+    copied = lab.exec(other, "cat /etc/machine-id").stdout.strip()
+    lab.exec(host, f"echo {copied} > /etc/machine-id")
+    try:
+        yield
+    finally:
+        lab.exec(host, f"echo {own} > /etc/machine-id")
+
+
+def containers_on(lab: Lab, host: str) -> set[str]:
+    return {name for name in lab.exec(host, "ls /run/netns").stdout.split() if ".ap-" in name}
+
+
+def planned_on(lab: Lab, host: str) -> set[str]:
+    return {c.slot for network in plan_of(lab).networks.values() for c in network.containers if c.host == host}
+
+
+def test_clashes_on_hosts_that_have_no_mesh_yet(lab: Lab) -> None:
+    before = dump(lab)
+    busy = ["python3", "-c", LISTEN, "51820"]
+    with listener(lab, "lab-2", busy), foreign_route(lab, "lab-3"):
+        refused = deploy(lab, check=False)
+    assert refused.code == 1
+    assert refused.json["results"]["failed_hosts"] == ["lab-2", "lab-3"]
+    assert (
+        "privnet: lab-2: another program there uses UDP port 51820, which the mesh needs: `ss -lunp` shows which; "
+        "end it, or give the fleet another `wireguard.port`\n"
+    ) in refused.output
+    assert (
+        "privnet: lab-3: its route 100.64.7.0/24 by eth0 lies inside the mesh's prefix 100.64.0.0/16: what is for "
+        "other hosts would go there. Take the route away, or give the fleet another `wireguard.mesh`\n"
+    ) in refused.output
+    after = dump(lab)
+    for host in ("lab-2", "lab-3"):
+        assert difference({host: before[host]}, {host: after[host]}) == ""
+        assert lab.exec(host, "ls /etc/privnet", check=False).returncode != 0
+    # The twin: the third one is changed, and has what it is to have.
+    assert containers_on(lab, "lab-1") == planned_on(lab, "lab-1") != set()
+    deploy(lab)
+    assert deploy(lab).changed == {}
+    assert_reachable(lab)
+
+
+def test_a_copied_machine(lab: Lab) -> None:
+    deploy(lab)
+    before = dump(lab)
+    edit(lab, "blog", "worker: [lab-3]", "worker: [lab-3]\n      cron: [lab-1, lab-2]")
+    with machine_id_of(lab, "lab-2", "lab-3"):
+        refused = deploy(lab, check=False)
+    assert refused.code == 1
+    assert refused.json["results"]["failed_hosts"] == ["lab-2", "lab-3"]
+    for host, other in (("lab-2", "lab-3"), ("lab-3", "lab-2")):
+        assert f"privnet: {host}: it has the machine-id of {other}: one is a copy of the other" in refused.output
+    after = dump(lab)
+    assert difference({h: before[h] for h in ("lab-2", "lab-3")}, {h: after[h] for h in ("lab-2", "lab-3")}) == ""
+    assert f"1.cron.{PAGES}" in containers_on(lab, "lab-1"), "the twin"
+    deploy(lab)
+    assert f"2.cron.{PAGES}" in containers_on(lab, "lab-2")
+    assert deploy(lab).changed == {}
+    assert_reachable(lab)
+
+
+def test_a_host_says_all_that_is_judged(lab: Lab) -> None:
+    """What it stops to say would be judged by nobody. The ports that it listens on are in the first test."""
+    deploy(lab)
+    for host in lab.hosts:
+        lines = lab.exec(host, Snapshot().command().get_raw_value()).stdout.splitlines()
+        system = lines[lines.index("##privnet system") + 1 : lines.index("##privnet packages")]
+        assert {line.split(" ")[0] for line in system} >= SAID
+        found = parse_snapshot(lines)
+        assert isinstance(found, HostState)
+        assert abs(found.clock - int(lab.exec(host, "date +%s").stdout)) < 60
+        assert found.machine == lab.exec(host, "cat /etc/machine-id").stdout.strip()
+        assert all(disk.free > 0 for disk in found.disks.values())
+        free = int(lab.exec(host, "stat -f -c %d /run").stdout)
+        assert free // 2 <= found.disks["/run"].files <= free * 2
