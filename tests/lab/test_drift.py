@@ -326,7 +326,7 @@ def _guard(plan: HostPlan) -> dict[str, Drift]:
             whole,
         ),
         "the guard stopped": Drift(
-            "systemctl stop privnet-guard.service",
+            f"{held}; systemctl stop privnet-guard.service",
             ("units", "privnet-guard.service: expected active, actual inactive (dead)"),
             (*whole, *overlays),
             follows=("overlay",),

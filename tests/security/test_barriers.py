@@ -258,6 +258,20 @@ WAYS_TO_REMOVE_IT = (
 )
 
 
+def test_a_guard_that_was_stopped_with_a_firewall_that_was_not_active_is_back(scene: Scene) -> None:
+    """No rule goes, so nothing is announced; the watch looks every half a minute as here."""
+    up = "ip -o link show up | grep -c ' pnx' || true"
+    before = scene.run("lab-1", up)
+    look = "sh /etc/privnet/lib/guard.sh check"
+    scene.run("lab-1", f"systemctl stop nftables; {look}")
+    everything_is_back(scene)
+    scene.run("lab-1", "systemctl stop nftables")
+    assert int(scene.run("lab-1", up)) == 0
+    scene.run("lab-1", look)
+    everything_is_back(scene)
+    assert scene.run("lab-1", up) == before
+
+
 @pytest.mark.parametrize("by", WAYS_TO_REMOVE_IT)
 def test_a_guard_that_somebody_removed_is_back_within_a_second(scene: Scene, by: str) -> None:
     wanted = scene.run("lab-1", "sh /etc/privnet/lib/guard.sh listing")

@@ -54,7 +54,7 @@ restore() {
 	for path in /sys/class/net/pnx*; do
 		[ ! -e "$path" ] || ip link set dev "${path##*/}" down
 	done
-	echo "the guard was changed or removed by another program; restoring it" >&2
+	echo "the guard was changed, removed or stopped by another program; restoring it" >&2
 	# A restart of nftables.service has stopped it and is about to start it: once is enough.
 	if systemctl is-active --quiet privnet-guard.service; then
 		systemctl restart privnet-guard.service
@@ -85,7 +85,8 @@ check)
 	# The lock is gone before systemd is asked for a restart, which takes it.
 	(
 		locked
-		sound
+		# Stopping nftables.service stops the guard, also when there was nothing to stop and no rule has gone.
+		sound && systemctl is-active --quiet privnet-guard.service
 	) || restore
 	;;
 watch)

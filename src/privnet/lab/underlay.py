@@ -115,6 +115,9 @@ def build(settings: Settings, underlay: Underlay) -> None:
     run(["ip", "-n", fabric, "-batch", "-"], input="\n".join(lines) + "\n")
     for who, addresses in ((OPERATOR, underlay.operator), (OUTSIDER, underlay.outsider)):
         _join(settings, who, uplink_batch(addresses, 1500, underlay))
+    # Nobody waits two minutes for a host that has just been switched off.
+    patience = "echo 3 >/proc/sys/net/ipv4/tcp_syn_retries"
+    run(["ip", "netns", "exec", settings.namespace(OPERATOR), "sh", "-c", patience])
 
 
 def _make_fabric(settings: Settings) -> None:
