@@ -1,6 +1,6 @@
 #!/bin/sh
-# make test: what is missing, then the whole test suite. With PYTEST_STATUS=FILE its exit status goes there and ours is 0,
-# so that `make` has nothing to add after pytest's own summary.
+# make test: what is missing, then the whole test suite, what needs no hosts beside what does. With PYTEST_STATUS=FILE its
+# exit status goes there and ours is 0, so that `make` has nothing to add after pytest's own summary.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 2
 fi
 sh setup/setup.sh
+[ $# -gt 0 ] || set -- -n 2 --dist loadgroup
 status=0
 .venv/bin/python -m pytest "$@" </dev/null || status=$?
 [ -n "${PYTEST_STATUS:-}" ] || exit "$status"

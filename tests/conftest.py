@@ -13,6 +13,8 @@ SSH and neighbour discovery was seen there fails. What a module's tests themselv
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -26,16 +28,29 @@ from security.watch import Watch
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
 LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults")
+SEED = "PRIVNET_FAULT_SEED"
 LABS: pytest.StashKey[dict[str, Lab]] = pytest.StashKey()
 WATCHES: pytest.StashKey[dict[str, Watch]] = pytest.StashKey()
 
 Fleet = Callable[..., Lab]
 
 
+def pytest_configure() -> None:
+    """All faults of a run of the tests are drawn by one seed; processes that run some of them have it from here."""
+    os.environ.setdefault(SEED, str(random.SystemRandom().randrange(10**6)))
+
+
+def pytest_report_header() -> str:
+    return f"{SEED}={os.environ[SEED]}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on hosts come first, and one after the other, whatever else is done beside them."""
     for item in items:
         if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
+            item.add_marker(pytest.mark.xdist_group("lab"))
+    items.sort(key=lambda item: item.get_closest_marker("lab") is None)
 
 
 @pytest.hookimpl(wrapper=True)

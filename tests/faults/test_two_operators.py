@@ -28,7 +28,7 @@ from privnet.compiler import compile_fleet  # noqa: E402
 from privnet.lab import Lab  # noqa: E402
 from privnet.load import LOCK_FILE  # noqa: E402
 
-SEED = int(os.environ.get("PRIVNET_FAULT_SEED") or random.SystemRandom().randrange(10**6))
+SEED = int(os.environ["PRIVNET_FAULT_SEED"])
 SAME_MACHINE, TWO_MACHINES, DIFFERENT = (10, 5, 10) if os.environ.get("PRIVNET_FAULTS") == "all" else (2, 1, 1)
 """Rounds."""
 PLACES = ("[lab-1, lab-2]", "[lab-1, lab-2, lab-3]")

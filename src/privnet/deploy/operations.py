@@ -396,7 +396,8 @@ def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: An
         try:
             done, _ = _executed(run, host, command.execute, state, connector_arguments, QUESTION_SECONDS)
         except (OSError, SSHException) as error:
-            logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(str(error))}")
+            why = f"it was not told to wait on, so it may go back to what it was, and a later run repeats it: {error}"
+            logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
             return
     if done:
         _extend_later(run, turn, state, host, connector_arguments)

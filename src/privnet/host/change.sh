@@ -92,7 +92,7 @@ give_back() {
 
 generation() {
 	if [ -e $memory/generation ]; then
-		grep -xE '[0-9A-Za-z. -]{1,80}' $memory/generation || echo damaged
+		head -n 1 $memory/generation | grep -xE '[0-9A-Za-z. -]{1,80}' || echo damaged
 	else
 		echo none
 	fi
