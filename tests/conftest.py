@@ -44,6 +44,7 @@ def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on hosts come first, and one after the other, whatever else is done beside them."""
     for item in items:
@@ -51,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.lab)
             item.add_marker(pytest.mark.xdist_group("lab"))
     items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Beside a test on hosts, which measures gaps, one without hosts takes the processor's spare time."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.get_closest_marker("lab"):
+        os.setpriority(os.PRIO_PROCESS, 0, 10)
 
 
 @pytest.hookimpl(wrapper=True)
