@@ -21,6 +21,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from privnet.lab import Lab, LabError
 from security.watch import Watch
@@ -44,14 +46,24 @@ def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on hosts come first, and one after the other, whatever else is done beside them."""
+    """Tests on hosts come first."""
     for item in items:
         if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
-            item.add_marker(pytest.mark.xdist_group("lab"))
     items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+
+
+class HostsInOneProcess(LoadScopeScheduling):
+    """Tests on hosts are run one after the other by one process, the files of the others by any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "lab" if any(directory in (REPOSITORY / file).parents for directory in LAB_TESTS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> HostsInOneProcess:
+    return HostsInOneProcess(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
