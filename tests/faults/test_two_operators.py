@@ -29,7 +29,7 @@ from privnet.lab import Lab  # noqa: E402
 from privnet.load import LOCK_FILE  # noqa: E402
 
 SEED = int(os.environ["PRIVNET_FAULT_SEED"])
-SAME_MACHINE, TWO_MACHINES, DIFFERENT = (10, 5, 10) if os.environ.get("PRIVNET_FAULTS") == "all" else (2, 1, 1)
+SAME_MACHINE, TWO_MACHINES, DIFFERENT = (10, 5, 10) if "PRIVNET_FAULTS" in os.environ else (2, 1, 1)
 """Rounds."""
 PLACES = ("[lab-1, lab-2]", "[lab-1, lab-2, lab-3]")
 """Of blog's ``web``: what rounds on one machine go to and fro between."""

@@ -80,9 +80,9 @@ def answers():
             return
         except OSError:
             pass
-number, outstanding, due = 0, {}, time.monotonic()
-counts, closing = dict(sent=0, lost=0, tried=0), []
-current = counts
+def interval():
+    return dict(sent=0, lost=0, tried=0, when=[])
+number, outstanding, due, current, closing = 0, {}, time.monotonic(), interval(), []
 print("ready", flush=True)
 while True:
     now = time.monotonic()
@@ -98,11 +98,13 @@ while True:
         outstanding.pop(found, None)
     now = time.monotonic()
     for late in [n for n, (_, sent) in outstanding.items() if now - sent > waited]:
-        outstanding.pop(late)[0]["lost"] += 1
+        counts, sent = outstanding.pop(late)
+        counts["lost"] += 1
+        counts["when"] += [] if len(counts["when"]) > 4 else [round(time.time() - (now - sent), 3)]
     if sys.stdin in readable:
         if not sys.stdin.readline():
             sys.exit()
-        closing.append((current, number)); current = dict(sent=0, lost=0, tried=0)
+        closing.append((current, number)); current = interval()
     while closing and not any(n <= closing[0][1] for n in outstanding):
         print(json.dumps(closing.pop(0)[0]), flush=True)
 """
@@ -119,12 +121,13 @@ class Flow:
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a flow, and how much was ``tried`` at strangers."""
+    """What became of a flow, how much was ``tried`` at strangers, and ``when`` the first were sent that were lost."""
 
     flow: Flow
     sent: int
     lost: int
     tried: int
+    when: list[float]
 
 
 class Witnesses:

@@ -150,8 +150,9 @@ def test_a_mesh_whose_process_dies_is_back_by_itself(scene: Scene, signal: str) 
     command = ["ip", "netns", "exec", WEB, "ping", "-n", "-D", "-i", "0.02", "-w", "20", *WATCHED, target]
     with subprocess.Popen(scene.lab.argv("lab-1", command), stdout=subprocess.PIPE, text=True) as ping:
         assert ping.stdout
-        while "bytes from" not in ping.stdout.readline():
-            pass
+        first = ""
+        while "bytes from" not in first:
+            first = ping.stdout.readline()
         restarts = "systemctl show wg-quick@privnet -p NRestarts"
         counted = scene.run("lab-1", restarts)
         scene.run("lab-1", f"pkill -{signal} -x wireguard-go")
@@ -163,7 +164,7 @@ def test_a_mesh_whose_process_dies_is_back_by_itself(scene: Scene, signal: str) 
             time.sleep(0.1)
         time.sleep(0.5)
         scene.run("lab-1", "pkill -INT -x ping")
-        said = ping.communicate()[0]
+        said = first + ping.communicate()[0]
     answers = [float(stamp) for stamp in re.findall(r"^\[([0-9.]+)\] \d+ bytes from", said, re.MULTILINE)]
     gap = max(later - earlier for earlier, later in pairwise(answers))
     print(f"after SIG{signal}: nothing for {gap:.2f} s, {len(answers)} answers")
