@@ -31,15 +31,15 @@ from privnet.lab import Lab
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.render import guard_file
 
-PAIRS, SECONDS, SETTLE = 60, 2, 0.2
+PAIRS, SECONDS, SETTLE = 60, 2, 0.5
 SAMPLED = 12
 NETWORKS, CONTAINERS = 1000, 10000
 TESTS = Path(__file__).parents[1]
 WEB, FAR = "1.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053", "2.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053"
 NEAR = ("1.web.ap-d4b6f1a0-93c7-4e52-8a1d-2f5b7c9e0d36", "1.web.ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10")
 GONE = "add table {0} privnet; delete table {0} privnet"  # also where it is gone already
-OFF = f"nft '{GONE.format('inet')}; {GONE.format('bridge')}'"
 ON = "systemctl reload privnet-guard"
+OFF = f"{ON}; nft '{GONE.format('inet')}; {GONE.format('bridge')}'"  # what comes before a turn is the same for both
 CARRIERS = re.compile("wireguard-go|iperf3|ksoftirqd")
 
 Place = tuple[str, str]

@@ -152,6 +152,36 @@ def finish_and_undo(lab: Lab, before: Dump) -> None:
     assert difference(before, dump(lab)) == ""
 
 
+RECORD = """#!/bin/sh
+echo "$@" >> /run/recorded
+case $1 in addconf | syncconf | setconf) tee -a /run/recorded | /usr/bin/wg "$@" ;; *) exec /usr/bin/wg "$@" ;; esac
+"""
+
+
+def recorded(lab: Lab, host: str, commands: str) -> str:
+    """What ``wg`` is told by commands on a host, its standard input included."""
+    prepare = "mkdir -p /run/record; : > /run/recorded; cat > /run/record/wg; chmod 0755 /run/record/wg"
+    lab.exec(host, prepare, input=RECORD)
+    lab.exec(host, f"PATH=/run/record:$PATH; {commands}")
+    return lab.exec(host, "cat /run/recorded").stdout
+
+
+def test_going_back_touches_no_peer_that_stays(lab: Lab) -> None:
+    """A peer that is told again what it is has no addresses for a moment, and what comes from it then is lost."""
+    look = "wg show privnet dump | tail -n +2 | cut -f 1,3,4,8 | sort; wg show privnet listen-port"
+    before = lab.exec("lab-1", look).stdout
+    peers = dict(line.split("\t")[:2] for line in before.splitlines() if "\t" in line)
+    (other,) = (peer for peer, endpoint in peers.items() if endpoint == "192.0.2.13:51820")
+    stranger = lab.exec("lab-1", "wg genkey | wg pubkey").stdout.strip()
+    wrong = f"peer {other} endpoint 192.0.2.99:1 peer {stranger} allowed-ips 100.64.9.9/32"
+    lab.exec("lab-1", f"wg set privnet listen-port 51821 {wrong}")
+    assert lab.exec("lab-1", look).stdout != before
+    told = recorded(lab, "lab-1", "sh /etc/privnet/lib/mesh.sh follow")
+    assert lab.exec("lab-1", look).stdout == before
+    assert {peer for peer in (*peers, stranger) if peer in told} == {other, stranger}, told
+    assert not any(peer in recorded(lab, "lab-1", "sh /etc/privnet/lib/mesh.sh follow") for peer in peers)
+
+
 def test_the_same_operator_need_not_wait(lab: Lab) -> None:
     before = dump(lab)
     change(lab)

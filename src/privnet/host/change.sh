@@ -302,7 +302,7 @@ settle_mesh() {
 	elif changed $etc/mesh.conf; then
 		address=$(sed -n 's/^Address = //p' $etc/mesh.conf)
 		if ip -o addr show dev privnet | grep -qF " $address "; then
-			wg-quick strip privnet | wg syncconf privnet /dev/stdin
+			sh $etc/lib/mesh.sh follow
 		else
 			sh $etc/lib/mesh.sh up restart
 		fi

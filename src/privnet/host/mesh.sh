@@ -1,4 +1,4 @@
-# Managed by privnet. mesh.sh key|assemble|up|greet: this host's WireGuard key, and wg-quick's file with the key in it.
+# Managed by privnet. mesh.sh key|assemble|up|follow|greet: this host's WireGuard key, and wg-quick's file with the key in it.
 set -eu
 umask 077
 key=/etc/privnet/wireguard.key
@@ -35,6 +35,26 @@ up)
 		[ "$tries" -lt 10 ] || exit 1
 		sleep 0.5
 	done
+	;;
+follow)
+	# `wg syncconf` would take its addresses from each peer for a moment, also from those that stay as they are.
+	[ "$(wg show privnet public-key)" = "$(wg pubkey < "$key")" ] || wg set privnet private-key "$key"
+	port=$(sed -n 's/^ListenPort = //p' /etc/privnet/mesh.conf)
+	[ "$(wg show privnet listen-port)" = "$port" ] || wg set privnet listen-port "$port"
+	# The first line of `dump` is the interface's own, with its private key.
+	{ echo && wg show privnet dump | tail -n +2; } | awk '
+		NR == FNR { running[$1, $3, $4, $8]; next }
+		$1 == "PublicKey" { peer = $3 }
+		$1 == "Endpoint" { endpoint = $3 }
+		$1 == "AllowedIPs" { allowed = $3 }
+		$1 == "PersistentKeepalive" && !((peer, endpoint, allowed, $3) in running) {
+			print "[Peer]\nPublicKey = " peer "\nEndpoint = " endpoint "\nAllowedIPs = " allowed
+			print "PersistentKeepalive = " $3
+		}' - /etc/privnet/mesh.conf | wg addconf privnet /dev/stdin
+	{ echo && wg show privnet peers; } | awk '
+		NR == FNR { if (FNR > 1) left[$1]; next }
+		$1 == "PublicKey" { delete left[$3] }
+		END { for (peer in left) print "peer", peer, "remove" }' - /etc/privnet/mesh.conf | xargs -r -n 300 wg set privnet
 	;;
 greet)
 	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.
