@@ -169,12 +169,13 @@ def recorded(lab: Lab, host: str, commands: str) -> str:
 def test_going_back_touches_no_peer_that_stays(lab: Lab) -> None:
     """A peer that is told again what it is has no addresses for a moment, and what comes from it then is lost."""
     look = "wg show privnet dump | tail -n +2 | cut -f 1,3,4,8 | sort; wg show privnet listen-port"
+    look += "; cat /sys/class/net/privnet/mtu"
     before = lab.exec("lab-1", look).stdout
     peers = dict(line.split("\t")[:2] for line in before.splitlines() if "\t" in line)
     (other,) = (peer for peer, endpoint in peers.items() if endpoint == "192.0.2.13:51820")
     stranger = lab.exec("lab-1", "wg genkey | wg pubkey").stdout.strip()
     wrong = f"peer {other} endpoint 192.0.2.99:1 peer {stranger} allowed-ips 100.64.9.9/32"
-    lab.exec("lab-1", f"wg set privnet listen-port 51821 {wrong}")
+    lab.exec("lab-1", f"wg set privnet listen-port 51821 {wrong}; ip link set dev privnet mtu 1400")
     assert lab.exec("lab-1", look).stdout != before
     told = recorded(lab, "lab-1", "sh /etc/privnet/lib/mesh.sh follow")
     assert lab.exec("lab-1", look).stdout == before

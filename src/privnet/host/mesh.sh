@@ -41,6 +41,7 @@ follow)
 	[ "$(wg show privnet public-key)" = "$(wg pubkey < "$key")" ] || wg set privnet private-key "$key"
 	port=$(sed -n 's/^ListenPort = //p' /etc/privnet/mesh.conf)
 	[ "$(wg show privnet listen-port)" = "$port" ] || wg set privnet listen-port "$port"
+	ip link set dev privnet mtu "$(sed -n 's/^MTU = //p' /etc/privnet/mesh.conf)"
 	# The first line of `dump` is the interface's own, with its private key.
 	{ echo && wg show privnet dump | tail -n +2; } | awk '
 		NR == FNR { running[$1, $3, $4, $8]; next }
