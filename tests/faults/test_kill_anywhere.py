@@ -89,6 +89,7 @@ def chosen(scene: Scene, kind: str) -> list[Point]:
     ways = [scene.points(way, kind) for way in WAYS]
     if PART:
         number, parts = map(int, PART.split("/"))
+        assert 0 < number <= parts, f"PART={PART} is no part: 1/24 is the first of 24"
         ways = [points[number - 1 :: parts] for points in ways]
         return [point for pair in zip_longest(*ways) for point in pair if point is not None]
     draw = random.Random(f"{SEED} {kind}")
@@ -170,7 +171,7 @@ def _watched(scene: Scene, when: str, excused: bool) -> Iterator[str]:
             yield f"nothing forbidden was tried {when}: {one.flow}"
         if one.flow == UNCONCERNED and not excused and (one.lost or one.sent < 100):
             yield f"{one.lost} of {one.sent} datagrams were lost {when} that had nothing to do with it"
-            yield from (_meanwhile(scene, host, one.when[0]) for host in UNCONCERNED_HOSTS if one.when)
+            yield from (_meanwhile(scene, host, one.first) for host in UNCONCERNED_HOSTS if one.first)
     if not excused and len(flows) < len(FLOWS):
         yield f"not all witnesses have lived {when}"
 

@@ -81,7 +81,7 @@ def answers():
         except OSError:
             pass
 def interval():
-    return dict(sent=0, lost=0, tried=0, when=[])
+    return dict(sent=0, lost=0, tried=0, first=None)
 number, outstanding, due, current, closing = 0, {}, time.monotonic(), interval(), []
 print("ready", flush=True)
 while True:
@@ -100,7 +100,7 @@ while True:
     for late in [n for n, (_, sent) in outstanding.items() if now - sent > waited]:
         counts, sent = outstanding.pop(late)
         counts["lost"] += 1
-        counts["when"] += [] if len(counts["when"]) > 4 else [round(time.time() - (now - sent), 3)]
+        counts["first"] = counts["first"] or time.time() - (now - sent)
     if sys.stdin in readable:
         if not sys.stdin.readline():
             sys.exit()
@@ -121,13 +121,13 @@ class Flow:
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a flow, how much was ``tried`` at strangers, and ``when`` the first were sent that were lost."""
+    """What became of a flow, how much was ``tried`` at strangers, and when the ``first`` was sent that was lost."""
 
     flow: Flow
     sent: int
     lost: int
     tried: int
-    when: list[float]
+    first: float | None
 
 
 class Witnesses:
