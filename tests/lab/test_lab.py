@@ -310,6 +310,18 @@ def test_exec_gives_status_output_and_input_and_ends_what_takes_too_long(lab: La
     assert wait_until(lambda: lab.exec("alpha", ["pgrep", "-f", "[s]leep 4321"], check=False).returncode == 1, 5)
 
 
+def test_a_report_goes_on_when_a_host_does_not_answer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("privnet.lab.lab.REPORT_SECONDS", 1)
+    slow = "printf '#!/bin/sh\\nexec sleep 60\\n' > /run/slow; chmod 0755 /run/slow; mount --bind /run/slow /usr/bin/wg"
+    lab.exec("alpha", slow)
+    report = lab.report()
+    lab.exec("alpha", "umount /usr/bin/wg")
+    wg, _, after = report.partition("==== beta")[0].partition("---- wg show all")[2].partition("----")
+    assert "no answer in 1 s" in wg
+    assert "ip -brief address" in after
+    assert "no answer" not in lab.report()
+
+
 def test_a_capture_sees_what_crosses_the_underlay_and_nothing_else(lab: Lab, tmp_path: Path) -> None:
     with lab.capture(tmp_path / "all.pcap") as seen:
         lab.exec("alpha", ["ping", "-c3", "-i0.1", "198.51.100.7"])

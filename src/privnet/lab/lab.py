@@ -373,7 +373,10 @@ class Lab:
             return f"{title}\n{_tail(self.machine(status.name).console)}"
         parts = [title]
         for command in _REPORT:
-            answer = self.exec(status.name, f"{command} 2>&1", check=False, timeout=20).stdout.rstrip()
+            try:
+                answer = self.exec(status.name, f"{command} 2>&1", check=False, timeout=REPORT_SECONDS).stdout.rstrip()
+            except subprocess.TimeoutExpired:
+                answer = f"no answer in {REPORT_SECONDS} s"
             if answer:
                 parts.append(f"---- {command}\n{answer}")
         return "\n".join(parts)
@@ -411,6 +414,8 @@ class Lab:
 
 
 # `ruleset` without the sets' elements would hide the guard's (peer, VNI, address) triples.
+REPORT_SECONDS = 20
+"""How long a report waits for each answer of a host."""
 _REPORT: Final = (
     "systemctl --failed --no-legend --plain",
     "journalctl --no-pager --quiet --lines=40 --priority=info",
