@@ -186,9 +186,9 @@ def _elements(elements: set[str]) -> str:
 
 @lru_cache(maxsize=200_000)
 def speaker_element(speaker: Speaker) -> str:
-    """A member of the set ``speakers``, as nft reads it; a MAC ends in its container's address."""
-    mac = checked(speaker).mac.replace(":", "")
-    return f"{speaker.vtep} . 0x{speaker.vni:06x} . 0x{mac} . 0x{mac[4:]}"
+    """A member of the set ``speakers``, as nft reads it; a MAC is 02:70 and its container's address."""
+    address = checked(speaker).mac.replace(":", "")[4:]
+    return f"{speaker.vtep} . 0x{speaker.vni:06x}00 . 0x{address} . 0x{address}"
 
 
 def binding_element(binding: Binding) -> str:

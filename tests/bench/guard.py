@@ -1,6 +1,7 @@
 """What the guard costs: `python -m tests.bench.guard [PAIRS]`, as root, with `perf`, on a machine with no other work.
 
-One TCP stream through a private network between two hosts and within one, in one run of one lab, and two figures of it.
+TCP through a private network between two hosts and within one, in one run of one lab: one stream, and eight at once.
+Two figures of each.
 
 The guard's share: of all samples of the processors that are taken in what carries the stream (iperf3, wireguard-go,
 ksoftirqd), those that are inside nftables. Where processors are the limit, as here, that is the share of throughput
@@ -32,6 +33,7 @@ from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.render import guard_file
 
 PAIRS, SECONDS, SETTLE = 60, 2, 0.5
+STREAMS = (1, 8)
 SAMPLED = 12
 NETWORKS, CONTAINERS = 1000, 10000
 TESTS = Path(__file__).parents[1]
@@ -67,27 +69,27 @@ def load_seconds() -> float:
     return statistics.median(map(int, done.stdout.split())) / 1000
 
 
-def throughput(lab: Lab, source: Place, address: str) -> float:
-    """Gbit/s of one TCP stream from a container to the iperf3 that listens at an address."""
-    client = ["ip", "netns", "exec", source[1], "iperf3", "-J", "-t", str(SECONDS), "-c", address]
+def throughput(lab: Lab, source: Place, address: str, streams: int) -> float:
+    """Gbit/s of so many TCP streams together, from a container to the iperf3 that listens at an address."""
+    client = ["ip", "netns", "exec", source[1], "iperf3", "-J", "-t", str(SECONDS), "-P", str(streams), "-c", address]
     said = json.loads(lab.exec(source[0], client).stdout)
     return float(said["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
-def sampled(lab: Lab, source: Place, address: str) -> float:
-    """Of what carries a stream, the percentage that is spent inside nftables."""
+def sampled(lab: Lab, source: Place, address: str, streams: int) -> float:
+    """Of what carries the streams, the percentage that is spent inside nftables."""
     with tempfile.TemporaryDirectory() as temporary:
         file = f"{temporary}/perf.data"
         record = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "1999", "-a", "-g", "-o", file]
         with subprocess.Popen([*record, "--", "sleep", str(SECONDS)], stderr=subprocess.DEVNULL):
-            throughput(lab, source, address)
+            throughput(lab, source, address, streams)
         script = ["perf", "script", "-i", file, "-F", "comm,ip,sym"]
         text = subprocess.run(script, capture_output=True, text=True, check=True).stdout
     samples = [sample for sample in text.split("\n\n") if CARRIERS.match(sample.strip())]
     return 100 * sum("nft_do_chain" in sample for sample in samples) / len(samples)
 
 
-def measure(lab: Lab, what: str, source: Place, target: Place, pairs: int) -> None:
+def measure(lab: Lab, what: str, source: Place, target: Place, pairs: int, streams: int) -> None:
     """Print what the guard takes: medians, and where half of the turns are."""
     hosts = {source[0], target[0]}
     shown = lab.exec(target[0], f"ip netns exec {target[1]} ip -o -4 addr show pn0").stdout
@@ -102,16 +104,16 @@ def measure(lab: Lab, what: str, source: Place, target: Place, pairs: int) -> No
                 for host in hosts:
                     lab.exec(host, switch)
                 time.sleep(SETTLE)
-                found[switch] = throughput(lab, source, address)
+                found[switch] = throughput(lab, source, address, streams)
             less.append(100 * (1 - found[ON] / found[OFF]))
             speeds.append((found[ON], found[OFF]))
         for host in hosts:
             lab.exec(host, ON)
-        shares = [sampled(lab, source, address) for _ in range(SAMPLED)]
+        shares = [sampled(lab, source, address, streams) for _ in range(SAMPLED)]
         lab.exec(target[0], "pkill -x iperf3")
         serving.wait(10)
     on, off = (statistics.median(column) for column in zip(*speeds, strict=True))
-    print(f"{what}, {pairs} pairs of turns: {on:.2f} Gbit/s with, {off:.2f} without the guard")
+    print(f"{what}, {streams} at once, {pairs} pairs of turns: {on:.2f} Gbit/s with, {off:.2f} without the guard")
     draw = random.Random(0)
     medians = sorted(statistics.median(draw.choices(less, k=pairs)) for _ in range(2000))
     lost = f"{statistics.median(less):.1f} % ({medians[50]:.1f} to {medians[1949]:.1f} %)"
@@ -141,8 +143,9 @@ def main() -> None:
             for host in ("lab-1", "lab-2", "lab-3"):
                 # The watch would bring back what is taken away here; a plain Debian host does not load br_netfilter.
                 lab.exec(host, "systemctl stop privnet-guard-watch; sysctl -qw net.bridge.bridge-nf-call-iptables=0")
-            measure(lab, "between hosts", ("lab-1", WEB), ("lab-2", FAR), pairs)
-            measure(lab, "within a host", ("lab-3", NEAR[0]), ("lab-3", NEAR[1]), pairs)
+            for streams in STREAMS:
+                measure(lab, "between hosts", ("lab-1", WEB), ("lab-2", FAR), pairs, streams)
+                measure(lab, "within a host", ("lab-3", NEAR[0]), ("lab-3", NEAR[1]), pairs, streams)
         finally:
             lab.down()
 

@@ -297,8 +297,9 @@ def _containers(overlay: Overlay) -> dict[str, Drift]:
 def _guard(plan: HostPlan) -> dict[str, Drift]:
     speaker = plan.guard.speakers[0]
     mac = speaker.mac.replace(":", "")
-    element = f"{speaker.vtep} . 0x{speaker.vni:x} . 0x{mac} . 0x{mac[4:]}"
-    stray = f"{speaker.vtep} . 0x{speaker.vni:x} . 0x02700af003fe . 0x0af003fe"
+    number = int(mac[4:], 16)
+    element = f"{speaker.vtep} . 0x{speaker.vni:x}00 . 0x{mac[4:]} . 0x{mac[4:]}"
+    stray = f"{speaker.vtep} . 0x{speaker.vni:x}00 . 0x0af003fe . 0x0af003fe"
     handle = "nft -a list chain inet privnet egress | sed -n 's/.*VXLAN in clear.*handle //p'"
     # The watch has rules back before anybody looks: here it is held, like one that is late, while it has not the lock.
     held = "flock /run/privnet/guard.lock systemctl kill -s STOP privnet-guard-watch.service"
@@ -308,11 +309,11 @@ def _guard(plan: HostPlan) -> dict[str, Drift]:
     return {
         "a guard element deleted": Drift(
             f"nft 'delete element inet privnet speakers {{ {element} }}'",
-            ("guard", f"{guard}: expected {speaker.vtep} . {speaker.vni} . {int(mac, 16)} . {int(mac[4:], 16)}, "),
+            ("guard", f"{guard}: expected {speaker.vtep} . {speaker.vni << 8} . {number} . {number}, "),
         ),
         "a guard element added": Drift(
             f"nft 'add element inet privnet speakers {{ {stray} }}'",
-            ("guard", f"{guard}: expected nothing, actual {speaker.vtep} . {speaker.vni} . {0x02700AF003FE} . "),
+            ("guard", f"{guard}: expected nothing, actual {speaker.vtep} . {speaker.vni << 8} . {0x0AF003FE} . "),
             ("file /etc/privnet/guard.nft",),
         ),
         "a guard rule deleted": Drift(
@@ -494,7 +495,7 @@ def many(lab: Lab) -> dict[str, list[str]]:
             "ip link set privnet mtu 1300",
             f"wg set privnet peer {STRAY_KEY} allowed-ips 10.0.0.0/8",
             "nft add element inet privnet speakers "
-            "'{ 100.64.0.2 . 0x1000 . 0x02700af000fe . 0x0af000fe comment \"x\" }'",
+            "'{ 100.64.0.2 . 0x100000 . 0x0af000fe . 0x0af000fe comment \"x\" }'",
             "nft add element bridge privnet ports '{ \"eth0\" . 0a:00:00:00:00:01 . 10.1.1.1 }'",
         ],
         "files": [

@@ -138,15 +138,19 @@ def weaker(chain: str, name: str, host: str, extra: Script, *noticed_by: Attack,
     return Control(f"guard, {chain}: {name}", host, off, lambda _: RESTORE_GUARD, noticed_by, shown=shown)
 
 
-def _speaker(scene: Scene, *, vni: bool = True, mac: bool = True, address: bool = True, kind: bool = True) -> str:
+def _speaker(
+    scene: Scene, *, vni: bool = True, mac: bool = True, begin: bool = True, address: bool = True, kind: bool = True
+) -> str:
     """What lets lab-3's container of the shop in, without some of the conditions."""
     own = scene[f"1.worker.{STOREFRONT}"]
     text = "@th,224,16 0x0800 " if kind else ""
     text += f"ip saddr {scene.mesh('lab-3')}"
     if vni:
         text += f" @th,96,24 {scene.vni(SHOP):#x}"
+    if mac and begin:
+        text += " @th,176,16 0x0270"
     if mac:
-        text += f" @th,176,48 0x{scene.mac(own).replace(':', '')}"
+        text += f" @th,192,32 0x{scene.mac(own).replace(':', '')[4:]}"
     if address:
         text += " @th,336,32 0x" + "".join(f"{int(part):02x}" for part in own.address.split("."))
     return text
@@ -167,19 +171,21 @@ def _without_neighbours() -> Control:
 
 GUARD = (
     rule("inet ingress", "jump wireguard", "lab-1", roaming),
-    rule("inet ingress", "jump decapsulate", "lab-1", peer_forgery, shown="loss"),
+    rule("inet ingress", "@peers accept", "lab-1", roaming, shown="loss"),
+    rule("inet ingress", "@speakers accept", "lab-1", peer_forgery, shown="loss"),
+    rule("inet ingress", "jump decapsulate", "lab-1", outsider_vxlan),
     rule("inet ingress", "not VXLAN, out of the mesh", "lab-1", mesh_services),
     rule("inet ingress", "mesh address from outside the mesh", "lab-1", mesh_address_from_outside),
     rule("inet ingress", "jump upstream", "lab-1", resolver_taken_over),
-    rule("inet wireguard", "@peers accept", "lab-1", roaming, shown="loss"),
     rule("inet wireguard", "@peers6 accept", "lab-1", roaming, shown="loss"),
     rule("inet wireguard", SOURCE_RULE, "lab-1", roaming),
     rule("inet decapsulate", OUTSIDE_RULE, "lab-1", outsider_vxlan),
-    rule("inet decapsulate", "@speakers accept", "lab-1", peer_forgery, shown="loss"),
-    rule("inet decapsulate", "not a container of that peer", "lab-1", peer_forgery, second="`not VXLAN, out of the mesh`, which drops what no rule before it has let in"),
+    rule("inet decapsulate", "not a container of that peer", "lab-1", peer_forgery, second="`VXLAN from outside the mesh`, the rule after it, which drops the same"),
     weaker("inet decapsulate", "any network, MAC and address of a peer", "lab-1", lambda s: f"ip saddr {s.mesh('lab-3')}", peer_forgery),
+    weaker("inet decapsulate", "no look at where it comes in", "lab-1", lambda s: f"ip saddr {s.mesh('lab-2')}", outsider_vxlan),
     weaker("inet decapsulate", "no look at the VNI", "lab-1", lambda s: _speaker(s, vni=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner MAC", "lab-1", lambda s: _speaker(s, mac=False), peer_forgery),
+    weaker("inet decapsulate", "no look at how the inner MAC begins", "lab-1", lambda s: _speaker(s, begin=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner address", "lab-1", lambda s: _speaker(s, address=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner type", "lab-1", lambda s: _speaker(s, kind=False, address=False), peer_forgery),
     rule("inet upstream", "dport 53 accept", "lab-3", names_from_outside, shown="loss"),

@@ -529,9 +529,8 @@ def test_an_evicted_host_that_does_not_cooperate_is_shut_out_by_the_others(scene
     with scene.dropping("lab-1", "not a container of that peer"):
         assert_only(attack(), set(), victim)
     # The mesh alone: the elements are back, the peer is not.
-    number = "0x" + "".join(f"{int(part):02x}" for part in evicted.address.split("."))
-    mac = scene.mac(scene[WORKER]).replace(":", "")
-    element = f"{mesh['lab-3']} . {scene.vni(SHOP):#x} . 0x{mac} . {number}"
+    number = "".join(f"{int(part):02x}" for part in evicted.address.split("."))
+    element = f"{mesh['lab-3']} . {scene.vni(SHOP):#x}00 . 0x{number} . 0x{number}"
     scene.run("lab-1", f"nft add element inet privnet speakers '{{ {element} }}'; wg set privnet peer {key} remove")
     assert_only(attack(), set(), victim)
     # Both back: it is let in again, so the attack itself still works.

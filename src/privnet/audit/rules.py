@@ -27,15 +27,22 @@ def hook(name: str, *priorities: str) -> Spellings:
     return tuple(f"type filter hook {name} priority {priority}; policy accept;" for priority in priorities)
 
 
+_INNER = (("0x800", "0x270"), ("0x0800", "0x0270"), ("2048", "624"))
+"""IPv4's type, and what each MAC of a container begins with."""
+
+
 def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tuple[Spellings, ...]]:
     """Table ``inet privnet``: what may come out of and go into the mesh."""
     vxlan, wireguard = (
         [f"th dport {port} meta l4proto {udp}" for udp in ("17", "udp")] for port in (vxlan_port, wireguard_port)
     )
-    speaker = "ip saddr . @th,96,24 . @th,176,48 . @th,336,32 @speakers accept"
+    inner = [f"@th,224,16 {ipv4} @th,176,16 {mac}" for ipv4, mac in _INNER]
+    speaker = "ip saddr . @th,96,32 . @th,192,32 . @th,336,32 @speakers accept"
     return {
         "ingress": (
             hook("input", "raw", "-300"),
+            tuple(f"{port} ip saddr @peers accept" for port in wireguard),
+            tuple(f'{port} iifname "privnet" {head} {speaker}' for port in vxlan for head in inner),
             tuple(f"{port} jump wireguard" for port in wireguard),
             tuple(f"{port} jump decapsulate" for port in vxlan),
             tuple(
@@ -49,14 +56,12 @@ def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tu
             ('iifname "pnu*" jump upstream',),
         ),
         "wireguard": (
-            ("ip saddr @peers accept",),
             ("ip6 saddr @peers6 accept",),
             ('counter drop comment "not from a peer"',),
         ),
         "decapsulate": (
-            ('iifname != "privnet" counter drop comment "VXLAN from outside the mesh"',),
-            tuple(f"@th,224,16 {ipv4} {speaker}" for ipv4 in ("0x800", "0x0800", "2048")),
-            ('counter drop comment "not a container of that peer"',),
+            ('iifname "privnet" counter drop comment "not a container of that peer"',),
+            ('counter drop comment "VXLAN from outside the mesh"',),
         ),
         "upstream": (
             tuple(f"meta l4proto {{ {both} }} th dport 53 accept" for both in ("6, 17", "tcp, udp")),
@@ -84,8 +89,8 @@ def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
     return {
         "prerouting": (
             hook("prerouting", "dstnat", "-300"),
+            ('iifname "pnx*" notrack accept',),
             ('iifname "pnc*" jump port',),
-            ('iifname "pnx*" notrack',),
         ),
         "port": (
             (f"ether type ip {ipv4}", f"@ll,96,16 0x800 {ipv4}", f"@ll,96,16 0x0800 {ipv4}"),
@@ -107,7 +112,7 @@ def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
 
 SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inet": {
-        "speakers": ("typeof ip saddr . @th,96,24 . @th,176,48 . @th,336,32",),
+        "speakers": ("typeof ip saddr . @th,96,32 . @th,192,32 . @th,336,32",),
         "peers": ("type ipv4_addr", "size 65535"),
         "peers6": ("type ipv6_addr", "size 65535"),
     },

@@ -509,8 +509,8 @@ def _guard(lines: list[str]) -> GuardState | None:
 
 def _speaker(element: dict[str, Any]) -> Speaker | None:
     match element.get("concat"):
-        case [str(vtep), int(vni), int(mac), int(address)] if mac == 0x0270 << 32 | address and 0 <= address < 1 << 32:
-            return _printable(Speaker(vtep, vni, mac_of(address), format_address(address)))
+        case [str(vtep), int(vni), int(mac), int(address)] if vni % 256 == 0 and mac == address and 0 <= mac < 1 << 32:
+            return _printable(Speaker(vtep, vni >> 8, mac_of(address), format_address(address)))
     return None
 
 

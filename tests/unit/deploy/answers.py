@@ -196,8 +196,9 @@ def _link(
 
 def _speakers(plan: HostPlan) -> list[dict[str, object]]:
     return [
-        {"concat": [s.vtep, s.vni, int(s.mac.replace(":", ""), 16), int(s.mac.replace(":", "")[4:], 16)]}
+        {"concat": [s.vtep, s.vni << 8, address, address]}
         for s in plan.guard.speakers
+        for address in [int(s.mac.replace(":", "")[4:], 16)]
     ]
 
 

@@ -227,10 +227,12 @@ def test_a_wireguard_key_that_is_none_gets_nowhere(key: str) -> None:
     "element",
     [
         {"concat": ["100.64.0.2", 4096, 0x02700AF000FF, 0x0AF00001]},
-        {"concat": ["100.64.0.2", 4096, 0x02710AF00001, 0x0AF00001]},
-        {"concat": ["100.64.0.2; reboot", 4096, 0x02700AF00001, 0x0AF00001]},
+        {"concat": ["100.64.0.2", 0x100000, 0x0AF00001, 0x0AF00002]},
+        {"concat": ["100.64.0.2", 0x100001, 0x0AF00001, 0x0AF00001]},
+        {"concat": ["100.64.0.2", 0x100000, -1, -1]},
+        {"concat": ["100.64.0.2; reboot", 0x100000, 0x0AF00001, 0x0AF00001]},
         {"concat": ["100.64.0.2", 4096]},
-        {"elem": {"val": {"concat": ["100.64.0.2", 4096, 0x02700AF00001, 0x0AF00001]}, "comment": "x"}},
+        {"elem": {"val": {"concat": ["100.64.0.2", 0x100000, 0x0AF00001, 0x0AF00001]}, "comment": "x"}},
     ],
 )
 def test_an_element_that_privnet_would_not_write_makes_the_guard_not_intact(planned: Any, element: Any) -> None:

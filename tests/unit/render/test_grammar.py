@@ -223,7 +223,7 @@ FDB_LINE = rf"fdb replace {MAC} dev pnx{NUMBER} dst {V4} self static"
 NEIGHBOUR_LINE = rf"neighbour replace {V4} lladdr {MAC} dev pnx{NUMBER} nud permanent"
 RESOLV_LINE = rf"(nameserver {V4}|options timeout:2 attempts:3)"
 
-SPEAKER = rf"\t\t\t{V4} [.] 0x[0-9a-f]{{6}} [.] 0x02[0-9a-f]{{10}} [.] 0x[0-9a-f]{{8}},?"
+SPEAKER = rf"\t\t\t{V4} [.] 0x[0-9a-f]{{6}}00 [.] 0x[0-9a-f]{{8}} [.] 0x[0-9a-f]{{8}},?"
 BINDING = rf'\t\t\t"{PORT}" [.] {MAC} [.] {V4},?'
 HOOK = "type filter hook [a-z]+ priority -300; policy accept;"
 VERDICT = r"\b(accept|drop|notrack|jump [a-z]+)\b( comment \"[^\"]+\")?$"

@@ -39,9 +39,10 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
 
 
 def speakers(guard: Guard) -> set[str]:
-    """Elements of the set ``speakers``: mesh address, VNI, inner MAC, inner address."""
+    """Elements of the set ``speakers``: mesh address, VNI with eight zeros, MAC without 02:70, inner address."""
     return {
-        f"{s.vtep} . {s.vni} . {int(s.mac.replace(':', ''), 16)} . {parse_address(s.address)}" for s in guard.speakers
+        f"{s.vtep} . {s.vni << 8} . {int(s.mac.replace(':', '')[4:], 16)} . {parse_address(s.address)}"
+        for s in guard.speakers
     }
 
 
