@@ -54,16 +54,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("lab") is None)
 
 
-class HostsInOneProcess(LoadScopeScheduling):
-    """Tests on hosts are run one after the other by one process, the files of the others by any."""
+class FleetsApart(LoadScopeScheduling):
+    """The tests on hosts of a directory are run by one process, one after the other; the files of all others by any."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "lab" if any(directory in (REPOSITORY / file).parents for directory in LAB_TESTS) else file
+        parents = (REPOSITORY / file).parents
+        return next((directory.name for directory in LAB_TESTS if directory in parents), file)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> HostsInOneProcess:
-    return HostsInOneProcess(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FleetsApart:
+    return FleetsApart(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
