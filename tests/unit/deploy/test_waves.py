@@ -217,6 +217,11 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         ),
         {"retire": ["ip link delete dev pnx9", "ip link delete dev pnb9"]},
     ),
+    "what a resolver of no network had read": (
+        added("names", f"pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c no {digest('hosts')} {digest('config')}"),
+        {"retire": ["rm -f /run/privnet/names.pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c"]},
+    ),
+    "what nobody has read": (added("names", f"pn-$(reboot) no {digest('hosts')} {digest('config')}"), {}),
     # containers
     "a second MAC behind a port": (
         added("fdb", f"02:70:0a:f0:03:03 dev {PORT} master pnb4096 static"),

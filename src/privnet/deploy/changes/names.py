@@ -64,9 +64,13 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
         found = _UNIT.fullmatch(unit)
         if found and found[1] not in kept and state.units[unit].active != "inactive":
             script.end(unit, state.units[unit].active)
-            script.run("rm", "-f", f"/run/privnet/names.{found[1]}", early=True)
+    # Also of a resolver that a program has stopped which was killed before it came here.
+    for network in sorted(state.names.keys() - kept):
+        if re.fullmatch(NETWORK_ID, network):
+            script.run("rm", "-f", f"/run/privnet/names.{network}", early=True)
     if not plan.upstream and FORWARDER in state.units and state.units[FORWARDER].active != "inactive":
         script.end(FORWARDER, state.units[FORWARDER].active)
+    if not plan.upstream and state.forwarder:
         script.run("rm", "-f", "/run/privnet/forwarder", early=True)
 
 
