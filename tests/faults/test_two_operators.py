@@ -21,7 +21,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
 
 from kernel import dump  # noqa: E402
-from runs import DEPLOY, PYINFRA, deploy, replace_once  # noqa: E402
+from runs import DEPLOY, PYINFRA, deploy, project, replace_once  # noqa: E402
 
 from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
@@ -152,16 +152,6 @@ def test_two_runs_of_two_machines(lab: Lab, tmp_path: Path) -> None:
         deploy(lab, allow=True)
 
 
-_NEW = """\
-project: {name}
-private_network:
-  id: pn-{digit}0000000-d05e-40ea-bf63-c4f8a75a9d8c
-  terms: {{accepted_by: ops@{name}.example, accepted_on: 2025-09-25, version: beta-1}}
-applications:
-  ap-{digit}0000000-7c70-4c00-a644-eee8558d8053: {{formation: {{web: {places}}}}}
-"""
-
-
 def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> None:
     """Each wants two hosts, and one of them is the same. No two hosts end up with numbers of different operators."""
     replace_once(lab.inventory / "fleet.yaml", "policy:\n", "policy:\n  rollback: 15s\n")
@@ -176,8 +166,8 @@ def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> Non
         shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
         places = (lab.inventory, machine / "fleet")
         new = [place / "projects" / f"{name}.yaml" for place, name in zip(places, ("left", "right"), strict=True)]
-        new[0].write_text(_NEW.format(name="left", digit=1, places="[lab-1, lab-2]"))
-        new[1].write_text(_NEW.format(name="right", digit=2, places="[lab-2, lab-3]"))
+        new[0].write_text(project("left", 1, "[lab-1, lab-2]"))
+        new[1].write_text(project("right", 2, "[lab-2, lab-3]"))
         first = Run.begin(lab, (None, machine)[number % 2])
         time.sleep(draw.uniform(0, 0.3))
         both = [first, Run.begin(lab, (machine, None)[number % 2])]

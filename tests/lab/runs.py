@@ -302,3 +302,18 @@ def assert_nothing_installed(lab: Lab, host: str) -> None:
     for program in ("wg", "nft", "dnsmasq"):
         assert lab.exec(host, f"command -v {program}", check=False).returncode != 0, program
     assert lab.exec(host, "ls /etc/privnet", check=False).returncode != 0
+
+
+_PROJECT = """\
+project: {name}
+private_network:
+  id: pn-{digit}0000000-d05e-40ea-bf63-c4f8a75a9d8c
+  terms: {{accepted_by: ops@{name}.example, accepted_on: 2025-09-25, version: beta-1}}
+applications:
+  ap-{digit}0000000-7c70-4c00-a644-eee8558d8053: {{formation: {{web: {places}}}}}
+"""
+
+
+def project(name: str, digit: int, places: str) -> str:
+    """A project's file: one application with a network of its own, whose ``web`` is on these hosts."""
+    return _PROJECT.format(name=name, digit=digit, places=places)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from kernel import difference, dump
-from runs import DEPLOY, PAGES, PYINFRA, deploy, edit, replace_once
+from runs import DEPLOY, PAGES, PYINFRA, deploy, edit, project, replace_once
 
 from privnet.lab import Lab
 
@@ -192,14 +192,6 @@ hosts:
   lab-2: {{address: 192.0.2.12, zone: a}}
   lab-3: {{address: 192.0.2.13, zone: a}}
 """
-PROJECT = """\
-project: {name}
-private_network:
-  id: pn-{digit}0000000-d05e-40ea-bf63-c4f8a75a9d8c
-  terms: {{accepted_by: ops@{name}.example, accepted_on: 2025-09-25, version: beta-1}}
-applications:
-  ap-{digit}0000000-7c70-4c00-a644-eee8558d8053: {{formation: {{web: {places}}}}}
-"""
 # In the place of the program itself: what a host does on its way back sets its own search path.
 IN_PLACE = """mkdir -p /run/record && cp /usr/bin/wg /run/record/real && : > /run/recorded
 sed 's|/usr/bin/wg|/run/record/real|g' > /run/record/wg && chmod 0755 /run/record/wg
@@ -213,13 +205,13 @@ def test_a_way_back_tells_the_mesh_only_of_who_goes(
     for path in (inventory / "projects").iterdir():
         path.unlink()
     (inventory / "fleet.yaml").write_text(FLEET.format(seconds=SECONDS))
-    staying = PROJECT.format(name="staying", digit=1, places="[lab-1, lab-2]")
+    staying = project("staying", 1, "[lab-1, lab-2]")
     (inventory / "projects" / "staying.yaml").write_text(staying)
     lab = fleet(inventory, name="peers")
     deploy(lab)
     before = dump(lab)
     stays = lab.exec("lab-1", "wg show privnet peers").stdout.split()
-    coming = PROJECT.format(name="coming", digit=2, places="[lab-1, lab-3]")
+    coming = project("coming", 2, "[lab-1, lab-3]")
     (inventory / "projects" / "coming.yaml").write_text(coming)
     killed_at(lab, "confirm")
     (comes,) = set(lab.exec("lab-1", "wg show privnet peers").stdout.split()) - set(stays)

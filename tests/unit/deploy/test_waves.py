@@ -221,6 +221,10 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         added("names", f"pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c no {digest('hosts')} {digest('config')}"),
         {"retire": ["rm -f /run/privnet/names.pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c"]},
     ),
+    "what a forwarder of no network had read": (
+        added("system", f"forwarder {digest('config')}"),
+        {"retire": ["rm -f /run/privnet/forwarder"]},
+    ),
     "what nobody has read": (added("names", f"pn-$(reboot) no {digest('hosts')} {digest('config')}"), {}),
     # containers
     "a second MAC behind a port": (
