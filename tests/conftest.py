@@ -63,6 +63,7 @@ class FleetsApart(LoadScopeScheduling):
         return next((directory.name for directory in LAB_TESTS if directory in parents), file)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FleetsApart:
     return FleetsApart(config, log)
 

@@ -5,16 +5,19 @@ The second machine is a mount namespace with a copy of the fleet's directory in 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +28,7 @@ from runs import DEPLOY, PYINFRA, deploy, project, replace_once  # noqa: E402
 
 from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
+from privnet.deploy.outcome import VARIABLE  # noqa: E402
 from privnet.lab import Lab  # noqa: E402
 from privnet.load import LOCK_FILE  # noqa: E402
 
@@ -48,12 +52,14 @@ class Run:
     """One of two runs."""
 
     process: subprocess.Popen[str]
+    notes: Path
     output: str = ""
 
     @classmethod
     def begin(cls, lab: Lab, machine: Path | None = None) -> Run:
         """Start it; ``machine``: the other one's files."""
-        environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+        notes = lab.inventory.parent / f"outcome-{'here' if machine is None else 'there'}.json"
+        environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off", VARIABLE: str(notes)}
         fleet = compile_fleet(lab.inventory if machine is None else machine / "fleet")
         environment[removal.ALLOW] = str(removal.removals(fleet.known, fleet.lock).number)
         command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
@@ -68,7 +74,8 @@ class Run:
                 text=True,
                 env=environment,
                 cwd="/",
-            )
+            ),
+            notes,
         )
 
     def end(self) -> Run:
@@ -79,6 +86,12 @@ class Run:
     @property
     def code(self) -> int:
         return self.process.returncode
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What it wrote down of itself and each host."""
+        found: dict[str, Any] = json.loads(self.notes.read_text())
+        return found
 
 
 def _as(machine: Path, lab: Lab) -> list[str]:
@@ -111,15 +124,12 @@ def test_two_runs_of_two_machines(lab: Lab, tmp_path: Path) -> None:
     """Both want to change every host, each in its own way."""
     deploy(lab)
     draw = random.Random(SEED)
-    machine = tmp_path / "other"
-    machine.mkdir()
-    (machine / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    machine = _other_machine(tmp_path)
     worker = "worker: [lab-3]"
     wanted = ("worker: [lab-1, lab-2, lab-3]", "worker: [lab-3]\n      cron: [lab-1, lab-2, lab-3]")
     known: dict[int, dict[str, list[str]]] = {}
     for number in range(TWO_MACHINES):
-        shutil.rmtree(machine / "fleet", ignore_errors=True)
-        shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
+        _copy_fleet(lab, machine)
         places = (lab.inventory, machine / "fleet")
         for place, want in zip(places, wanted, strict=True):
             replace_once(place / "projects" / "blog.yaml", worker, want)
@@ -154,16 +164,12 @@ def test_two_runs_of_two_machines(lab: Lab, tmp_path: Path) -> None:
 
 def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> None:
     """Each wants two hosts, and one of them is the same. No two hosts end up with numbers of different operators."""
-    replace_once(lab.inventory / "fleet.yaml", "policy:\n", "policy:\n  rollback: 15s\n")
-    deploy(lab)
+    _wait_at_most(lab, 15)
     before = dump(lab)
     draw = random.Random(SEED)
-    machine = tmp_path / "other"
-    machine.mkdir()
-    (machine / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    machine = _other_machine(tmp_path)
     for number in range(DIFFERENT):
-        shutil.rmtree(machine / "fleet", ignore_errors=True)
-        shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
+        _copy_fleet(lab, machine)
         places = (lab.inventory, machine / "fleet")
         new = [place / "projects" / f"{name}.yaml" for place, name in zip(places, ("left", "right"), strict=True)]
         new[0].write_text(project("left", 1, "[lab-1, lab-2]"))
@@ -174,25 +180,106 @@ def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> Non
         both = [run.end() for run in both][:: -1 if number % 2 else 1]
         what = f"seed {SEED}, round {number}: " + "\n----\n".join(run.output for run in both)
         print(f"seed {SEED}, round {number}: {[run.code for run in both]}")
-        assert [run.code for run in both] != [0, 0], what
+        assert sorted(run.code for run in both) == [0, 1], what
         for run in both:
             told = r"run \S+ (of \S+@\S+ has it since \d+ s|has changed it since)|PN509: nothing is changed"
             assert run.code == 0 or re.search(told, run.output), what
         time.sleep(1)
-        for host in lab.hosts:
-            deadline = time.monotonic() + 60
-            while lab.exec(host, "test -e /var/lib/privnet/armed", check=False).returncode == 0:
-                assert time.monotonic() < deadline, f"{host} does not go back\n{what}"
-                time.sleep(0.5)
+        _until_all_are_back(lab, what)
         applied = {tuple(lab.exec(host, "cat /etc/privnet/applied").stdout.split()[:2]) for host in lab.hosts}
         highest = max(applied, key=lambda found: int(found[0]))
         assert len([found for found in applied if found[0] == highest[0]]) == 1, f"{applied}\n{what}"
-        # Whoever has won has all; when nobody has, nothing is there. The other takes the lock file, and goes on.
-        winner = next((n for n, run in enumerate(both) if run.code == 0), None)
-        if winner is None:
-            assert dump(lab) == before, what
-        elif places[winner] != lab.inventory:
-            shutil.copy(places[winner] / LOCK_FILE, lab.inventory / LOCK_FILE)
+        # Who has won has all. The other takes the lock file, and goes on.
+        if (winner := places[[run.code for run in both].index(0)]) != lab.inventory:
+            shutil.copy(winner / LOCK_FILE, lab.inventory / LOCK_FILE)
         new[0].unlink()
         last = deploy(lab, allow=True)
         assert last.code == 0 and dump(lab) == before, last.output
+
+
+def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path) -> None:
+    """Both begin with lab-2 and lab-3, and each has come first to one of them: lab-2 decides."""
+    _wait_at_most(lab, 20)
+    before = dump(lab)
+    machine = _other_machine(tmp_path)
+    _copy_fleet(lab, machine)
+    here, there = lab.inventory / "projects" / "left.yaml", machine / "fleet" / "projects" / "right.yaml"
+    here.write_text(project("left", 1, "[lab-1, lab-2, lab-3]"))
+    there.write_text(project("right", 2, "[lab-2, lab-3]"))
+    places = (lab.inventory, machine / "fleet")
+    known = [(place / LOCK_FILE).stat().st_ino for place in places]
+    mine, other = Run.begin(lab), Run.begin(lab, machine)
+    # Both have asked all hosts when they have written their lock files, and have changed none.
+    still = list(zip((mine, other), places, known, strict=True))
+    while still:
+        for one in [(run, place, old) for run, place, old in still if (place / LOCK_FILE).stat().st_ino != old]:
+            one[0].process.send_signal(signal.SIGSTOP)
+            still.remove(one)
+        assert all(run.process.poll() is None for run in (mine, other))
+        time.sleep(0.001)
+    for host, run in (("lab-2", other), ("lab-3", mine)):
+        assert not _holder(lab, host)
+        run.process.send_signal(signal.SIGCONT)
+        while not _holder(lab, host):
+            assert run.process.poll() is None, run.end().output
+        run.process.send_signal(signal.SIGSTOP)
+    assert _holder(lab, "lab-2") != _holder(lab, "lab-3")
+    for run in (mine, other):
+        run.process.send_signal(signal.SIGCONT)
+    both = [mine.end(), other.end()]
+    what = "\n----\n".join(run.output for run in both)
+
+    assert both[0].outcome["stopped"]["kind"] == "locked", what
+    assert both[1].outcome["stopped"] is None, what
+    hosts = both[1].outcome["hosts"]
+    assert {name: found["state"] for name, found in hosts.items()} == {
+        "lab-1": "unchanged",
+        "lab-2": "changed",
+        "lab-3": "pending",
+    }, what
+    why = hosts["lab-3"]["why"]
+    assert re.match(rf"run {mine.outcome['run']} of \S+ has it since \d+ s\. ", why), why
+    assert why.endswith(". This run goes on, since it was the first to come to lab-2"), why
+
+    _until_all_are_back(lab, what)
+    assert dump(lab)["lab-1"] == before["lab-1"], "the one that lost has left something"
+    last = Run.begin(lab, machine).end()
+    assert last.code == 0, last.output
+    assert {found["state"] for found in last.outcome["hosts"].values()} == {"unchanged", "changed"}
+    shutil.copy(machine / "fleet" / LOCK_FILE, lab.inventory / LOCK_FILE)
+    here.unlink()
+    last = deploy(lab, allow=True)
+    assert last.code == 0 and dump(lab) == before, last.output
+
+
+def _other_machine(tmp_path: Path) -> Path:
+    machine = tmp_path / "other"
+    machine.mkdir()
+    (machine / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    return machine
+
+
+def _copy_fleet(lab: Lab, machine: Path) -> None:
+    shutil.rmtree(machine / "fleet", ignore_errors=True)
+    shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
+
+
+def _wait_at_most(lab: Lab, seconds: int) -> None:
+    """For a confirmation."""
+    path = lab.inventory / "fleet.yaml"
+    text = re.sub(r"  rollback: \d+s\n", "", path.read_text())
+    path.write_text(text.replace("policy:\n", f"policy:\n  rollback: {seconds}s\n", 1))
+    deploy(lab)
+
+
+def _holder(lab: Lab, host: str) -> str:
+    """The run that has a host's lease, if one has."""
+    return lab.exec(host, "cat /run/privnet/lease/run", check=False).stdout.strip()
+
+
+def _until_all_are_back(lab: Lab, what: str) -> None:
+    for host in lab.hosts:
+        deadline = time.monotonic() + 60
+        while lab.exec(host, "test -e /var/lib/privnet/armed", check=False).returncode == 0:
+            assert time.monotonic() < deadline, f"{host} does not go back\n{what}"
+            time.sleep(0.5)

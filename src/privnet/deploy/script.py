@@ -81,6 +81,8 @@ class Turn:
     :param broken: a run whose lease may be taken
     :param serial: of the lock file that the wave follows
     :param checksum: of the same
+    :param begins: every host of the first wave in which this run changes anything, by name. Of two runs that meet
+        anywhere, the one that has come first to the first host of both lists goes on
     """
 
     run: str
@@ -92,6 +94,7 @@ class Turn:
     broken: str
     serial: int
     checksum: str
+    begins: tuple[str, ...] = ()
 
     def begin(self) -> str:
         """The program's first line."""
@@ -185,6 +188,8 @@ class Script:
         members = {"program": self.program(turn), **self.inputs, **(_change_program() if turn else {})}
         if self.files:
             members["place"] = "".join(f"{path}\n" for path in sorted(self.files))
+        if turn is not None:
+            members["begins"] = "".join(f"{name}\n" for name in turn.begins)
         if self.removed:
             members["discard"] = "".join(f"{path}\n" for path in sorted(self.removed))
         buffer = io.BytesIO()
