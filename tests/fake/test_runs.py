@@ -508,68 +508,6 @@ def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable
     assert states(ran) == {"h1": "pending", "h2": "failed", "h3": "pending"}
 
 
-HELD = "run r7 of alice@desk has it since 40 s. If that run is dead, …"
-
-
-def test_of_two_runs_that_meet_the_one_goes_on_that_has_the_host_that_decides(fleet: Callable[..., Fleet]) -> None:
-    made = fleet()
-    made.project("p1", 1, ["h1", "h2", "h3"])
-    made.programs["h3"] = [f"privnet: contested h2: {HELD}"]
-    ran = made.run("--json", "-y")
-    assert ran.outcome["stopped"] is None
-    assert states(ran) == {"h1": "changed", "h2": "changed", "h3": "pending"}
-    assert ran.outcome["hosts"]["h3"]["why"] == (
-        f"{HELD}. This run goes on, since it was the first to come to h2"
-    )
-
-
-def test_with_half_of_the_hosts_it_goes_on_too(fleet: Callable[..., Fleet]) -> None:
-    made = fleet(1, 4)
-    made.project("p1", 1, ["h1", "h2", "h3", "h4"])
-    made.programs.update({name: [f"privnet: contested h2: {HELD}"] for name in ("h3", "h4")})
-    ran = made.run("--json", "-y")
-    assert ran.outcome["stopped"] is None
-    assert states(ran) == {"h1": "changed", "h2": "changed", "h3": "pending", "h4": "pending"}
-
-
-@pytest.mark.parametrize(
-    ("said", "state"),
-    [
-        # By the one that decides.
-        ({"h2": "contested h2"}, {"h2": "failed", "h3": "pending"}),
-        # By another, and the one that decides cannot be had for another reason, or is none that this run begins with.
-        ({"h3": "contested h2", "h2": "cannot"}, {"h2": "failed", "h3": "pending"}),
-        ({"h3": "contested h9"}, {"h2": "pending", "h3": "failed"}),
-        ({"h3": "contested h2x"}, {"h2": "pending", "h3": "failed"}),
-        ({"h3": "contested \x1b[31m"}, {"h2": "pending", "h3": "failed"}),
-    ],
-)
-def test_of_two_runs_that_meet_the_other_one_stops(
-    fleet: Callable[..., Fleet], said: dict[str, str], state: dict[str, str]
-) -> None:
-    made = fleet()
-    made.project("p1", 1, ["h1", "h2", "h3"])
-    made.programs.update({name: [f"privnet: {word}: {HELD}"] for name, word in said.items()})
-    ran = made.run("--json", "-y")
-    assert ran.code == 1
-    found = next(name for name, word in said.items() if word.startswith("contested"))
-    assert ran.outcome["stopped"] == {
-        "why": f"another run is at work, so what this one has begun goes back within 180 s: {found}: {HELD}",
-        "kind": "locked",
-    }
-    assert states(ran) == {"h1": "pending", **state}
-    assert ran.programs["h1"] == 1, "nothing is switched, and nothing confirmed"
-
-
-def test_the_first_host_that_another_run_has_stops_the_run_whichever_decides(fleet: Callable[..., Fleet]) -> None:
-    made = fleet()
-    made.project("p1", 1, ["h1", "h2", "h3"])
-    made.programs["h1"] = [f"privnet: contested h2: {HELD}"]
-    ran = made.run("--json", "-y")
-    assert ran.programs == {"h1": 1}
-    assert ran.outcome["stopped"] == {"why": f"nothing is changed: h1: {HELD}", "kind": "locked"}
-
-
 def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     (made.directory / ".privnet.run").write_text("run 20261123T000000-abcdef of alice@desk, process 7,\n")

@@ -7,7 +7,6 @@ Trouble of one host is a failing command, never an exception: an operation that 
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import threading
 import time
@@ -125,7 +124,6 @@ def canary() -> Commands:
 def add() -> Commands:
     """Everything that is new, beside everything that is old."""
     run = _run()
-    _stop_if_lost(run, "add")
     if state.is_executing and not run.stopped and (failed := _first_failed(run)):
         run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
     if run.stopped:
@@ -141,16 +139,16 @@ def add() -> Commands:
 def switch() -> Commands:
     """Forwarding of moved containers, and names; with it all that is gone elsewhere, when nothing is gone here."""
     run = _run()
-    _stop_if_lost(run, "switch")
     if not run.stopped and run.too_many_failed({found.name for found in state.failed_hosts}):
         run.stop("nothing is switched or taken away: too many hosts have failed", "failed")
     found = _snapshot(run)
     if run.stopped or isinstance(found, Unknown):
         yield _fail(run, run.stopped or found.why)  # type: ignore[union-attr]
         return
-    script = _to_do(run, "switch", host.name, found)
-    last = _to_do(run, "retire", host.name, found)
-    if script and last.is_far and not _held(run, found):
+    held = _held(run, found)
+    script = changes.switch(run.plan_of(host.name), found, frozenset(held))
+    last = changes.retire(run.plan_of(host.name), found)
+    if script and last.is_far and not held:
         script.merge(last)
         run.finished.add(host.name)
     if not script and not _proven(run):
@@ -163,7 +161,6 @@ def switch() -> Commands:
 def retire() -> Commands:
     """Everything that is no longer in the plan."""
     run = _run()
-    _stop_if_lost(run, "retire")
     found = _snapshot(run)
     if run.stopped or isinstance(found, Unknown):
         yield _fail(run, run.stopped or found.why)  # type: ignore[union-attr]
@@ -171,7 +168,7 @@ def retire() -> Commands:
     if host.name in run.finished:
         host.noop("it was taken away with the switch")
         return
-    script = _to_do(run, "retire", host.name, found)
+    script = changes.retire(run.plan_of(host.name), found)
     held = _held(run, found)
     if script and held:
         _keep(run, [*held.values()])
@@ -183,7 +180,6 @@ def retire() -> Commands:
 def confirm() -> Commands:
     """A new connection proves that the host can still be reached: it forgets how to go back, and its lease ends."""
     run = _run()
-    _stop_if_lost(run, "confirm")
     found = _snapshot(run)
     if host.name in run.armed:
         yield Confirmation(run, run.id, run.been[host.name])
@@ -204,7 +200,7 @@ def _add(run: Run) -> Commands:
     if isinstance(found, Unknown):
         yield _fail(run, found.why)
         return
-    script = _to_do(run, "add", host.name, found)
+    script = _to_add(run, host.name, found)
     if script:
         run.adding.add(host.name)
     yield from _wave(run, found, "add", script)
@@ -222,51 +218,24 @@ def _wave(run: Run, found: HostState, wave: str, script: Script) -> Commands:
         host.noop("nothing to change")
         return
     run.note_changes(host.name, wave, script)
-    if state.is_executing and not run.begins:
-        run.begins = tuple(_concerned(run, wave))
     yield Program(run, script, run.turn(host.name, wave, found))
 
 
-def _to_do(run: Run, wave: str, name: str, found: HostState) -> Script:
-    """What a wave does to a host; found once, though others look for it as well."""
-    if (wave, name) not in run.scripts:
-        plan = run.plan_of(name)
-        if wave == "switch":
-            script = changes.switch(plan, found, frozenset(mac for mac, _ in run.held(name, found)))
-        else:
-            script = changes.add(plan, found) if wave == "add" else changes.retire(plan, found)
-        run.scripts[wave, name] = script
-    return run.scripts[wave, name]
-
-
-def _concerned(run: Run, wave: str) -> Iterator[str]:
-    """Hosts that a wave changes, by name."""
-    active = _active()
-    return (name for name, found in sorted(run.states().items()) if name in active and _to_do(run, wave, name, found))
+def _to_add(run: Run, name: str, found: HostState) -> Script:
+    """What is new for a host; found once, though the search for the first host asks as well."""
+    if name not in run.new:
+        run.new[name] = changes.add(run.plan_of(name), found)
+    return run.new[name]
 
 
 def _first_to_add(run: Run) -> str | None:
     """The canary: the first host by name of those that get something new. The same for all who ask."""
     if run.first is None:
-        run.first = (next(_concerned(run, "add"), None),)
+        active = _active()
+        states = sorted(run.states().items())
+        names = (name for name, found in states if name in active and _to_add(run, name, found))
+        run.first = (next(names, None),)
     return run.first[0]
-
-
-def _stop_if_lost(run: Run, wave: str) -> None:
-    """Before a wave, when the one before is over on all hosts: a run that met another one there goes on only if it has
-    come first to the host that decides.
-    """
-    if run.wave == wave:
-        return
-    run.wave = wave
-    for name, (decides, why) in run.contested.items():
-        if decides in run.been:
-            why = f"{why}. This run goes on, since it was the first to come to {decides}"
-            if run.host(name).why != why:
-                logger.warning(f"privnet: {name}: {visible(why)}")
-            run.note(name, "pending", why)
-        elif not run.stopped:
-            _stop_for_another(run, name, why)
 
 
 def _first_failed(run: Run) -> str | None:
@@ -487,33 +456,22 @@ def _close(client: Any) -> None:
         client.close()
 
 
-_REFUSAL = re.compile(r"privnet: (locked|stale|contested (?P<decides>[^ ]+)): (?P<why>.*)")
+_REFUSALS = {"privnet: locked: ": "locked", "privnet: stale: ": "stale"}
 
 
 def _heard(run: Run, host: Any, output: Any) -> None:
     """What a program that failed has said: of its last line, and whether another run is in the way."""
     lines = [line for line in getattr(output, "stderr_lines", []) if line.strip()]
     why = visible(lines[-1][:1000]) if lines else "its program failed without a word"
-    refusal = _REFUSAL.fullmatch(why)
-    if refusal is None:
-        run.note(host.name, "failed", why)
-        return
-    why, decides = refusal["why"], refusal["decides"]
-    if decides in run.begins and decides != host.name:
-        # Only when the wave is over is it known who has come there first.
-        run.contested[host.name] = decides, why
-        run.note(host.name, "pending", why)
-        return
+    kind = next((kind for mark, kind in _REFUSALS.items() if why.startswith(mark)), None)
+    if kind is not None:
+        why = why.split(": ", 2)[2]
     run.note(host.name, "failed", why)
-    if refusal[1] != "stale" and not run.stopped:
-        _stop_for_another(run, host.name, why)
-
-
-def _stop_for_another(run: Run, name: str, why: str) -> None:
-    """Two runs that meet have numbers of their own for the same things: what the loser has begun must not stay."""
-    first = run.first == (name,)
-    begun = f"another run is at work, so what this one has begun goes back within {run.patience} s"
-    run.stop(f"{'nothing is changed' if first else begun}: {name}: {why}", "locked")
+    if kind == "locked" and not run.stopped:
+        # Two runs that meet have numbers of their own for the same things: what one of them has begun must not stay.
+        first = run.first == (host.name,) and host.name not in run.been
+        begun = f"another run is at work, so what this one has begun goes back within {run.patience} s"
+        run.stop(f"{'nothing is changed' if first else begun}: {host.name}: {why}", "locked")
 
 
 def _fail(run: Run, why: str) -> FunctionCommand:

@@ -56,10 +56,6 @@ class Run:
     :param armed: hosts that were changed and not confirmed yet
     :param been: what each host that this run has changed has been through
     :param busy: one thing at a time is done to a host
-    :param scripts: what a wave does to a host, by both
-    :param begins: hosts of the first wave in which this run changes anything, in order
-    :param contested: hosts that another run has; each with the host that decides which of the two goes on, and what it
-        has said
     :param finished: hosts from which everything old was taken away together with the switch
     """
 
@@ -76,10 +72,7 @@ class Run:
     busy: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     finished: set[str] = field(default_factory=set)
     adding: set[str] = field(default_factory=set)
-    scripts: dict[tuple[str, str], Script] = field(default_factory=dict)
-    begins: tuple[str, ...] = ()
-    wave: str = ""
-    contested: dict[str, tuple[str, str]] = field(default_factory=dict)
+    new: dict[str, Script] = field(default_factory=dict)
     executing: bool = False
     judged: dict[str, str] | None = None
     first: tuple[str | None] | None = None
@@ -119,7 +112,7 @@ class Run:
         """Begin anew when pyinfra has looked for changes and now makes them: what it looked at may have changed."""
         if executing and not self.executing:
             self.executing = True
-            for found in (self.ready, self.adding, self.finished, self.scripts):
+            for found in (self.ready, self.adding, self.finished, self.new):
                 found.clear()
             for host in self.outcome.hosts.values():
                 host.changes.clear()
@@ -185,7 +178,6 @@ class Run:
             broken=os.environ.get(BREAK, ""),
             serial=self.saved.serial,
             checksum=self.checksum(self.saved.serial),
-            begins=self.begins,
         )
 
     def checksum(self, serial: int) -> str:
@@ -252,7 +244,7 @@ class Run:
 
     def too_many_failed(self, failed: set[str]) -> bool:
         """Whether so many of the hosts that something is added to have failed that the change itself must be wrong."""
-        lost = self.adding & failed - self.contested.keys()
+        lost = self.adding & failed
         return len(lost) > 1 and len(lost) * ABORT_SHARE > len(self.adding)
 
     def held(self, name: str, state: HostState) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,8 @@ STAGING = "/etc/privnet/.stage"
 RUN = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; mkdir -p /run/privnet"
     " && exec 8> /run/privnet/program.lock"
-    " && { flock -w 120 8 || { echo 'another program is at work there: run again when it is over' >&2; exit 75; }; }"
+    " && { flock -w 120 8 || { [ ! -e /run/privnet/lease ] || printf 'privnet: locked: ' >&2;"
+    " echo 'another program is at work there: run again when it is over' >&2; exit 75; }; }"
     " && install -d -m 0755 /etc/privnet"
     f" && rm -rf {STAGING}.* && stage=$(mktemp -d {STAGING}.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT"
     ' && base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
@@ -33,7 +34,8 @@ RUN = (
     ' || { code=$?; [ $code != 137 ] || echo "its program was killed, or not over after $1 s" >&2; exit $code; }; }'
 )
 """The same for every host and stage; its argument is the program's time in seconds: one that hangs would keep the host
-from going back. A cut upload fails the unpacking or the manifest, and nothing has happened."""
+from going back. Who waits in vain where somebody has the lease has met another run. A cut upload fails the unpacking or
+the manifest, and nothing has happened."""
 
 CONFIRM = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; change=/var/lib/privnet/armed/change.sh;"
@@ -81,8 +83,6 @@ class Turn:
     :param broken: a run whose lease may be taken
     :param serial: of the lock file that the wave follows
     :param checksum: of the same
-    :param begins: every host of the first wave in which this run changes anything, by name. Of two runs that meet
-        anywhere, the one that has come first to the first host of both lists goes on
     """
 
     run: str
@@ -94,7 +94,6 @@ class Turn:
     broken: str
     serial: int
     checksum: str
-    begins: tuple[str, ...] = ()
 
     def begin(self) -> str:
         """The program's first line."""
@@ -188,8 +187,6 @@ class Script:
         members = {"program": self.program(turn), **self.inputs, **(_change_program() if turn else {})}
         if self.files:
             members["place"] = "".join(f"{path}\n" for path in sorted(self.files))
-        if turn is not None:
-            members["begins"] = "".join(f"{name}\n" for name in turn.begins)
         if self.removed:
             members["discard"] = "".join(f"{path}\n" for path in sorted(self.removed))
         buffer = io.BytesIO()

@@ -35,7 +35,7 @@ claim() {
 	if [ -e $lease ] && ! is_ours; then
 		! is_damaged || refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
 		age=$(($(date +%s) - $(part since)))
-		is_over || refuse "$(meeting)" "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
+		is_over || refuse locked "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
 	fi
 	# In one step: half of a lease would be nobody's, and held for ever.
 	rm -rf $lease.new
@@ -45,15 +45,8 @@ claim() {
 	echo "$seconds" > $lease.new/seconds
 	date +%s > $lease.new/since
 	echo "$run" > $lease.new/run
-	[ ! -e begins ] || cp begins $lease.new/
 	rm -rf $lease
 	mv -T $lease.new $lease
-}
-
-# The first host by name that both runs begin with: who comes there first goes on, whoever has which of the others.
-meeting() {
-	decides=$(comm -12 begins $lease/begins 2> /dev/null | head -n 1 | head -c 200)
-	[ -z "$decides" ] && echo locked || echo "contested $decides"
 }
 
 part() {

@@ -54,6 +54,22 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_has_begun() -> None:
     assert errors.endswith("its program was killed, or not over after 3 s\n")
 
 
+@pytest.mark.parametrize(
+    ("there", "said"), [("privnet", ""), ("privnet/lease", "privnet: locked: ")], ids=["nobody's", "another run's"]
+)
+def test_a_program_that_waits_in_vain_says_whether_it_is_for_another_run(there: str, said: str) -> None:
+    held = f"mount -t tmpfs none /run && mkdir -p /run/{there} && exec 7> /run/privnet/program.lock && flock 7"
+    short = RUN.replace("flock -w 120", "flock -w 0.1")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{held}; sh -c {shlex.quote(short)} privnet 3"],
+        input=Script().upload(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 75
+    assert done.stderr == f"{said}another program is at work there: run again when it is over\n"
+
+
 UNTOUCHED = ["d 755 ./privnet ", "f 644 ./privnet/old "]
 
 
