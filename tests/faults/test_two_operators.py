@@ -23,7 +23,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
 
-from kernel import dump  # noqa: E402
+from kernel import dump, until_rested  # noqa: E402
 from runs import DEPLOY, PYINFRA, deploy, project, replace_once  # noqa: E402
 
 from privnet.check import removal  # noqa: E402
@@ -184,8 +184,7 @@ def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> Non
         for run in both:
             told = r"run \S+ (of \S+@\S+ has it since \d+ s|has changed it since)|PN509: nothing is changed"
             assert run.code == 0 or re.search(told, run.output), what
-        time.sleep(1)
-        _until_all_are_back(lab, what)
+        until_rested(lab, within=60)
         applied = {tuple(lab.exec(host, "cat /etc/privnet/applied").stdout.split()[:2]) for host in lab.hosts}
         highest = max(applied, key=lambda found: int(found[0]))
         assert len([found for found in applied if found[0] == highest[0]]) == 1, f"{applied}\n{what}"
@@ -206,27 +205,17 @@ def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path) -> No
     here, there = lab.inventory / "projects" / "left.yaml", machine / "fleet" / "projects" / "right.yaml"
     here.write_text(project("left", 1, "[lab-1, lab-2, lab-3]"))
     there.write_text(project("right", 2, "[lab-2, lab-3]"))
-    places = (lab.inventory, machine / "fleet")
-    known = [(place / LOCK_FILE).stat().st_ino for place in places]
     mine, other = Run.begin(lab), Run.begin(lab, machine)
-    # Both have asked all hosts when they have written their lock files, and have changed none.
-    still = list(zip((mine, other), places, known, strict=True))
-    while still:
-        for one in [(run, place, old) for run, place, old in still if (place / LOCK_FILE).stat().st_ino != old]:
-            one[0].process.send_signal(signal.SIGSTOP)
-            still.remove(one)
-        assert all(run.process.poll() is None for run in (mine, other))
-        time.sleep(0.001)
-    for host, run in (("lab-2", other), ("lab-3", mine)):
-        assert not _holder(lab, host)
-        run.process.send_signal(signal.SIGCONT)
-        while not _holder(lab, host):
-            assert run.process.poll() is None, run.end().output
-        run.process.send_signal(signal.SIGSTOP)
-    assert _holder(lab, "lab-2") != _holder(lab, "lab-3")
-    for run in (mine, other):
-        run.process.send_signal(signal.SIGCONT)
-    both = [mine.end(), other.end()]
+    try:
+        _hold([(mine, lab.inventory), (other, machine / "fleet")])
+        _until_it_has(lab, "lab-2", other)
+        _until_it_has(lab, "lab-3", mine)
+        for run in (mine, other):
+            run.process.send_signal(signal.SIGCONT)
+        both = [mine.end(), other.end()]
+    finally:
+        for run in (mine, other):
+            run.process.kill()
     what = "\n----\n".join(run.output for run in both)
 
     for run, host, by in ((mine, "lab-2", other), (other, "lab-3", mine)):
@@ -236,7 +225,7 @@ def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path) -> No
         held = rf"run {by.outcome['run']} of \S+ has it since \d+ s\. "
         assert re.match(f"{begun}: {host}: {held}", stopped["why"]), what
         assert "changed" not in {found["state"] for found in run.outcome["hosts"].values()}, what
-    _until_all_are_back(lab, what)
+    until_rested(lab, within=60)
     assert dump(lab) == before, "what both have begun is still there"
     # The twin: without the other one it goes on.
     last = Run.begin(lab, machine).end()
@@ -268,14 +257,24 @@ def _wait_at_most(lab: Lab, seconds: int) -> None:
     deploy(lab)
 
 
-def _holder(lab: Lab, host: str) -> str:
-    """The run that has a host's lease, if one has."""
-    return lab.exec(host, "cat /run/privnet/lease/run", check=False).stdout.strip()
+def _hold(runs: list[tuple[Run, Path]]) -> None:
+    """Stop each run as soon as it has written its lock file: it has asked all hosts then, and changed none."""
+    going = [(run, place / LOCK_FILE, (place / LOCK_FILE).stat().st_ino) for run, place in runs]
+    while going:
+        assert all(run.process.poll() is None for run, _ in runs), "it has ended before"
+        for run, path, old in list(going):
+            if path.stat().st_ino != old:
+                run.process.send_signal(signal.SIGSTOP)
+                going.remove((run, path, old))
+        # What comes next takes a hundred times as long.
+        time.sleep(0.001)
 
 
-def _until_all_are_back(lab: Lab, what: str) -> None:
-    for host in lab.hosts:
-        deadline = time.monotonic() + 60
-        while lab.exec(host, "test -e /var/lib/privnet/armed", check=False).returncode == 0:
-            assert time.monotonic() < deadline, f"{host} does not go back\n{what}"
-            time.sleep(0.5)
+def _until_it_has(lab: Lab, host: str, run: Run) -> None:
+    """Let a run go on until it has come to a host, which nobody has."""
+    lease = "test -e /run/privnet/lease"
+    assert lab.exec(host, lease, check=False).returncode != 0
+    run.process.send_signal(signal.SIGCONT)
+    while lab.exec(host, lease, check=False).returncode != 0:
+        assert run.process.poll() is None, run.end().output
+    run.process.send_signal(signal.SIGSTOP)

@@ -7,6 +7,7 @@ Asked with a program of its own: what the product says about a host is not what 
 from __future__ import annotations
 
 import difflib
+import time
 
 from privnet.lab import Lab
 
@@ -65,6 +66,16 @@ true
 def dump(lab: Lab, *hosts: str) -> dict[str, list[str]]:
     """Each host's lines."""
     return {host: lab.exec(host, ["sh", "-c", _PROGRAM], timeout=60).stdout.splitlines() for host in hosts or lab.hosts}
+
+
+def until_rested(lab: Lab, *hosts: str, within: float) -> None:
+    """Wait until no host has anything to take back any more. AssertionError after so many seconds."""
+    begun = asked = time.monotonic()
+    while any(line.startswith("left: ") for lines in dump(lab, *hosts).values() for line in lines):
+        assert asked - begun < within, "a host has not put itself back"
+        time.sleep(0.5)
+        asked = time.monotonic()
+    print(f"back {asked - begun:.1f} s later")
 
 
 def difference(before: dict[str, list[str]], after: dict[str, list[str]]) -> str:

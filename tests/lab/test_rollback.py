@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kernel import difference, dump
+from kernel import difference, dump, until_rested
 from runs import DEPLOY, PAGES, PYINFRA, deploy, edit, project, replace_once
 
 from privnet.lab import Lab
@@ -61,17 +61,6 @@ def privnet_deploy(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, text=True, env=environment, timeout=300, cwd="/", **streams)  # type: ignore[call-overload]
 
 
-def until_rested(lab: Lab, *hosts: str) -> None:
-    """Wait until no host has anything to take back any more: after at most the timer, and what there is to do."""
-    begun = time.monotonic()
-    asked = begun
-    while any(line.startswith("left: ") for lines in dump(lab, *hosts).values() for line in lines):
-        assert asked - begun < SECONDS + WORK, "a host has not put itself back"
-        time.sleep(0.5)
-        asked = time.monotonic()
-    print(f"back {asked - begun:.1f} s later")
-
-
 def change(lab: Lab) -> None:
     """A container moves, an application comes, another goes."""
     edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
@@ -101,7 +90,7 @@ def test_the_control_machine_dies_after_what_is_new_was_added(lab: Lab) -> None:
     # The twin: something was changed, and the hosts know that it is not confirmed.
     assert any(map(armed, during.values()))
     assert difference(before, during)
-    until_rested(lab)
+    until_rested(lab, within=SECONDS + WORK)
     assert difference(before, dump(lab)) == ""
     finish_and_undo(lab, before)
 
@@ -112,7 +101,7 @@ def test_the_control_machine_dies_at_its_end(lab: Lab) -> None:
     change(lab)
     waves = [lasting(before), *seen_at(lab, "switch what has moved", "retire what is gone", end="confirm")]
     end = dump(lab)
-    until_rested(lab)
+    until_rested(lab, within=SECONDS + WORK)
     after = dump(lab)
     waves.append(lasting(end))
     for host in lab.hosts:
@@ -216,7 +205,7 @@ def test_a_way_back_tells_the_mesh_only_of_who_goes(
     killed_at(lab, "confirm")
     (comes,) = set(lab.exec("lab-1", "wg show privnet peers").stdout.split()) - set(stays)
     lab.exec("lab-1", IN_PLACE, input=RECORD)
-    until_rested(lab)
+    until_rested(lab, within=SECONDS + WORK)
     told = lab.exec("lab-1", "umount /usr/bin/wg; cat /run/recorded").stdout
     assert difference(before, dump(lab)) == ""
     assert f"set privnet peer {comes} remove\n" in told
@@ -241,7 +230,7 @@ def test_a_boot_takes_it_back(lab: Lab) -> None:
     killed_at(lab, "switch what has moved")
     lab.kill("lab-2")
     lab.start("lab-2")
-    until_rested(lab)
+    until_rested(lab, within=SECONDS + WORK)
     assert difference(before, dump(lab)) == ""
     undo(lab)
     deploy(lab)
@@ -282,7 +271,7 @@ def test_half_a_wave_is_not_kept_and_a_directory_is_not_in_the_way(lab: Lab) -> 
     half = f"sh /var/lib/privnet/armed/change.sh confirm {run} '{run} add done'"
     assert lab.exec("lab-2", half, check=False).returncode == 75
     lab.exec("lab-2", f"cd /etc/netns/1.cron.{PAGES} && rm resolv.conf && mkdir resolv.conf")
-    until_rested(lab)
+    until_rested(lab, within=SECONDS + WORK)
     assert difference(before, dump(lab)) == ""
     undo(lab)
     deploy(lab)
@@ -308,7 +297,7 @@ def test_a_host_that_a_change_cuts_off_comes_back(
         assert _traces(lab) != before
         _until(lab, reachable=True)
         run.kill()
-    until_rested(lab, "lab-1")
+    until_rested(lab, "lab-1", within=SECONDS + WORK)
     assert _traces(lab) == before
     (inventory / "fleet.yaml").write_text(text)
     (inventory / "privnet.lock.yaml").unlink()
@@ -347,7 +336,7 @@ def test_a_host_that_takes_no_new_connection_comes_back(lab: Lab) -> None:
     edit(lab, "blog", "worker: [lab-3]", "worker: [lab-2]\n      cron: [lab-1, lab-3]")
     with no_new_connections(lab, "lab-2"):
         failed = deploy(lab, check=False)
-        until_rested(lab, "lab-2")
+        until_rested(lab, "lab-2", within=SECONDS + WORK)
     assert failed.code == 1
     assert failed.json["results"]["failed_hosts"] == ["lab-2"]
     why = f"it cannot be reached over a new connection: within {SECONDS} s it goes back to what it was"

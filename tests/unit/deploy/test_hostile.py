@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from answers import Sections, answer, bare, key_of, text
@@ -17,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privnet.compiler import compile_fleet
-from privnet.deploy import changes
+from privnet.deploy import changes, operations
 from privnet.deploy.run import Run
 from privnet.deploy.state import HostState, Unknown, parse_snapshot
 from privnet.diagnostics import visible
@@ -118,6 +119,20 @@ def followed(lines: Iterable[str]) -> HostState | Unknown:
 
 def _is_clean(why: str, length: int) -> None:
     assert visible(why) == why and len(why) < length, why
+
+
+@pytest.mark.parametrize(
+    ("been", "why"),
+    [({}, "nothing is changed"), ({HOST: "r1 add done"}, "another run is at work, so what this one has begun")],
+    ids=["before", "after"],
+)
+def test_that_nothing_is_changed_is_said_while_it_is_so(been: dict[str, str], why: str) -> None:
+    run = made.__wrapped__()
+    run.first, run.been = (HOST,), been
+    told = SimpleNamespace(stderr_lines=["privnet: locked: run r7 of alice@desk has it since 40 s"])
+    operations._heard(run, SimpleNamespace(name=HOST), told)
+    assert run.stopped is not None and run.stopped.startswith(why)
+    assert run.stopped.endswith(f": {HOST}: run r7 of alice@desk has it since 40 s")
 
 
 @pytest.mark.parametrize("what", WHICH)
