@@ -461,10 +461,16 @@ def test_more_than_a_third_that_fail_stop_the_run_before_anything_is_switched(
     assert ran.code == 1
     assert f": {TOO_MANY}" in ran.stderr
     assert ran.outcome["stopped"] == {"why": TOO_MANY, "kind": "failed"}
-    # Each has executed one program at most, and none is confirmed: it goes back by itself.
+    # Each has executed one program at most, and none is confirmed: it goes back.
     assert ran.programs == {f"h{n}": 1 for n in range(1, hosts + 1)}
     assert not any(" privnet confirm " in command for _, command in ran.executed)
     assert states(ran) == {f"h{n}": "failed" if f"h{n}" in lost else "pending" for n in range(1, hosts + 1)}
+    assert withdrawn(ran) == sorted({f"h{n}" for n in range(1, hosts + 1)} - {*lost})
+
+
+def withdrawn(ran: Ran) -> list[str]:
+    """Hosts that were told to go back at once."""
+    return sorted(name for name, command in ran.executed if " privnet withdraw " in command)
 
 
 @pytest.mark.parametrize(("hosts", "lost"), [(3, ["h3"]), (6, ["h5", "h6"])])
@@ -497,15 +503,19 @@ def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])
     made.programs["h2"] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
+    made.hangs["h3"] = " privnet withdraw "
     ran = made.run("--json", "-y")
     assert ran.code == 1
     assert ran.programs["h1"] == ran.programs["h2"] == 1, "nothing is switched, and nothing confirmed"
     assert ran.outcome["stopped"] == {
-        "why": "another run is at work, so what this one has begun goes back within 180 s: h2: "
+        "why": "another run is at work, so what this one has begun is taken back: h2: "
         "run r7 of alice@desk has it since 40 s. If that run is dead, …",
         "kind": "locked",
     }
     assert states(ran) == {"h1": "pending", "h2": "failed", "h3": "pending"}
+    assert withdrawn(ran) == ["h1", "h3"]
+    assert ran.outcome["hosts"]["h1"]["why"].startswith("it is as it was before: another run is at work, so")
+    assert ran.outcome["hosts"]["h3"]["why"].startswith("it goes back to what it was within 180 s: another run is at")
 
 
 def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:

@@ -196,9 +196,13 @@ def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> Non
         assert last.code == 0 and dump(lab) == before, last.output
 
 
-def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path) -> None:
-    """Both want lab-2 and lab-3, and each has come first to one of them: both stop, and nothing of either stays."""
-    _wait_at_most(lab, 20)
+@pytest.mark.parametrize("sleeps", [None, "later"], ids=["both at work", "who began later sleeps"])
+def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path, sleeps: str | None) -> None:
+    """Both want lab-2 and lab-3, and each has come first to one of them: one goes on, and nothing of the other stays.
+
+    It is the one that began earlier; when the other does not withdraw, it is that one.
+    """
+    _wait_at_most(lab, 30)
     before = dump(lab)
     machine = _other_machine(tmp_path)
     _copy_fleet(lab, machine)
@@ -210,28 +214,35 @@ def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path) -> No
         _hold([(mine, lab.inventory), (other, machine / "fleet")])
         _until_it_has(lab, "lab-2", other)
         _until_it_has(lab, "lab-3", mine)
-        for run in (mine, other):
+        earlier, later = sorted((mine, other), key=lambda run: str(run.outcome["run"]))
+        goes, stops = (later, earlier) if sleeps else (earlier, later)
+        for run in (earlier,) if sleeps else (mine, other):
             run.process.send_signal(signal.SIGCONT)
-        both = [mine.end(), other.end()]
+        stops.end()
+        later.process.send_signal(signal.SIGCONT)
+        goes.end()
     finally:
         for run in (mine, other):
             run.process.kill()
-    what = "\n----\n".join(run.output for run in both)
+    what = "\n----\n".join(run.output for run in (goes, stops))
 
-    for run, host, by in ((mine, "lab-2", other), (other, "lab-3", mine)):
-        stopped = run.outcome["stopped"]
-        assert stopped["kind"] == "locked", what
-        begun = r"another run is at work, so what this one has begun goes back within 20 s"
-        held = rf"run {by.outcome['run']} of \S+ has it since \d+ s\. "
-        assert re.match(f"{begun}: {host}: {held}", stopped["why"]), what
-        assert "changed" not in {found["state"] for found in run.outcome["hosts"].values()}, what
-    until_rested(lab, within=60)
-    assert dump(lab) == before, "what both have begun is still there"
-    # The twin: without the other one it goes on.
-    last = Run.begin(lab, machine).end()
-    assert last.code == 0, last.output
-    assert "changed" in {found["state"] for found in last.outcome["hosts"].values()}
-    shutil.copy(machine / "fleet" / LOCK_FILE, lab.inventory / LOCK_FILE)
+    assert [goes.code, stops.code] == [0, 1], what
+    stopped = stops.outcome["stopped"]
+    begun = r"another run is at work, so what this one has begun is taken back: lab-[23]: "
+    held = rf"run {goes.outcome['run']} of \S+ has it since \d+ s\. "
+    assert stopped["kind"] == "locked" and re.match(begun + held, stopped["why"]), what
+    met, had = ("lab-2", "lab-3") if stops is mine else ("lab-3", "lab-2")
+    hosts = stops.outcome["hosts"]
+    assert "changed" not in {host["state"] for host in hosts.values()}, what
+    assert (hosts[met]["state"], hosts[had]["state"]) == ("failed", "pending"), what
+    assert hosts[had]["why"].startswith("it is as it was before: another run is at work, so"), what
+    # Who was first has all, as if it had been alone; the other takes its lock file and goes on.
+    winner = lab.inventory if goes is mine else machine / "fleet"
+    again = Run.begin(lab, None if goes is mine else machine).end()
+    states = {host["state"] for host in again.outcome["hosts"].values()}
+    assert (again.code, states) == (0, {"unchanged"}), again.output
+    if goes is other:
+        shutil.copy(winner / LOCK_FILE, lab.inventory / LOCK_FILE)
     here.unlink()
     last = deploy(lab, allow=True)
     assert last.code == 0 and dump(lab) == before, last.output

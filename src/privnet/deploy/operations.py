@@ -314,7 +314,7 @@ class Program(StringCommand):
         with run.busy[host.name]:
             if run.stopped:
                 # Another host of this wave has found out why, after this one was about to begin.
-                return _stop(state, host, run, run.stopped), []
+                return _stop(state, host, run, run.stopped, connector_arguments), []
             if host.name in run.armed and not _reconnected(run, host):
                 return False, []
             run.armed.discard(host.name)
@@ -338,7 +338,7 @@ class Confirmation(StringCommand):
         run = self._run
         with run.busy[host.name]:
             if run.stopped:
-                return _stop(state, host, run, run.stopped), []
+                return _stop(state, host, run, run.stopped, connector_arguments), []
             if not _reconnected(run, host):
                 return False, []
             done, output = _executed(run, host, super().execute, state, connector_arguments, QUESTION_SECONDS)
@@ -348,8 +348,21 @@ class Confirmation(StringCommand):
         return done, output
 
 
+class Refusal(StringCommand):
+    """A command that fails with a sentence: this host stops here, the others go on."""
+
+    def __init__(self, run: Run, why: str) -> None:
+        super().__init__("false")
+        self._run, self._why = run, why
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Run nothing there, but take back what a run that is stopped has begun; pyinfra calls this."""
+        with self._run.busy[host.name]:
+            return _stop(state, host, self._run, self._why, connector_arguments), []
+
+
 def _kept(word: str, armed: str, generation: str) -> tuple[Any, ...]:
-    """``confirm`` or ``extend``, for what a run has left on a host, if that is what it still is."""
+    """``confirm``, ``extend`` or ``withdraw``, for what a run has left on a host, if that is what it still is."""
     return "sh", "-c", QuoteString(CONFIRM), "privnet", word, QuoteString(armed), QuoteString(generation)
 
 
@@ -470,22 +483,33 @@ def _heard(run: Run, host: Any, output: Any) -> None:
     if kind == "locked" and not run.stopped:
         # Two runs that meet have numbers of their own for the same things: what one of them has begun must not stay.
         first = run.first == (host.name,) and host.name not in run.been
-        begun = f"another run is at work, so what this one has begun goes back within {run.patience} s"
+        begun = "another run is at work, so what this one has begun is taken back"
         run.stop(f"{'nothing is changed' if first else begun}: {host.name}: {why}", "locked")
 
 
-def _fail(run: Run, why: str) -> FunctionCommand:
-    """A command that fails with a sentence: this host stops here, the others go on.
-
-    It runs on this machine: a host that answers everything with success would not let itself be stopped.
-    """
-    return FunctionCommand(_stop, (run, why), {})
+def _fail(run: Run, why: str) -> Refusal:
+    return Refusal(run, why)
 
 
-def _stop(state: Any, host: Any, run: Run, why: str) -> bool:  # pyinfra passes the first two by their names
+def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any) -> bool:
+    if run.stopped and host.name in run.armed:
+        back = _withdrawn(state, host, run, connector_arguments)
+        now = "it is as it was before" if back else f"it goes back to what it was within {run.patience} s"
+        why = f"{now}: {why}"
     run.note(host.name, "pending" if run.stopped else "failed", why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
     return False
+
+
+def _withdrawn(state: Any, host: Any, run: Run, connector_arguments: Any) -> bool:
+    """Whether a host has gone back at once from what this run has begun there; if not, its timer does it."""
+    run.armed.discard(host.name)
+    command = StringCommand(*_kept("withdraw", run.id, run.been[host.name]), _timeout=PROGRAM_SECONDS)
+    try:
+        done, _ = _executed(run, host, command.execute, state, connector_arguments, PROGRAM_SECONDS)
+    except (OSError, SSHException):
+        return False
+    return bool(done)
 
 
 def _refuse(state: Any, host: Any) -> bool:  # pyinfra passes these two by their names

@@ -44,7 +44,8 @@ CONFIRM = (
     " { echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again'"
     " >&2; exit 75; }"
 )
-"""Its arguments: ``confirm`` or ``extend``, the run, what the host has been through. What is confirmed stays so."""
+"""Its arguments: ``confirm``, ``extend`` or ``withdraw``, the run, what the host has been through. What is confirmed
+stays so."""
 
 _PLACE = """\
 umask 022

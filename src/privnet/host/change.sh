@@ -1,6 +1,8 @@
-# Managed by privnet. change.sh begin|done|extend|confirm|back|boot: what a host does so that no change can cut it off for good.
+# Managed by privnet. change.sh begin|done|extend|confirm|withdraw|back|boot: what a host does so that no change can cut it off
+# for good.
 # `begin` takes the host's lease, keeps its managed files as they are and sets a timer; `confirm`, over a new SSH
-# connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was.
+# connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was; `withdraw` does so at
+# once.
 set -eu
 umask 077
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -30,13 +32,18 @@ refuse() {
 
 # --- the lease --------------------------------------------------------------------------------------
 
-# Who calls holds the lock of all programs (script.py), so nobody else comes between a look and what follows.
+# Who calls holds the lock of all programs (script.py), so nobody else comes between a look and what follows. Of two runs
+# that have a host of each other the one that began later stops and withdraws, so the other waits for that, and only that: it
+# can tell by what the host has been through.
 claim() {
-	if [ -e $lease ] && ! is_ours; then
+	waited='' patience=$(($(uptime) + seconds / 2))
+	while [ -e $lease ] && ! is_ours; do
 		! is_damaged || refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
 		age=$(($(date +%s) - $(part since)))
-		is_over || refuse locked "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
-	fi
+		! is_over || break
+		[ "$(part run)" \> "$run" ] && [ "$(uptime)" -lt $patience ] || refuse locked "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
+		let_others
+	done
 	# In one step: half of a lease would be nobody's, and held for ever.
 	rm -rf $lease.new
 	mkdir $lease.new
@@ -47,6 +54,15 @@ claim() {
 	echo "$run" > $lease.new/run
 	rm -rf $lease
 	mv -T $lease.new $lease
+}
+
+# Who has the lease needs the lock to withdraw. A program that is executed meanwhile removes what we were to place.
+let_others() {
+	waited=$(part run)
+	flock -u 8
+	sleep 0.5
+	flock 8
+	[ -e change.sh ] || refuse locked "another program was at work while this one waited for run $waited. Run again"
 }
 
 part() {
@@ -122,8 +138,10 @@ arm() {
 	if [ -d $armed ] && [ "$(cat $armed/run)" != "$run" ]; then
 		cp -p $armed/files.tar "$kept/"
 		[ ! -e $armed/first ] || : > "$kept/first"
+		[ ! -e $armed/before ] || cp -p $armed/before "$kept/"
 	else
 		own | tar -C / --null --no-recursion --files-from=- -cf "$kept/files.tar"
+		echo "$found" > "$kept/before"
 	fi
 	cp change.sh "$kept/"
 	echo "$run" > "$kept/run"
@@ -374,7 +392,8 @@ settle() (
 	true
 )
 
-# From the mark on nothing can be confirmed any more, and the next program first goes on with it.
+# From the mark on nothing can be confirmed any more, and the next program first goes on with it. Its argument: what the host
+# has been through then.
 back() {
 	run=$(cat $armed/run)
 	logger -s -t privnet "run $run was not confirmed: this host goes back to what it was before" || true
@@ -384,7 +403,7 @@ back() {
 	[ -e $memory/restored ] || put_back
 	settle
 	[ ! -e $armed/first ] || rm -f $units/privnet-restore.service $units/sysinit.target.wants/privnet-restore.service
-	mark "back $run"
+	mark "${1:-back $run}"
 	give_back "$run"
 	# Before the last word, so that none of it is met by the next one that goes back.
 	rm -rf $memory/old $memory/kept $memory/differs $memory/restored
@@ -420,10 +439,14 @@ begin)
 		found=$(generation)
 	fi
 	claim
+	[ -z "$waited" ] || found=$(generation)
 	if [ "$found" != "$expected" ]; then
 		give_back "$run"
+		# Who has waited has met another run, which may be at work elsewhere.
+		kind=stale
+		[ -z "$waited" ] || kind=locked
 		case $found in
-		*"back "* | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
+		*"back "* | "$run "* | none | damaged) refuse $kind "it has put itself back since this run asked it. Run again" ;;
 		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
 		esac
 	fi
@@ -437,7 +460,7 @@ done)
 	allow "$(cat $lease/seconds)" $armed
 	mark "$run $wave done"
 	;;
-confirm | extend)
+confirm | extend | withdraw)
 	run=$2 expected=$3
 	# Not while the host is on its way back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
@@ -445,10 +468,18 @@ confirm | extend)
 	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ "$(generation)" != "$expected" ]; then
 		refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again"
 	fi
-	if [ "$1" = extend ]; then
+	case $1 in
+	extend)
 		allow "$(cat $lease/seconds)" $armed
 		exit 0
-	fi
+		;;
+	withdraw)
+		# It is as if nothing had been: who has waited for that goes on.
+		back "$(cat $armed/before 2> /dev/null || echo "back $run")"
+		stop_timer
+		exit 0
+		;;
+	esac
 	forget_uploads
 	sync -f $etc
 	# In this order a death in between leaves a host that goes back by itself, or one that is done.
