@@ -11,6 +11,7 @@ import gevent
 import pyinfra.api.inventory as inventory
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.fake import FakeConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
 
 LOG = "PRIVNET_TEST_EXECUTED"
 ENDED = ".ended"
@@ -21,10 +22,11 @@ class Recorded(FakeConnector):
     """One line of JSON for each execution: host and command.
 
     A host whose data says ``away`` cannot be reached. One with a text that ``hangs`` never says how a command with that
-    text has ended, whatever time it is given.
+    text has ended, whatever time it is given. Of one, programs fail at ``first`` with these words in turn; None: the
+    connection is lost.
     """
 
-    connections = 0
+    connections = programs = 0
 
     def connect(self) -> None:
         """As many times as the host's data allows, if they say so."""
@@ -42,8 +44,19 @@ class Recorded(FakeConnector):
         if (self.host.data.get("hangs") or "\0") in text:
             gevent.sleep(10**6)
         answer = super().run_shell_command(command, *positional, **arguments)
+        if "base64 -d" in text:
+            self.programs += 1
+            if words := (self.host.data.get("first") or [])[self.programs - 1 : self.programs]:
+                answer = False, CommandOutput([OutputLine("stderr", self._said(words[0]))])
         _write(log.with_suffix(ENDED), self.host.name, text)
         return answer
+
+
+    @staticmethod
+    def _said(words: str | None) -> str:
+        if words is None:
+            raise OSError("Socket is closed")
+        return words
 
 
 def _write(path: Path, *line: str) -> None:

@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "deploy")]
 from answers import answer, bare, key_of, text  # noqa: E402
 from connector import ENDED, LOG  # noqa: E402
 
+from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
 from privnet.deploy.inventory import fleet_groups  # noqa: E402
 from privnet.store import load_lock, save_lock  # noqa: E402
@@ -468,9 +469,9 @@ def test_more_than_a_third_that_fail_stop_the_run_before_anything_is_switched(
     assert withdrawn(ran) == sorted({f"h{n}" for n in range(1, hosts + 1)} - {*lost})
 
 
-def withdrawn(ran: Ran) -> list[str]:
-    """Hosts that were told to go back at once."""
-    return sorted(name for name, command in ran.executed if " privnet withdraw " in command)
+def withdrawn(ran: Ran, word: str = "withdraw") -> list[str]:
+    """Hosts that were told to go back at once; ``undo``: though something may stay elsewhere."""
+    return sorted(name for name, command in ran.executed if f" privnet {word} " in command)
 
 
 @pytest.mark.parametrize(("hosts", "lost"), [(3, ["h3"]), (6, ["h5", "h6"])])
@@ -516,6 +517,71 @@ def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable
     assert withdrawn(ran) == ["h1", "h3"]
     assert ran.outcome["hosts"]["h1"]["why"].startswith("it is as it was before: another run is at work, so")
     assert ran.outcome["hosts"]["h3"]["why"].startswith("it goes back to what it was within 180 s: another run is at")
+
+
+LATER = "privnet: later: run r7 of alice@desk has it since 40 s. If that run is dead, …"
+
+
+def test_a_run_that_began_earlier_waits_for_the_other_to_withdraw(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.data["h2"] = {"first": [LATER, LATER]}
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr
+    waits = "h2: it waits for another run to stop, for 90 s at most: run r7 of alice@desk has it since 40 s. If"
+    assert ran.stderr.count(waits) == 1
+    assert ran.programs == {"h1": 2, "h2": 2 + 2, "h3": 1}
+    assert set(states(ran).values()) == {"changed"} and withdrawn(ran) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("privnet: stale: it has put itself back since", "it has put itself back since"),
+        ("privnet: locked: run r7 has changed it since", "run r7 has changed it since"),
+        ("its program was killed", "its program was killed"),
+        (None, "the connection was lost, or it hangs: Socket is closed"),
+    ],
+)
+def test_a_run_that_has_waited_in_vain_stops_whatever_the_reason(
+    fleet: Callable[..., Fleet], said: str | None, why: str
+) -> None:
+    """Without the wait only the second is one to stop for: the others fail the host alone."""
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.data["h2"] = {"first": [LATER, said]}
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    begun = "another run is at work, so what this one has begun is taken back"
+    assert ran.outcome["stopped"] == {"why": f"{begun}: h2: {why}", "kind": "locked"}
+    assert states(ran) == {"h1": "pending", "h2": "failed", "h3": "pending"} and withdrawn(ran) == ["h1", "h3"]
+
+
+def test_a_run_does_not_wait_for_ever(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    settings = json.loads((made.directory / "fleet.yaml").read_text())
+    (made.directory / "fleet.yaml").write_text(json.dumps({**settings, "policy": {"rollback": "10s"}}))
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.data["h2"] = {"first": [LATER] * 60}
+    ran = made.run("--json", "-y")
+    assert ran.code == 1 and ran.outcome["stopped"]["kind"] == "locked"
+    assert 3 <= ran.programs["h2"] <= 6 and withdrawn(ran) == ["h1", "h3"]
+
+
+def test_who_has_confirmed_something_does_not_say_that_nothing_has_been(
+    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its second program `h1` keeps what the first has brought: a run that waits on `h2` must not go on."""
+    made = fleet(2, elsewhere=["h2", "h3", "h3"])
+    made.project("p0", 0, ["h1", "h2", "h1"])
+    made.project("elsewhere", 2, ["h2", "h3"])
+    monkeypatch.setenv(removal.ALLOW, "1")
+    made.data["h3"] = {"fake_delay": 1}
+    made.programs["h3"] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
+    ran = made.run("--json", "-y")
+    assert ran.code == 1 and ran.outcome["stopped"]["kind"] == "locked"
+    assert ran.programs["h1"] == 2
+    assert "h1" in withdrawn(ran, "undo") and withdrawn(ran) == []
 
 
 def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:

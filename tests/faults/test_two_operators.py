@@ -37,6 +37,7 @@ SAME_MACHINE, TWO_MACHINES, DIFFERENT = (10, 5, 10) if "PRIVNET_FAULTS" in os.en
 """Rounds."""
 PLACES = ("[lab-1, lab-2]", "[lab-1, lab-2, lab-3]")
 """Of blog's ``web``: what rounds on one machine go to and fro between."""
+TOLD = r"run \S+ (of \S+@\S+ has it since \d+ s|has changed it since)|PN509: nothing is changed"
 UNDER_WAY = re.compile(r"nothing is changed: run [0-9TZ]+-[0-9a-f]{6} of \S+@\S+, process \d+,.* is under way")
 
 
@@ -143,7 +144,7 @@ def test_two_runs_of_two_machines(lab: Lab, tmp_path: Path) -> None:
         assert sorted(run.code for run in both) == [0, 1], what
         winner = 0 if both[0].code == 0 else 1
         loser = both[1 - winner].output
-        told = re.search(r"run \S+ of \S+@\S+ has it since \d+ s|PN509: nothing is changed", loser)
+        told = re.search(TOLD, loser)
         assert told, what
         found = dump(lab)
         assert known.setdefault(winner, found) == found, what
@@ -182,8 +183,7 @@ def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> Non
         print(f"seed {SEED}, round {number}: {[run.code for run in both]}")
         assert sorted(run.code for run in both) == [0, 1], what
         for run in both:
-            told = r"run \S+ (of \S+@\S+ has it since \d+ s|has changed it since)|PN509: nothing is changed"
-            assert run.code == 0 or re.search(told, run.output), what
+            assert run.code == 0 or re.search(TOLD, run.output), what
         until_rested(lab, within=60)
         applied = {tuple(lab.exec(host, "cat /etc/privnet/applied").stdout.split()[:2]) for host in lab.hosts}
         highest = max(applied, key=lambda found: int(found[0]))
@@ -196,11 +196,11 @@ def test_two_runs_that_begin_on_different_hosts(lab: Lab, tmp_path: Path) -> Non
         assert last.code == 0 and dump(lab) == before, last.output
 
 
-@pytest.mark.parametrize("sleeps", [None, "later"], ids=["both at work", "who began later sleeps"])
-def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path, sleeps: str | None) -> None:
+@pytest.mark.parametrize("sleeps", [False, True], ids=["both at work", "who began later sleeps"])
+def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path, sleeps: bool) -> None:
     """Both want lab-2 and lab-3, and each has come first to one of them: one goes on, and nothing of the other stays.
 
-    It is the one that began earlier; when the other does not withdraw, it is that one.
+    It is the one that began earlier; when the other does not withdraw in time, it is that one.
     """
     _wait_at_most(lab, 30)
     before = dump(lab)
@@ -209,20 +209,24 @@ def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path, sleep
     here, there = lab.inventory / "projects" / "left.yaml", machine / "fleet" / "projects" / "right.yaml"
     here.write_text(project("left", 1, "[lab-1, lab-2, lab-3]"))
     there.write_text(project("right", 2, "[lab-2, lab-3]"))
-    mine, other = Run.begin(lab), Run.begin(lab, machine)
+    begun: dict[Path | None, Run] = {}
     try:
-        _hold([(mine, lab.inventory), (other, machine / "fleet")])
+        for place in (None, machine) if sleeps else (machine, None):
+            begun[place] = Run.begin(lab, place)
+            _hold(begun[place], place / "fleet" if place else lab.inventory)
+        earlier, later = begun.values()
+        mine, other = begun[None], begun[machine]
+        assert earlier.outcome["run"] < later.outcome["run"]
         _until_it_has(lab, "lab-2", other)
         _until_it_has(lab, "lab-3", mine)
-        earlier, later = sorted((mine, other), key=lambda run: str(run.outcome["run"]))
         goes, stops = (later, earlier) if sleeps else (earlier, later)
-        for run in (earlier,) if sleeps else (mine, other):
+        for run in (earlier,) if sleeps else (earlier, later):
             run.process.send_signal(signal.SIGCONT)
         stops.end()
         later.process.send_signal(signal.SIGCONT)
         goes.end()
     finally:
-        for run in (mine, other):
+        for run in begun.values():
             run.process.kill()
     what = "\n----\n".join(run.output for run in (goes, stops))
 
@@ -268,17 +272,15 @@ def _wait_at_most(lab: Lab, seconds: int) -> None:
     deploy(lab)
 
 
-def _hold(runs: list[tuple[Run, Path]]) -> None:
-    """Stop each run as soon as it has written its lock file: it has asked all hosts then, and changed none."""
-    going = [(run, place / LOCK_FILE, (place / LOCK_FILE).stat().st_ino) for run, place in runs]
-    while going:
-        assert all(run.process.poll() is None for run, _ in runs), "it has ended before"
-        for run, path, old in list(going):
-            if path.stat().st_ino != old:
-                run.process.send_signal(signal.SIGSTOP)
-                going.remove((run, path, old))
+def _hold(run: Run, place: Path) -> None:
+    """Stop a run as soon as it has written its lock file: it has asked all hosts then, and changed none."""
+    path = place / LOCK_FILE
+    old = path.stat().st_ino
+    while path.stat().st_ino == old:
+        assert run.process.poll() is None, run.end().output
         # What comes next takes a hundred times as long.
         time.sleep(0.001)
+    run.process.send_signal(signal.SIGSTOP)
 
 
 def _until_it_has(lab: Lab, host: str, run: Run) -> None:

@@ -39,6 +39,7 @@ PREPARE_SECONDS = 900
 """A host that hangs is given up after this. To prepare it packages may have to be installed; a wave has twice the time
 for which a host waits for its confirmation, if that is more."""
 GRACE_SECONDS = 5
+AGAIN_SECONDS = 1
 CHANNEL_SECONDS = 15
 """How long a server may take to begin an execution; paramiko would wait for an hour."""
 SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -310,19 +311,40 @@ class Program(StringCommand):
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
-        run, turn, arguments = self._run, self._turn, dict(connector_arguments)
+        run, turn, arguments = self._run, self._turn, _without_upload(connector_arguments)
         with run.busy[host.name]:
+            if not run.stopped and host.name in run.armed and not _reconnected(run, host):
+                return False, []
             if run.stopped:
                 # Another host of this wave has found out why, after this one was about to begin.
-                return _stop(state, host, run, run.stopped, connector_arguments), []
-            if host.name in run.armed and not _reconnected(run, host):
-                return False, []
-            run.armed.discard(host.name)
-            done, output = _executed(run, host, super().execute, state, connector_arguments, self._seconds)
+                return _stop(state, host, run, run.stopped, arguments), []
+            if host.name in run.armed:
+                run.armed.discard(host.name)
+                run.kept = True
+            done, output = self._tried(state, host, connector_arguments)
             if done and turn is not None:
                 run.armed.add(host.name)
                 run.been[host.name] = turn.generation
                 _extend_later(run, turn, state, host, arguments)
+        return done, output
+
+    def _tried(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Execute it; again while a run has the host that began later, and so will withdraw if it meets this one."""
+        run, turn, execute = self._run, self._turn, super().execute
+        done, output = _executed(run, host, execute, state, connector_arguments, self._seconds)
+        if turn is None or done or _said(output)[0] != "later":
+            return done, output
+        until = time.monotonic() + turn.seconds / 2
+        why = f"it waits for another run to stop, for {turn.seconds // 2} s at most: {_said(output)[1]}"
+        logger.warning(f"{host.print_prefix}privnet: {host.name}: {why}")
+        try:
+            while not done and _said(output)[0] == "later" and time.monotonic() < until and not run.stopped:
+                gevent.sleep(AGAIN_SECONDS)
+                done, output = _executed(run, host, execute, state, connector_arguments, self._seconds)
+        finally:
+            # Whatever it is that keeps this run from the host: it has met another one, which may be at work elsewhere.
+            if not done:
+                _met(run, host)
         return done, output
 
 
@@ -337,10 +359,11 @@ class Confirmation(StringCommand):
         """Run it; pyinfra calls this."""
         run = self._run
         with run.busy[host.name]:
+            if not run.stopped and not _reconnected(run, host):
+                return False, []
             if run.stopped:
                 return _stop(state, host, run, run.stopped, connector_arguments), []
-            if not _reconnected(run, host):
-                return False, []
+            run.kept = True
             done, output = _executed(run, host, super().execute, state, connector_arguments, QUESTION_SECONDS)
             if done:
                 run.armed.discard(host.name)
@@ -361,8 +384,13 @@ class Refusal(StringCommand):
             return _stop(state, host, self._run, self._why, connector_arguments), []
 
 
+def _without_upload(connector_arguments: Any) -> dict[str, Any]:
+    """What pyinfra gives to other executions on the host, which would send the program's standard input again."""
+    return {name: value for name, value in connector_arguments.items() if name != "_stdin"}
+
+
 def _kept(word: str, armed: str, generation: str) -> tuple[Any, ...]:
-    """``confirm``, ``extend`` or ``withdraw``, for what a run has left on a host, if that is what it still is."""
+    """``confirm``, ``extend``, ``undo`` or ``withdraw``, for what a run has left on a host, if it is still that."""
     return "sh", "-c", QuoteString(CONFIRM), "privnet", word, QuoteString(armed), QuoteString(generation)
 
 
@@ -469,21 +497,30 @@ def _close(client: Any) -> None:
         client.close()
 
 
-_REFUSALS = {"privnet: locked: ": "locked", "privnet: stale: ": "stale"}
+_REFUSALS = {f"privnet: {kind}: ": kind for kind in ("locked", "later", "stale")}
 
 
-def _heard(run: Run, host: Any, output: Any) -> None:
-    """What a program that failed has said: of its last line, and whether another run is in the way."""
+def _said(output: Any) -> tuple[str | None, str]:
+    """What a program that failed has said last, and whether another run is in the way; ``later``: it may stop."""
     lines = [line for line in getattr(output, "stderr_lines", []) if line.strip()]
     why = visible(lines[-1][:1000]) if lines else "its program failed without a word"
     kind = next((kind for mark, kind in _REFUSALS.items() if why.startswith(mark)), None)
-    if kind is not None:
-        why = why.split(": ", 2)[2]
+    return kind, why.split(": ", 2)[2] if kind else why
+
+
+def _heard(run: Run, host: Any, output: Any) -> None:
+    kind, why = _said(output)
     run.note(host.name, "failed", why)
-    if kind == "locked" and not run.stopped:
-        # Two runs that meet have numbers of their own for the same things: what one of them has begun must not stay.
+    if kind == "locked":
+        _met(run, host)
+
+
+def _met(run: Run, host: Any) -> None:
+    """Stop: two runs that meet have numbers of their own for the same things, so what one has begun must not stay."""
+    if not run.stopped:
         first = run.first == (host.name,) and host.name not in run.been
         begun = "another run is at work, so what this one has begun is taken back"
+        why = run.host(host.name).why
         run.stop(f"{'nothing is changed' if first else begun}: {host.name}: {why}", "locked")
 
 
@@ -502,9 +539,13 @@ def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any) -
 
 
 def _withdrawn(state: Any, host: Any, run: Run, connector_arguments: Any) -> bool:
-    """Whether a host has gone back at once from what this run has begun there; if not, its timer does it."""
+    """Whether a host has gone back at once from what this run has begun there; if not, its timer does it.
+
+    It says that nothing has been only when that is so everywhere: another run may have waited for it.
+    """
     run.armed.discard(host.name)
-    command = StringCommand(*_kept("withdraw", run.id, run.been[host.name]), _timeout=PROGRAM_SECONDS)
+    word = "undo" if run.kept else "withdraw"
+    command = StringCommand(*_kept(word, run.id, run.been[host.name]), _timeout=PROGRAM_SECONDS)
     try:
         done, _ = _executed(run, host, command.execute, state, connector_arguments, PROGRAM_SECONDS)
     except (OSError, SSHException):

@@ -54,6 +54,7 @@ class Run:
     :param stopped: why no host may be changed any more
     :param ready: hosts that have everything new of the plan
     :param armed: hosts that were changed and not confirmed yet
+    :param kept: whether anything that this run has changed may have been confirmed
     :param been: what each host that this run has changed has been through
     :param busy: one thing at a time is done to a host
     :param finished: hosts from which everything old was taken away together with the switch
@@ -68,6 +69,7 @@ class Run:
     answers: dict[tuple[str, bool], HostState | Unknown] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
     armed: set[str] = field(default_factory=set)
+    kept: bool = False
     been: dict[str, str] = field(default_factory=dict)
     busy: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     finished: set[str] = field(default_factory=set)

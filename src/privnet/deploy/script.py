@@ -40,12 +40,12 @@ the manifest, and nothing has happened."""
 CONFIRM = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; change=/var/lib/privnet/armed/change.sh;"
     ' if [ -e "$change" ]; then exec sh "$change" "$1" "$2" "$3"; fi;'
-    ' [ "$(cat /var/lib/privnet/generation)" = "$3" ] ||'
+    ' { [ "$1" = confirm ] && [ "$(cat /var/lib/privnet/generation)" = "$3" ]; } ||'
     " { echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again'"
     " >&2; exit 75; }"
 )
-"""Its arguments: ``confirm``, ``extend`` or ``withdraw``, the run, what the host has been through. What is confirmed
-stays so."""
+"""Its arguments: ``confirm``, ``extend``, ``undo`` or ``withdraw``, the run, what the host has been through. What is
+confirmed stays so."""
 
 _PLACE = """\
 umask 022

@@ -1,8 +1,8 @@
-# Managed by privnet. change.sh begin|done|extend|confirm|withdraw|back|boot: what a host does so that no change can cut it off
-# for good.
+# Managed by privnet. change.sh begin|done|extend|confirm|undo|withdraw|back|boot: what a host does so that no change can cut it
+# off for good.
 # `begin` takes the host's lease, keeps its managed files as they are and sets a timer; `confirm`, over a new SSH
-# connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was; `withdraw` does so at
-# once.
+# connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was; `undo` and `withdraw`
+# do so at once.
 set -eu
 umask 077
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -32,18 +32,13 @@ refuse() {
 
 # --- the lease --------------------------------------------------------------------------------------
 
-# Who calls holds the lock of all programs (script.py), so nobody else comes between a look and what follows. Of two runs
-# that have a host of each other the one that began later stops and withdraws, so the other waits for that, and only that: it
-# can tell by what the host has been through.
+# Who calls holds the lock of all programs (script.py), so nobody else comes between a look and what follows.
 claim() {
-	waited='' patience=$(($(uptime) + seconds / 2))
-	while [ -e $lease ] && ! is_ours; do
+	if [ -e $lease ] && ! is_ours; then
 		! is_damaged || refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
 		age=$(($(date +%s) - $(part since)))
-		! is_over || break
-		[ "$(part run)" \> "$run" ] && [ "$(uptime)" -lt $patience ] || refuse locked "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
-		let_others
-	done
+		is_over || refuse "$(who_withdraws)" "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
+	fi
 	# In one step: half of a lease would be nobody's, and held for ever.
 	rm -rf $lease.new
 	mkdir $lease.new
@@ -56,13 +51,14 @@ claim() {
 	mv -T $lease.new $lease
 }
 
-# Who has the lease needs the lock to withdraw. A program that is executed meanwhile removes what we were to place.
-let_others() {
-	waited=$(part run)
-	flock -u 8
-	sleep 0.5
-	flock 8
-	[ -e change.sh ] || refuse locked "another program was at work while this one waited for run $waited. Run again"
+# Of two runs that have a host of each other the one that began later stops, and withdraws from all. The other may try again
+# until then, if this host will then be what its program was made for.
+who_withdraws() {
+	if [ "$(part run)" \> "$run" ] && [ "$(cat $armed/before 2> /dev/null)" = "$expected" ]; then
+		echo later
+	else
+		echo locked
+	fi
 }
 
 part() {
@@ -138,9 +134,9 @@ arm() {
 	if [ -d $armed ] && [ "$(cat $armed/run)" != "$run" ]; then
 		cp -p $armed/files.tar "$kept/"
 		[ ! -e $armed/first ] || : > "$kept/first"
-		[ ! -e $armed/before ] || cp -p $armed/before "$kept/"
 	else
 		own | tar -C / --null --no-recursion --files-from=- -cf "$kept/files.tar"
+		# What a dead run had begun there is not all: it may have been confirmed elsewhere. Hence not above.
 		echo "$found" > "$kept/before"
 	fi
 	cp change.sh "$kept/"
@@ -439,14 +435,10 @@ begin)
 		found=$(generation)
 	fi
 	claim
-	[ -z "$waited" ] || found=$(generation)
 	if [ "$found" != "$expected" ]; then
 		give_back "$run"
-		# Who has waited has met another run, which may be at work elsewhere.
-		kind=stale
-		[ -z "$waited" ] || kind=locked
 		case $found in
-		*"back "* | "$run "* | none | damaged) refuse $kind "it has put itself back since this run asked it. Run again" ;;
+		*"back "* | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
 		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
 		esac
 	fi
@@ -460,7 +452,7 @@ done)
 	allow "$(cat $lease/seconds)" $armed
 	mark "$run $wave done"
 	;;
-confirm | extend | withdraw)
+confirm | extend | undo | withdraw)
 	run=$2 expected=$3
 	# Not while the host is on its way back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
@@ -473,9 +465,10 @@ confirm | extend | withdraw)
 		allow "$(cat $lease/seconds)" $armed
 		exit 0
 		;;
-	withdraw)
-		# It is as if nothing had been: who has waited for that goes on.
-		back "$(cat $armed/before 2> /dev/null || echo "back $run")"
+	undo | withdraw)
+		# To withdraw is to leave it as if nothing had been: a run that has waited for that goes on.
+		[ "$1" = undo ] || before=$(cat $armed/before 2> /dev/null || true)
+		back "${before:-back $run}"
 		stop_timer
 		exit 0
 		;;
