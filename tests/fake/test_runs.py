@@ -487,6 +487,18 @@ def test_a_third_that_fails_stops_nobody_else(fleet: Callable[..., Fleet], hosts
     assert states(ran) == {f"h{n}": "failed" if f"h{n}" in lost else "changed" for n in range(1, hosts + 1)}
 
 
+@pytest.mark.parametrize("option", ["--serial", "--no-wait"])
+def test_hosts_that_do_not_wait_for_each_other_are_refused(fleet: Callable[..., Fleet], option: str) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    ran = made.run(option, "-y")
+    assert ran.code == 1 and ran.asked == {}
+    assert (
+        f"{option} lets a host go on before the others are where it is: old containers would go before new ones are "
+        "there. Run without it" in ran.stderr
+    )
+
+
 def test_a_lease_that_another_run_has_stops_the_run(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])

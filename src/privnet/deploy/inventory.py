@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 from pyinfra.api.exceptions import InventoryError
 
 from privnet.check import removal
@@ -25,6 +26,9 @@ from privnet.lab.errors import LabError
 from privnet.lab.settings import ssh_config_of
 from privnet.load import shown_path
 from privnet.model.fleet import Host
+
+APART = {"serial": "--serial", "no_wait": "--no-wait"}
+"""pyinfra's options with which it does not wait for all hosts after each operation."""
 
 Groups = dict[str, list[tuple[str, dict[str, Any]]]]
 
@@ -43,6 +47,7 @@ def fleet_groups(directory: Path) -> Groups:
 
     Raises InventoryError, after printing every problem, when the declaration or what it would remove is refused.
     """
+    _refuse_apart()
     try:
         run = begin(directory)
         declaration = run.compiled.declaration
@@ -61,6 +66,16 @@ def fleet_groups(directory: Path) -> Groups:
         if host.zone:
             found.setdefault(f"zone_{host.zone.replace('-', '_')}", []).append((name, hosts[name]))
     return found
+
+
+def _refuse_apart() -> None:
+    context = click.get_current_context(silent=True)
+    for name, option in APART.items():
+        if context is not None and context.params.get(name):
+            raise InventoryError(
+                f"{option} lets a host go on before the others are where it is: old containers would go before new "
+                "ones are there. Run without it"
+            )
 
 
 def _say(problems: Iterable[Problem], sources: Mapping[str, str]) -> None:
