@@ -40,9 +40,12 @@ the manifest, and nothing has happened."""
 CONFIRM = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; change=/var/lib/privnet/armed/change.sh;"
     ' if [ -e "$change" ]; then exec sh "$change" "$1" "$2" "$3"; fi;'
-    ' { [ "$1" = confirm ] && [ "$(cat /var/lib/privnet/generation)" = "$3" ]; } ||'
-    " { echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again'"
-    " >&2; exit 75; }"
+    " found=$(head -c 100 /var/lib/privnet/generation);"
+    ' if [ "$1" = confirm ] && [ "$found" = "$3" ]; then exit; fi; exec >&2;'
+    ' case $found in "" | none | *"back "* | "$2 "*)'
+    " echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again' ;;"
+    ' *) echo "privnet: locked: run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;'
+    " esac; exit 75"
 )
 """Its arguments: ``confirm``, ``extend``, ``undo`` or ``withdraw``, the run, what the host has been through. What is
 confirmed stays so."""

@@ -110,6 +110,13 @@ generation() {
 	fi
 }
 
+# Whether another run has brought a host to where it is.
+is_somebodys() {
+	case $1 in
+	*"back "* | "$run "* | none | damaged) return 1 ;;
+	esac
+}
+
 mark() {
 	echo "$*" > $memory/generation.new
 	sync $memory/generation.new
@@ -437,10 +444,8 @@ begin)
 	claim
 	if [ "$found" != "$expected" ]; then
 		give_back "$run"
-		case $found in
-		*"back "* | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
-		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
-		esac
+		is_somebodys "$found" || refuse stale "it has put itself back since this run asked it. Run again"
+		refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run"
 	fi
 	arm
 	mark "$run $wave begun"
@@ -457,7 +462,9 @@ confirm | extend | undo | withdraw)
 	# Not while the host is on its way back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
 	flock 8
-	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ "$(generation)" != "$expected" ]; then
+	found=$(generation)
+	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ "$found" != "$expected" ]; then
+		! is_somebodys "$found" || refuse locked "run ${found%% *} has changed it meanwhile. Take its lock file, and run again"
 		refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again"
 	fi
 	case $1 in

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from privnet.deploy.script import CONFIRM
 from privnet.render import static_files
 
 OTHER = {"run": "earlier-run", "token": "elsewhere", "owner": "alice@desk", "seconds": "180"}
@@ -21,9 +22,7 @@ Lease = dict[str, str | None]
 @pytest.fixture
 def begin(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Begin a wave on a host whose lease has these files; exit code and what was said. What is taken is given back."""
-    text = next(file.text for file in static_files() if file.path.endswith("/change.sh"))
-    text = re.sub(r"^(memory|lease|waits|etc|units)=/", rf"\1={tmp_path}/", text, flags=re.MULTILINE)
-    (tmp_path / "change.sh").write_text(text)
+    (tmp_path / "change.sh").write_text(_change_program(tmp_path))
     lease = tmp_path / "run" / "privnet" / "lease"
 
     def run(found: Lease, broken: str = "") -> tuple[int, str]:
@@ -39,6 +38,12 @@ def begin(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         return done.returncode, done.stderr
 
     return run
+
+
+def _change_program(root: Path) -> str:
+    text = next(file.text for file in static_files() if file.path.endswith("/change.sh"))
+    text = text.replace("/run/privnet/program.lock", f"{root}/program.lock")
+    return re.sub(r"^(memory|lease|waits|etc|units)=/", rf"\1={root}/", text, flags=re.MULTILINE)
 
 
 def now(seconds: int = 0) -> str:
@@ -121,3 +126,45 @@ def test_whether_the_other_run_may_withdraw(
         (armed / "before").write_text(f"{before}\n")
     code, said = begin({**found, "since": now(-40)})
     assert code == 75 and said.startswith(f"privnet: {kind}: run {found['run']} of alice@desk has it since 4")
+
+
+BACK = "privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again\n"
+CHANGED = "privnet: locked: run other-run has changed it meanwhile. Take its lock file, and run again\n"
+
+
+@pytest.mark.parametrize("word", ["confirm", "extend", "undo", "withdraw"])
+@pytest.mark.parametrize("armed", [None, "my-run", "other-run"])
+@pytest.mark.parametrize(
+    ("generation", "said"),
+    [
+        ("back my-run", BACK),
+        ("going back my-run", BACK),
+        ("my-run switch begun", BACK),
+        ("back other-run", BACK),
+        ("none", BACK),
+        ("other-run add begun", CHANGED),
+        ("other-run retire done", CHANGED),
+    ],
+)
+def test_a_host_that_is_no_longer_what_a_run_has_left(
+    tmp_path: Path, word: str, armed: str | None, generation: str, said: str
+) -> None:
+    memory = tmp_path / "var" / "lib" / "privnet"
+    memory.mkdir(parents=True)
+    (memory / "generation").write_text(f"{generation}\n")
+    if armed is not None:
+        (memory / "armed").mkdir()
+        (memory / "armed" / "run").write_text(f"{armed}\n")
+        (memory / "armed" / "change.sh").write_text(_change_program(tmp_path))
+    program = CONFIRM.replace("/var/lib/privnet", str(memory))
+    words = ["sh", "-c", program, "privnet", word, "my-run", "my-run switch done"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", said)
+
+
+def test_what_is_confirmed_already_is_confirmed(tmp_path: Path) -> None:
+    """The answer to the first confirmation was lost."""
+    (tmp_path / "generation").write_text("my-run switch done\n")
+    program = ["sh", "-c", CONFIRM.replace("/var/lib/privnet", str(tmp_path)), "privnet"]
+    for word, code in (("confirm", 0), ("extend", 75), ("undo", 75), ("withdraw", 75)):
+        assert subprocess.run([*program, word, "my-run", "my-run switch done"], timeout=20).returncode == code
