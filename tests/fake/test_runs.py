@@ -594,6 +594,9 @@ def test_who_has_confirmed_something_does_not_say_that_nothing_has_been(
     assert ran.code == 1 and ran.outcome["stopped"]["kind"] == "locked"
     assert ran.programs["h1"] == 2
     assert "h1" in withdrawn(ran, "undo") and withdrawn(ran) == []
+    assert ran.outcome["stopped"]["why"].startswith("another run is at work, so what this one has begun and not conf")
+    why = "what is confirmed stays, and the rest is taken back: another run is at work"
+    assert ran.outcome["hosts"]["h1"]["why"].startswith(why)
 
 
 def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:

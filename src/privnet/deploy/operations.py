@@ -337,14 +337,18 @@ class Program(StringCommand):
         until = time.monotonic() + turn.seconds / 2
         why = f"it waits for another run to stop, for {turn.seconds // 2} s at most: {_said(output)[1]}"
         logger.warning(f"{host.print_prefix}privnet: {host.name}: {why}")
+        # Whatever it is that keeps this run from the host: it has met another one, which may be at work elsewhere.
         try:
-            while not done and _said(output)[0] == "later" and time.monotonic() < until and not run.stopped:
+            while not done and _said(output)[0] == "later" and time.monotonic() < until:
                 gevent.sleep(AGAIN_SECONDS)
+                if run.stopped:
+                    break
                 done, output = _executed(run, host, execute, state, connector_arguments, self._seconds)
-        finally:
-            # Whatever it is that keeps this run from the host: it has met another one, which may be at work elsewhere.
-            if not done:
-                _met(run, host)
+        except (OSError, SSHException):
+            _met(run, host, begun=True)
+            raise
+        if not done:
+            _met(run, host, begun=_said(output)[0] is None)
         return done, output
 
 
@@ -401,9 +405,13 @@ def _executed(
     try:
         with _at_most(seconds):
             done, output = execute(state, host, connector_arguments)
-    except (OSError, SSHException) as error:
+    except (OSError, SSHException, EOFError) as error:
         # pyinfra says it, and goes on without the host.
-        run.note(host.name, "failed", f"the connection was lost, or it hangs: {error or type(error).__name__}")
+        why = f"{error or type(error).__name__}"
+        run.note(host.name, "failed", f"the connection was lost, or it hangs: {why}")
+        if isinstance(error, EOFError):
+            # paramiko's, of a connection that ends while a channel opens; pyinfra does not expect it.
+            raise OSError(why) from error
         raise
     if not done:
         _heard(run, host, output)
@@ -515,13 +523,16 @@ def _heard(run: Run, host: Any, output: Any) -> None:
         _met(run, host)
 
 
-def _met(run: Run, host: Any) -> None:
-    """Stop: two runs that meet have numbers of their own for the same things, so what one has begun must not stay."""
+def _met(run: Run, host: Any, begun: bool = False) -> None:
+    """Stop: two runs that meet have numbers of their own for the same things, so what one has begun must not stay.
+
+    :param begun: whether this one may have begun something on that host just now
+    """
     if not run.stopped:
-        first = run.first == (host.name,) and host.name not in run.been
-        begun = "another run is at work, so what this one has begun is taken back"
-        why = run.host(host.name).why
-        run.stop(f"{'nothing is changed' if first else begun}: {host.name}: {why}", "locked")
+        first = run.first == (host.name,) and host.name not in run.been and not begun
+        what = "has begun and not confirmed" if run.kept else "has begun"
+        so = "nothing is changed" if first else f"another run is at work, so what this one {what} is taken back"
+        run.stop(f"{so}: {host.name}: {run.host(host.name).why}", "locked")
 
 
 def _fail(run: Run, why: str) -> Refusal:
@@ -531,7 +542,8 @@ def _fail(run: Run, why: str) -> Refusal:
 def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any) -> bool:
     if run.stopped and host.name in run.armed:
         back = _withdrawn(state, host, run, connector_arguments)
-        now = "it is as it was before" if back else f"it goes back to what it was within {run.patience} s"
+        gone = "what is confirmed stays, and the rest is taken back" if run.kept else "it is as it was before"
+        now = gone if back else f"it goes back to what it was within {run.patience} s"
         why = f"{now}: {why}"
     run.note(host.name, "pending" if run.stopped else "failed", why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")

@@ -44,7 +44,7 @@ CONFIRM = (
     ' if [ "$1" = confirm ] && [ "$found" = "$3" ]; then exit; fi; exec >&2;'
     ' case $found in "" | none | *"back "* | "$2 "*)'
     " echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again' ;;"
-    ' *) echo "privnet: locked: run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;'
+    ' *) echo "privnet: stale: run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;'
     " esac; exit 75"
 )
 """Its arguments: ``confirm``, ``extend``, ``undo`` or ``withdraw``, the run, what the host has been through. What is

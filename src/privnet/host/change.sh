@@ -110,13 +110,6 @@ generation() {
 	fi
 }
 
-# Whether another run has brought a host to where it is.
-is_somebodys() {
-	case $1 in
-	*"back "* | "$run "* | none | damaged) return 1 ;;
-	esac
-}
-
 mark() {
 	echo "$*" > $memory/generation.new
 	sync $memory/generation.new
@@ -444,8 +437,17 @@ begin)
 	claim
 	if [ "$found" != "$expected" ]; then
 		give_back "$run"
-		is_somebodys "$found" || refuse stale "it has put itself back since this run asked it. Run again"
-		refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run"
+		case $found in
+		*"back $run" | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
+		*"back "*)
+			# The one that this run knew of is dead; any other may be at work elsewhere.
+			case $expected in
+			*"${found##*back }"*) refuse stale "it has put itself back since this run asked it. Run again" ;;
+			*) refuse locked "run ${found##*back } has been at work there since this run asked it, and was taken back. Run again" ;;
+			esac
+			;;
+		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
+		esac
 	fi
 	arm
 	mark "$run $wave begun"
@@ -464,8 +466,10 @@ confirm | extend | undo | withdraw)
 	flock 8
 	found=$(generation)
 	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ "$found" != "$expected" ]; then
-		! is_somebodys "$found" || refuse locked "run ${found%% *} has changed it meanwhile. Take its lock file, and run again"
-		refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again"
+		case $found in
+		*"back "* | "$run "* | none | damaged) refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again" ;;
+		*) refuse stale "run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;
+		esac
 	fi
 	case $1 in
 	extend)

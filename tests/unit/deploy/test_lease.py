@@ -128,8 +128,39 @@ def test_whether_the_other_run_may_withdraw(
     assert code == 75 and said.startswith(f"privnet: {kind}: run {found['run']} of alice@desk has it since 4")
 
 
+@pytest.mark.parametrize(
+    ("expected", "generation", "said"),
+    [
+        ("none", "back my-run", "stale: it has put itself back since this run asked it. Run again"),
+        ("dead-run add done", "back dead-run", "stale: it has put itself back since this run asked it. Run again"),
+        (
+            "dead-run add done",
+            "back other-run",
+            "locked: run other-run has been at work there since this run asked it, and was taken back. Run again",
+        ),
+        (
+            "dead-run add done",
+            "dead-run switch done",
+            "locked: run dead-run has changed it since this run asked it. Run again, with the lock file of that run",
+        ),
+    ],
+)
+def test_a_host_that_is_no_longer_what_a_run_has_found(
+    tmp_path: Path, expected: str, generation: str, said: str
+) -> None:
+    memory = tmp_path / "var" / "lib" / "privnet"
+    for path in (memory, tmp_path / "run" / "privnet"):
+        path.mkdir(parents=True)
+    (memory / "generation").write_text(f"{generation}\n")
+    (tmp_path / "change.sh").write_text(_change_program(tmp_path))
+    words = ["sh", str(tmp_path / "change.sh"), "begin", "my-run", "add", expected, "180", "ab12", "bob@home", ""]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (75, f"privnet: {said}\n")
+    assert not (tmp_path / "run" / "privnet" / "lease").exists()
+
+
 BACK = "privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again\n"
-CHANGED = "privnet: locked: run other-run has changed it meanwhile. Take its lock file, and run again\n"
+CHANGED = "privnet: stale: run other-run has changed it meanwhile. Take its lock file, and run again\n"
 
 
 @pytest.mark.parametrize("word", ["confirm", "extend", "undo", "withdraw"])
