@@ -52,7 +52,8 @@ _hangs = json.loads(Path(__file__).with_name("hangs.json").read_text())
 if _hangs:
     # Nobody has minutes for it.
     import privnet.deploy.operations as _operations
-    _operations.QUESTION_SECONDS = _operations.PROGRAM_SECONDS = _operations.GRACE_SECONDS = 1
+    _operations.QUESTION_SECONDS = _operations.PROGRAM_SECONDS = 4
+    _operations.GRACE_SECONDS = 1
 _more = json.loads(Path(__file__).with_name("data.json").read_text())
 def _data(name):
     own = {{"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": _responses(name), "hangs": _hangs.get(name)}}
@@ -516,6 +517,7 @@ def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])
     made.programs["h2"] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
+    made.data["h2"] = SLOW
     made.hangs["h3"] = " privnet withdraw "
     ran = made.run("--json", "-y")
     assert ran.code == 1
@@ -531,6 +533,8 @@ def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable
     assert ran.outcome["hosts"]["h3"]["why"].startswith("it goes back to what it was within 180 s: another run is at")
 
 
+SLOW = {"fake_delay": 2}
+"""Seconds; the other hosts have their programs by then."""
 LATER = "privnet: later: run r7 of alice@desk has it since 40 s. If that run is dead, …"
 
 
@@ -561,7 +565,7 @@ def test_a_run_that_has_waited_in_vain_stops_whatever_the_reason(
     """Without the wait only the second is one to stop for: the others fail the host alone."""
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])
-    made.data["h2"] = {"first": [LATER, said]}
+    made.data["h2"] = {"first": [LATER, said], **SLOW}
     ran = made.run("--json", "-y")
     assert ran.code == 1
     begun = "another run is at work, so what this one has begun is taken back"
@@ -588,7 +592,7 @@ def test_who_has_confirmed_something_does_not_say_that_nothing_has_been(
     made.project("p0", 0, ["h1", "h2", "h1"])
     made.project("elsewhere", 2, ["h2", "h3"])
     monkeypatch.setenv(removal.ALLOW, "1")
-    made.data["h3"] = {"fake_delay": 1}
+    made.data["h3"] = SLOW
     made.programs["h3"] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
     ran = made.run("--json", "-y")
     assert ran.code == 1 and ran.outcome["stopped"]["kind"] == "locked"
