@@ -302,6 +302,11 @@ class Scene:
     def _is_armed(self, host: str) -> bool:
         return self.lab.exec(host, "test -e /var/lib/privnet/armed", check=False).returncode == 0
 
+    def _is_at_work(self, host: str) -> bool:
+        """Whether a program is: it outlives who has sent it, and may have armed nothing yet."""
+        lock = "/run/privnet/program.lock"
+        return self.lab.exec(host, f"test -e {lock} && ! flock -n {lock} true", check=False).returncode == 0
+
     def _prepare(self, kind: str, point: Point) -> Path:
         init = self.lab.machine(point.host).init
         assert init is not None, f"{point.host} is off"
@@ -346,7 +351,7 @@ class Scene:
         """Wait until no host has anything to take back any more; what they are then."""
         deadline = time.monotonic() + timeout
         for host in self.lab.hosts:
-            while self._is_armed(host):
+            while self._is_at_work(host) or self._is_armed(host):
                 assert time.monotonic() < deadline, f"{host} has not put itself back after {timeout} s"
                 time.sleep(1)
         return {host: _rested(lines) for host, lines in dump(self.lab).items()}
