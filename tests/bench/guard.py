@@ -1,7 +1,7 @@
 """What the guard costs: `python -m tests.bench.guard [PAIRS]`, as root, with `perf`, on a machine with no other work.
 
 TCP through a private network between two hosts and within one, in one run of one lab: one stream, and eight at once.
-Two figures of each.
+Last with a plain link in the mesh's place, which hands packets on in bulk. Two figures of each.
 
 The guard's share: of all samples of the processors that are taken in what carries the stream (iperf3, wireguard-go,
 ksoftirqd), those that are inside nftables. Where processors are the limit, as here, that is the share of throughput
@@ -123,6 +123,20 @@ def measure(lab: Lab, what: str, source: Place, target: Place, pairs: int, strea
     print(f"  share of processors' time: median of the turns, and half of them: {shared}", flush=True)
 
 
+def hand_on_in_bulk(lab: Lab, ends: tuple[str, str]) -> None:
+    """Put a veth in the mesh's place. It hands on 64 KiB at once, as WireGuard in the kernel, without encryption."""
+    addresses = {end: lab.exec(end, "ip -o -4 addr show privnet").stdout.split()[3].partition("/")[0] for end in ends}
+    for end in ends:
+        lab.exec(end, "ip link del privnet")
+    inits = [lab.machine(end).init for end in ends]
+    near, far = (init.pid for init in inits if init is not None)
+    make = f"ip link add privnet netns {near} type veth peer name privnet netns {far}"
+    subprocess.run(make.split(), check=True)
+    for end, other in (ends, ends[::-1]):
+        place = f"ip link set privnet mtu 1440 up; ip addr add {addresses[end]}/32 dev privnet; "
+        lab.exec(end, f"{place} ip route add {addresses[other]}/32 dev privnet")
+
+
 def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
     if shutil.which("perf") is None:
@@ -146,6 +160,8 @@ def main() -> None:
             for streams in STREAMS:
                 measure(lab, "between hosts", ("lab-1", WEB), ("lab-2", FAR), pairs, streams)
                 measure(lab, "within a host", ("lab-3", NEAR[0]), ("lab-3", NEAR[1]), pairs, streams)
+            hand_on_in_bulk(lab, ("lab-1", "lab-2"))
+            measure(lab, "between hosts, in bulk", ("lab-1", WEB), ("lab-2", FAR), pairs, 1)
         finally:
             lab.down()
 

@@ -51,7 +51,6 @@ class Recorded(FakeConnector):
         _write(log.with_suffix(ENDED), self.host.name, text)
         return answer
 
-
     @staticmethod
     def _said(words: str | None) -> str:
         if words is None:

@@ -23,7 +23,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
 
-from kernel import dump, until_rested  # noqa: E402
+from kernel import difference, dump, until_rested  # noqa: E402
 from runs import DEPLOY, PYINFRA, deploy, project, replace_once  # noqa: E402
 
 from privnet.check import removal  # noqa: E402
@@ -223,6 +223,9 @@ def test_two_runs_that_have_a_host_of_each_other(lab: Lab, tmp_path: Path, sleep
         for run in (earlier,) if sleeps else (earlier, later):
             run.process.send_signal(signal.SIGCONT)
         stops.end()
+        if sleeps:
+            # Nobody goes on yet: what the host says itself, long before its time is up.
+            assert difference({"lab-3": before["lab-3"]}, dump(lab, "lab-3")) == ""
         later.process.send_signal(signal.SIGCONT)
         goes.end()
     finally:

@@ -40,6 +40,7 @@ PREPARE_SECONDS = 900
 for which a host waits for its confirmation, if that is more."""
 GRACE_SECONDS = 5
 AGAIN_SECONDS = 1
+"""Between two tries where another run has a host that will withdraw."""
 CHANNEL_SECONDS = 15
 """How long a server may take to begin an execution; paramiko would wait for an hour."""
 SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -55,11 +56,11 @@ def ask() -> Commands:
     if state.is_executing:
         run.hold()
     if run.stopped:
-        yield _fail(run, run.stopped)
+        yield Refusal(run, run.stopped)
         return
     found = _snapshot(run)
     if isinstance(found, Unknown):
-        yield _fail(run, found.why)
+        yield Refusal(run, found.why)
         return
     run.note(host.name, "unchanged")
     host.noop("it has answered")
@@ -82,21 +83,21 @@ def prepare() -> Commands:
     run = _run()
     judged = run.judge(time.time())
     if run.stopped:
-        yield _fail(run, run.stopped)
+        yield Refusal(run, run.stopped)
         return
     found = _snapshot(run)
     if isinstance(found, Unknown):
-        yield _fail(run, found.why)
+        yield Refusal(run, found.why)
         return
     why = judged.get(host.name) or run.lost_key(host.name, found)
     if why is not None:
-        yield _fail(run, why)
+        yield Refusal(run, why)
         return
     script = changes.prepare(found)
     if not script:
         why = run.learn(host.name, found)
         if why is not None:
-            yield _fail(run, why)
+            yield Refusal(run, why)
         else:
             host.noop("packages, key and networkd are there")
         return
@@ -106,7 +107,7 @@ def prepare() -> Commands:
     found = _snapshot(run, again=True)
     why = found.why if isinstance(found, Unknown) else run.learn(host.name, found)
     if why is not None:
-        yield _fail(run, why)
+        yield Refusal(run, why)
 
 
 @operation()
@@ -128,7 +129,7 @@ def add() -> Commands:
     if state.is_executing and not run.stopped and (failed := _first_failed(run)):
         run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
     if run.stopped:
-        yield _fail(run, run.stopped)
+        yield Refusal(run, run.stopped)
         return
     if host.name in run.ready:
         host.noop("it has everything new")
@@ -144,7 +145,7 @@ def switch() -> Commands:
         run.stop("nothing is switched or taken away: too many hosts have failed", "failed")
     found = _snapshot(run)
     if run.stopped or isinstance(found, Unknown):
-        yield _fail(run, run.stopped or found.why)  # type: ignore[union-attr]
+        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
         return
     held = _held(run, found)
     script = changes.switch(run.plan_of(host.name), found, frozenset(held))
@@ -164,7 +165,7 @@ def retire() -> Commands:
     run = _run()
     found = _snapshot(run)
     if run.stopped or isinstance(found, Unknown):
-        yield _fail(run, run.stopped or found.why)  # type: ignore[union-attr]
+        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
         return
     if host.name in run.finished:
         host.noop("it was taken away with the switch")
@@ -190,7 +191,7 @@ def confirm() -> Commands:
         # A run of this machine has died after it did what this one found done.
         yield Confirmation(run, found.armed.run, found.generation)
     else:
-        yield _fail(run, f"run {found.armed.run} of another operator is at work there: it has not been confirmed")
+        yield Refusal(run, f"run {found.armed.run} of another operator is at work there: it has not been confirmed")
 
 
 # --- what waves share -------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def confirm() -> Commands:
 def _add(run: Run) -> Commands:
     found = _snapshot(run)
     if isinstance(found, Unknown):
-        yield _fail(run, found.why)
+        yield Refusal(run, found.why)
         return
     script = _to_add(run, host.name, found)
     if script:
@@ -376,7 +377,10 @@ class Confirmation(StringCommand):
 
 
 class Refusal(StringCommand):
-    """A command that fails with a sentence: this host stops here, the others go on."""
+    """A command that fails with a sentence: this host stops here, the others go on.
+
+    It runs on this machine: a host that answers everything with success would not let itself be stopped.
+    """
 
     def __init__(self, run: Run, why: str) -> None:
         super().__init__("false")
@@ -533,10 +537,6 @@ def _met(run: Run, host: Any, begun: bool = False) -> None:
         what = "has begun and not confirmed" if run.kept else "has begun"
         so = "nothing is changed" if first else f"another run is at work, so what this one {what} is taken back"
         run.stop(f"{so}: {host.name}: {run.host(host.name).why}", "locked")
-
-
-def _fail(run: Run, why: str) -> Refusal:
-    return Refusal(run, why)
 
 
 def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any) -> bool:

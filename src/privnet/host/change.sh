@@ -437,15 +437,12 @@ begin)
 	claim
 	if [ "$found" != "$expected" ]; then
 		give_back "$run"
+		# The one that this run knew of is dead; any other may be at work elsewhere.
+		known=${expected##*back }
+		known=${known%% *}
 		case $found in
-		*"back $run" | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
-		*"back "*)
-			# The one that this run knew of is dead; any other may be at work elsewhere.
-			case $expected in
-			*"${found##*back }"*) refuse stale "it has put itself back since this run asked it. Run again" ;;
-			*) refuse locked "run ${found##*back } has been at work there since this run asked it, and was taken back. Run again" ;;
-			esac
-			;;
+		*"back $run" | *"back $known" | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
+		*"back "*) refuse locked "run ${found##*back } has been at work there since this run asked it, and was taken back. Run again" ;;
 		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
 		esac
 	fi

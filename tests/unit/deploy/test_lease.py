@@ -132,6 +132,7 @@ def test_whether_the_other_run_may_withdraw(
     ("expected", "generation", "said"),
     [
         ("none", "back my-run", "stale: it has put itself back since this run asked it. Run again"),
+        ("going back dead-run", "back dead-run", "stale: it has put itself back since this run asked it. Run again"),
         ("dead-run add done", "back dead-run", "stale: it has put itself back since this run asked it. Run again"),
         (
             "dead-run add done",
