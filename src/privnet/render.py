@@ -36,7 +36,6 @@ TARGET = "privnet-networks.target"
 HOST_PROGRAMS = ("change.sh", "container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
 UNIT_FILES = (
     "privnet-guard.service",
-    "privnet-guard-watch.service",
     "privnet-overlay@.service",
     "privnet-container@.service",
     "privnet-namespace@.service",
@@ -85,7 +84,6 @@ def static_files() -> tuple[ManagedFile, ...]:
     return (
         *(ManagedFile(f"{ETC}/lib/{name}", (host / name).read_text()) for name in HOST_PROGRAMS),
         *(ManagedFile(f"{UNITS}/{name}", _print(f"systemd/{name}")) for name in UNIT_FILES),
-        _wanted("privnet-guard-watch.service"),
         ManagedFile(f"{UNITS}/wg-quick@privnet.service.d/privnet.conf", _print("systemd/wg-quick.conf")),
         ManagedFile("/etc/systemd/networkd.conf.d/privnet.conf", _print("networkd/networkd.conf")),
         ManagedFile(f"{NETWORKD}/05-privnet-unmanaged.network", _print("networkd/unmanaged.network")),

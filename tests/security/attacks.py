@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lab.kernel import as_owner
+
 from . import frames
 from .oracle import OUTSIDER, STRAY, Endpoint
 from .scene import (
@@ -381,14 +383,14 @@ def _send_held_back(scene: Scene, packets: list[bytes], before: str) -> None:
 def _let_in(scene: Scene, peer: str, command: str) -> None:
     """The twin: from a peer, the same packet arrives."""
     victim = scene[f"1.web.{STOREFRONT}"]
-    element = f"element inet privnet peers6 '{{ {peer} }}'"
-    scene.run("lab-1", f"systemctl stop privnet-guard-watch; nft add {element}")
+    element = f"element inet privnet peers6 {{ {peer} }}"
+    scene.run("lab-1", as_owner(f"add {element}"))
     try:
         with scene.watch().planting(), scene.sniffing(victim) as found:
             scene.run("outsider", command)
         assert_only(found[victim], {"held-0"}, victim)
     finally:
-        scene.run("lab-1", f"nft delete {element}; systemctl start privnet-guard-watch")
+        scene.run("lab-1", as_owner(f"delete {element}"))
 
 
 def _link_local(scene: Scene, host: str) -> str:
@@ -618,9 +620,7 @@ def no_learning(scene: Scene) -> None:
     """T32, second line: with the guard's set out of the way, a forged frame still teaches no bridge where a MAC is."""
     victim, neighbour = scene[f"1.web.{STOREFRONT}"], scene.resolver(SHOP, "lab-1")
     tables = "bridge fdb show | grep -v eth0 | sort; ip neigh show nud permanent | sort"
-    scene.run(
-        "lab-1", "systemctl stop privnet-guard-watch 2> /dev/null; nft insert rule inet privnet decapsulate accept"
-    )
+    scene.run("lab-1", as_owner("insert rule inet privnet decapsulate accept"))
     try:
         before = scene.run("lab-1", tables)
         volley = []
@@ -631,7 +631,7 @@ def no_learning(scene: Scene) -> None:
             scene.send_datagrams(scene["lab-3"], scene.mesh("lab-1"), volley)
         after = scene.run("lab-1", tables)
     finally:
-        scene.run("lab-1", "systemctl reload privnet-guard; systemctl start privnet-guard-watch 2> /dev/null || true")
+        scene.run("lab-1", "systemctl reload privnet-guard")
     assert_only(found[victim], {"victims", "new"}, victim)
     assert after == before, "a forged frame has moved a MAC"
 
@@ -640,7 +640,7 @@ def port_teaches_nothing(scene: Scene) -> None:
     """T5, second line: with the port rule out of the way, a container still teaches the bridge no MAC."""
     me, victim = scene[TENANT], scene[NEIGHBOUR]
     tables = "bridge fdb show | grep -v eth0 | sort"
-    scene.run("lab-3", "systemctl stop privnet-guard-watch 2> /dev/null; nft insert rule bridge privnet port accept")
+    scene.run("lab-3", as_owner("insert rule bridge privnet port accept"))
     try:
         before = scene.run("lab-3", tables)
         forged = frames.datagram("forged", FAKE_MAC, me.address, scene.mac(victim), victim.address)
@@ -648,7 +648,7 @@ def port_teaches_nothing(scene: Scene) -> None:
             scene.send_frames(me, [forged])
         after = scene.run("lab-3", tables)
     finally:
-        scene.run("lab-3", "systemctl reload privnet-guard; systemctl start privnet-guard-watch 2> /dev/null || true")
+        scene.run("lab-3", "systemctl reload privnet-guard")
     assert_only(found[victim], {"forged"}, victim)
     assert after == before, "a forged frame has taught the bridge a MAC"
 
@@ -657,14 +657,14 @@ def bridge_says_nothing(scene: Scene) -> None:
     """P2, second line: with the guard's output rules out of the way, a bridge says nothing by itself (STP)."""
     victim, host = scene[NEIGHBOUR], scene["lab-3"]
     port = f"pnc{scene.vni(SOLO):06x}{int(victim.address.rpartition('.')[2]):04x}"
-    scene.run("lab-3", "systemctl stop privnet-guard-watch 2> /dev/null; nft insert rule bridge privnet output accept")
+    scene.run("lab-3", as_owner("insert rule bridge privnet output accept"))
     try:
         with scene.sniffing(victim, token=BPDU) as found:
             time.sleep(2.2)  # a bridge says it every 2 s (IEEE 802.1D, 8.10.2)
             said = frames.bpdu("by-hand", scene.bridge_mac("lab-3", SOLO))
             scene.send_frames(host, [said], port)
     finally:
-        scene.run("lab-3", "systemctl reload privnet-guard; systemctl start privnet-guard-watch 2> /dev/null || true")
+        scene.run("lab-3", "systemctl reload privnet-guard")
     if len(found[victim]) > 1:
         raise Arrived(f"{victim} got {len(found[victim]) - 1} BPDUs of its bridge")
     assert len(found[victim]) == 1, "the twin: one that is sent by hand is seen"
@@ -685,7 +685,7 @@ def advertised(scene: Scene) -> None:
     """T12, second line: with the guard's rule out of the way, no end of a resolver's way up takes a router's word."""
     resolver, port = scene.resolver(SHOP, "lab-1"), _way_up(scene, "lab-1", SHOP)
     ends = ((scene["lab-1"], port), (resolver, "pnu0"))
-    scene.run("lab-1", "systemctl stop privnet-guard-watch 2> /dev/null; nft insert rule inet privnet upstream accept")
+    scene.run("lab-1", as_owner("insert rule inet privnet upstream accept"))
     try:
         for (end, device), (other, way) in zip(ends, reversed(ends), strict=True):
             heard = f"awk '/InRouterAdvertisements/ {{ print $2 }}' /proc/net/dev_snmp6/{device}"
@@ -699,7 +699,7 @@ def advertised(scene: Scene) -> None:
             assert int(scene.inside(end, heard)) > count, "the twin: the advertisement has come"
             assert after == before, f"{end} has taken a router's word: {after}"
     finally:
-        scene.run("lab-1", "systemctl reload privnet-guard; systemctl start privnet-guard-watch 2> /dev/null || true")
+        scene.run("lab-1", "systemctl reload privnet-guard")
 
 
 def addresses(scene: Scene) -> None:
@@ -745,24 +745,49 @@ def _listening(scene: Scene, host: str) -> None:
 
 
 def guard_flushed(scene: Scene) -> None:
-    """Another program flushes every rule: VXLAN devices are down until the guard is back, within a second."""
-    for command in ("nft flush ruleset", "nft delete table inet privnet", "nft flush chain bridge privnet port"):
-        _restored_after(scene, command)
+    """Another program flushes every rule, or changes ours: the kernel leaves the guard as it is to all but its owner.
+    Debian's nftables.service flushes when it starts, stops, and reads its file again."""
+    listing = "nft -s -a list table inet privnet; nft -s -a list table bridge privnet"
+    before = scene.run("lab-1", listing)
+    try:
+        for command in (
+            "nft flush ruleset",
+            "nft delete table inet privnet",
+            "nft flush chain bridge privnet port",
+            "nft add table inet privnet '{ flags dormant; }'",
+            "systemctl restart nftables",
+            "systemctl reload nftables",
+            "systemctl stop nftables",
+        ):
+            scene.run("lab-1", f"{command} 2> /dev/null || true")
+            outsider_vxlan(scene)
+            assert scene.run("lab-1", listing, check=False) == before, f"`{command}` has changed the guard"
+    finally:
+        scene.run("lab-1", "systemctl stop nftables")
 
 
-def guard_watch_killed(scene: Scene) -> None:
-    """Who kills the watch over the guard gains nothing: it is there again, and sees what is missing."""
-    _restored_after(scene, "systemctl kill -s KILL privnet-guard-watch; nft delete table bridge privnet")
-
-
-def _restored_after(scene: Scene, command: str) -> None:
+def guard_killed(scene: Scene) -> None:
+    """Who kills the process that owns the guard takes it away. VXLAN devices go down at once, also where there are so
+    many of them that systemd is long at stopping their units; then it is there again, and so are they."""
+    drop_in = "/run/systemd/system/privnet-overlay@.service.d"
     count = "nft list table inet privnet | wc -l; nft list table bridge privnet | wc -l"
     before = scene.run("lab-1", count)
-    begun = time.monotonic()
-    scene.run("lab-1", command)
-    while scene.run("lab-1", f"{{ {count}; }} 2> /dev/null", check=False) != before:
-        # How long it may take on a machine with nothing else to do is measured in test_barriers.py.
-        assert time.monotonic() - begun < 8, f"8 s after `{command}` the guard is not back"
+    devices = set(scene.run("lab-1", "ls /sys/class/net | grep ^pnx").split())
+    kill = "systemctl kill -s KILL privnet-guard; sleep 1; kill $!"
+    scene.run(
+        "lab-1",
+        f"mkdir -p {drop_in}; printf '[Service]\\nExecStop=\\nExecStop=/bin/sleep 2\\n' > {drop_in}/slow.conf; "
+        "systemctl daemon-reload",
+    )
+    try:
+        begun = time.monotonic()
+        told = scene.run("lab-1", f"ip monitor link & sleep 0.2; {kill}")
+        assert set(re.findall(r"\b(pnx\d+):.* state DOWN", told)) == devices, "VXLAN devices stay up without the guard"
+        while scene.run("lab-1", f"{{ {count}; }} 2> /dev/null", check=False) != before:
+            # How long it may take on a machine with nothing else to do is measured in test_barriers.py.
+            assert time.monotonic() - begun < 8, "8 s after its owner was killed the guard is not back"
+    finally:
+        scene.run("lab-1", f"rm -r {drop_in}; systemctl daemon-reload")
     _up_again(scene, "lab-1")
 
 
@@ -770,25 +795,6 @@ def _up_again(scene: Scene, host: str) -> None:
     deadline = time.monotonic() + 20
     while "state DOWN" in scene.run(host, "ip -o link | grep pnx"):
         assert time.monotonic() < deadline, "the VXLAN devices did not come back"
-
-
-def nftables_restarted(scene: Scene) -> None:
-    """Debian's nftables.service flushes every rule when it starts and when it is told to read its file again: the guard
-    goes with it, without the watch's help."""
-    overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, BLOG))
-    listing = "sh /etc/privnet/lib/guard.sh listing"
-    wanted = scene.run("lab-1", listing)
-    scene.run("lab-1", "systemctl stop privnet-guard-watch")
-    try:
-        for what in ("restart", "reload"):
-            scene.run("lab-1", f"systemctl {what} nftables")
-            deadline = time.monotonic() + 3
-            while scene.run("lab-1", listing, check=False) != wanted and time.monotonic() < deadline:
-                time.sleep(0.1)
-            scene.run("lab-1", f"systemctl start {overlays}")
-            outsider_vxlan(scene)
-    finally:
-        scene.run("lab-1", f"systemctl reload-or-restart privnet-guard; systemctl start privnet-guard-watch {overlays}")
 
 
 def guard_first(scene: Scene) -> None:
@@ -799,8 +805,7 @@ def guard_first(scene: Scene) -> None:
     scene.run(
         "lab-2",
         f"mkdir -p {drop_in}; printf '{wait}' > {drop_in}/slow.conf; systemctl daemon-reload; "
-        "systemctl stop privnet-guard-watch privnet-guard wg-quick@privnet; "
-        "nft delete table inet privnet; nft delete table bridge privnet",
+        "systemctl stop privnet-guard wg-quick@privnet",
     )
     try:
         with scene.sniffing(host) as found:
@@ -814,7 +819,7 @@ def guard_first(scene: Scene) -> None:
     finally:
         scene.run(
             "lab-2",
-            f"touch /run/go; systemctl start privnet-guard wg-quick@privnet privnet-guard-watch {overlays}; "
+            f"touch /run/go; systemctl start privnet-guard wg-quick@privnet {overlays}; "
             f"rm -r /run/go {drop_in}; systemctl daemon-reload",
         )
         _up_again(scene, "lab-2")
@@ -824,17 +829,23 @@ def guard_first(scene: Scene) -> None:
 
 
 def guard_stopped(scene: Scene) -> None:
-    """Without the guard no VXLAN device is up."""
-    host = "lab-3"
+    """Without the guard no VXLAN device is up, and none comes up."""
+    host, drop_in = "lab-3", "/run/systemd/system/privnet-guard.service.d"
+    overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, SOLO))
     up = "ip -o link show up | grep -c ' pnx' || true"
     before = scene.run(host, up)
     assert int(before) > 0
-    scene.run(host, "systemctl stop privnet-guard-watch privnet-guard")
+    scene.run(
+        host,
+        f"mkdir -p {drop_in}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {drop_in}/broken.conf; "
+        "systemctl daemon-reload; systemctl stop privnet-guard",
+    )
     try:
         assert int(scene.run(host, up)) == 0, "the guard is stopped, and VXLAN devices are up"
+        scene.run(host, f"systemctl restart {overlays}", check=False)
+        assert int(scene.run(host, up)) == 0, "the guard is stopped, and VXLAN devices come up"
     finally:
-        vnis = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, SOLO))
-        scene.run(host, f"systemctl start privnet-guard privnet-guard-watch {vnis}")
+        scene.run(host, f"rm -r {drop_in}; systemctl daemon-reload; systemctl start privnet-guard {overlays}")
     assert scene.run(host, up) == before
 
 
@@ -853,12 +864,12 @@ def without_mesh(scene: Scene, *, guard: bool, route: bool) -> list[str]:
 
     The interface is down, not gone: with its address gone VXLAN would not even try.
     """
-    off = "systemctl stop privnet-guard-watch; ip link set privnet down"
+    off = "ip link set privnet down"
     if not guard:
-        off += "; nft flush chain inet privnet egress"
+        off += f"; {as_owner('flush chain inet privnet egress')}"
     if not route:
         off += "; ip route del unreachable 100.64.0.0/16 metric 4294967295 2> /dev/null || true"
-    on = "systemctl restart wg-quick@privnet; systemctl reload privnet-guard; systemctl start privnet-guard-watch"
+    on = "systemctl restart wg-quick@privnet; systemctl reload privnet-guard"
     with scene.watch().planting() as planted:
         scene.run("lab-1", off)
         try:
@@ -1156,8 +1167,7 @@ ATTACKS: dict[str, Attack] = {
         addresses,
         hardened,
         guard_flushed,
-        guard_watch_killed,
-        nftables_restarted,
+        guard_killed,
         guard_first,
         guard_stopped,
         guard_alone,

@@ -16,6 +16,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lab.kernel import OWNER, as_owner
+
 from .attacks import (
     ATTACKS,
     OUTSIDE_RULE,
@@ -31,8 +33,8 @@ from .attacks import (
     guard_alone,
     guard_first,
     guard_flushed,
+    guard_killed,
     guard_stopped,
-    guard_watch_killed,
     hardened,
     honest_traffic,
     host_stack,
@@ -43,7 +45,6 @@ from .attacks import (
     multicast_led_away,
     names_from_outside,
     names_of_others,
-    nftables_restarted,
     no_learning,
     outer_spoof,
     outsider_vxlan,
@@ -63,8 +64,7 @@ from .scene import BLOG, SHOP, SOLO, STOREFRONT, Arrived, Lost, Miscounted, Scen
 
 Attack = Callable[[Scene], None]
 Script = Callable[[Scene], str]
-PAUSE = "systemctl stop privnet-guard-watch"
-RESTORE_GUARD = "systemctl reload privnet-guard && systemctl start privnet-guard-watch"
+RESTORE_GUARD = "systemctl reload privnet-guard"
 
 
 SHOWN = {
@@ -116,11 +116,11 @@ def rule(
 ) -> Control:
     """A rule of the guard, deleted. ``text`` is a part of it that stands in no other rule of its chain."""
     find = f"nft -a list chain {chain.replace(' ', ' privnet ')} | grep -F '{text}' | sed 's/.*# handle //'"
-    delete = f'handle=$({find}); nft delete rule {chain.replace(" ", " privnet ")} handle "$handle"'
+    delete = f'echo "delete rule {chain.replace(" ", " privnet ")} handle $({find})" | {OWNER}'
     return Control(
         name or f"guard, {chain}: `{text}`",
         host,
-        lambda _: f"{PAUSE}; {delete}",
+        lambda _: delete,
         lambda _: RESTORE_GUARD,
         noticed_by,
         text,
@@ -133,7 +133,7 @@ def weaker(chain: str, name: str, host: str, extra: Script, *noticed_by: Attack,
     """A rule of the guard with one of its conditions left out: what it then lets in is accepted by a rule before it."""
 
     def off(scene: Scene) -> str:
-        return f"{PAUSE}; nft insert rule {chain.replace(' ', ' privnet ')} {extra(scene)} accept"
+        return as_owner(f"insert rule {chain.replace(' ', ' privnet ')} {extra(scene)} accept")
 
     return Control(f"guard, {chain}: {name}", host, off, lambda _: RESTORE_GUARD, noticed_by, shown=shown)
 
@@ -276,7 +276,9 @@ RESOLVER, FORWARDER = f"/etc/privnet/names/{SHOP}.conf", "/etc/privnet/forwarder
 BOTH = f"{RESOLVER} {FORWARDER}"
 AGAIN = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
-GUARD_UNIT = "/etc/systemd/system/privnet-guard.service"
+RULES, GUARD_UNIT = "/etc/privnet/guard.nft", "/etc/systemd/system/privnet-guard.service"
+VXLAN_UP = "while ip -o link | grep pnx | grep -q 'state DOWN'; do sleep 0.1; done"
+RESTART_GUARD = f"systemctl restart privnet-guard; {VXLAN_UP}"
 UNMANAGED = "/etc/systemd/network/05-privnet-unmanaged.network"
 PORTS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p')"
 OVERLAYS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnx/privnet-overlay@/p')"
@@ -338,12 +340,15 @@ OTHERS = (
         "ip route del unreachable 100.64.0.0/16 metric 4294967295",
         "systemctl reload privnet-guard", route_alone, shown="arrival",
     ),
-    control("watch over the guard", "lab-1", PAUSE, RESTORE_GUARD, guard_flushed),
+    control(
+        "guard: its tables have an owner", "lab-1",
+        f"cp -a {RULES} /run/control.kept; sed -i -e 's/ {{ flags owner; }}//' -e '/^\\tflags owner$/d' {RULES}; {RESTART_GUARD}",
+        f"mv /run/control.kept {RULES}; {RESTART_GUARD}", guard_flushed, shown="arrival",
+    ),
     option("overlay units bound to the guard", "/etc/systemd/system/privnet-overlay@.service", "^BindsTo=", RELOAD, guard_stopped),
     option("guard: before the mesh", GUARD_UNIT, "^Before=", RELOAD, guard_first, shown="arrival", host="lab-2"),
-    option("guard: restarted with nftables.service", GUARD_UNIT, "^PartOf=", RELOAD, nftables_restarted, shown="arrival", host="lab-1"),
-    option("guard: reloaded with nftables.service", GUARD_UNIT, "^ReloadPropagatedFrom=", RELOAD, nftables_restarted, shown="arrival", host="lab-1"),
-    no_restart("privnet-guard-watch", "watch over the guard: restarted when it ends", "lab-1", guard_watch_killed, f"; {RESTORE_GUARD}"),
+    option("guard: VXLAN devices down when its owner ends", GUARD_UNIT, "^ExecStopPost=", RELOAD, guard_killed, host="lab-1", back=f"sleep 3; {VXLAN_UP}"),
+    no_restart("privnet-guard", "guard: its owner is started again when it ends", "lab-1", guard_killed, f"; {VXLAN_UP}"),
     control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),
     control(
         "static FDB", "lab-1",

@@ -21,7 +21,7 @@ STATE = (
     "bridge fdb show | grep -Ev 'eth0|33:33|01:00:5e' | sort; ip neigh show nud permanent | sort; "
     "wg show privnet allowed-ips | sort; "
     "for port in /sys/class/net/pnb*/brif/*; do bridge -d link show dev ${port##*/} | tail -n +2; done; "
-    "sh /etc/privnet/lib/guard.sh listing; ip route show type unreachable; systemctl is-active privnet-guard-watch"
+    "sh /etc/privnet/lib/guard.sh listing; ip route show type unreachable; systemctl is-active privnet-guard"
 )
 
 

@@ -29,7 +29,6 @@ RESOLVER = {
 }  # fmt: skip
 OPEN = {
     "privnet-guard.service": NETWORK,
-    "privnet-guard-watch.service": NETWORK,
     "privnet-overlay@.service": {*NETWORK, "ProtectKernelTunables"},
     "privnet-container@.service": {
         *NETWORK, "ProtectKernelTunables", "CapabilityBoundingSet_CAP_SYS_ADMIN", "RestrictNamespaces_net",
@@ -53,7 +52,7 @@ OPEN = {
 
 BETTER_THAN = 3.0
 NO_SANDBOX = re.compile(
-    "Type|Exec[A-Za-z]+|Restart|RestartSec|RemainAfterExit|RuntimeDirectory.*|NetworkNamespacePath|LimitNOFILE"
+    "Type|Exec[A-Za-z]+|OOMScoreAdjust|Restart|RestartSec|RemainAfterExit|RuntimeDirectory.*|NetworkNamespacePath|LimitNOFILE"
 )
 LETS_IN = {
     "ReadWritePaths=/run", "ReadWritePaths=/etc /var/lib/privnet /run", "DeviceAllow=/dev/net/tun rw",

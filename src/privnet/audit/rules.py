@@ -16,10 +16,11 @@ Spellings = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: chains with their lines in order, sets with their properties and elements."""
+    """A table: chains with their lines in order, sets with their properties and elements, and its flags."""
 
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sets: Mapping[str, tuple[tuple[str, ...], frozenset[tuple[str, ...]]]] = field(default_factory=dict)
+    flags: str = ""
 
 
 def hook(name: str, *priorities: str) -> Spellings:
@@ -127,11 +128,16 @@ def parse_table(lines: list[str]) -> Table:
     chains: dict[str, tuple[str, ...]] = {}
     sets: dict[str, tuple[tuple[str, ...], frozenset[tuple[str, ...]]]] = {}
     rest = iter([line.strip() for line in lines if line.strip()])
-    if not re.fullmatch(r"table (inet|bridge) privnet \{", next(rest, "")):
+    # Behind it stands which program owns the table.
+    if not re.fullmatch(r"table (inet|bridge) privnet \{( # progname .*)?", next(rest, "")):
         raise ValueError("no table")
+    flags = ""
     for line in rest:
         if line == "}":
             break
+        if line.startswith("flags "):
+            flags = line.removeprefix("flags ")
+            continue
         found = re.fullmatch(r"(set|chain) ([a-z0-9_]+) \{", line)
         if found is None:
             raise ValueError("neither set nor chain")
@@ -144,7 +150,7 @@ def parse_table(lines: list[str]) -> Table:
             chains[found[2]] = tuple(body)
         else:
             sets[found[2]] = _set(body)
-    return Table(chains, sets)
+    return Table(chains, sets, flags)
 
 
 def _set(body: list[str]) -> tuple[tuple[str, ...], frozenset[tuple[str, ...]]]:

@@ -297,14 +297,12 @@ remove_new_devices() {
 settle_guard() {
 	if [ -e $etc/guard.nft ]; then
 		systemctl start privnet-guard.service
-		systemctl reload privnet-guard.service
-		[ ! -e $wants/privnet-guard-watch.service ] || systemctl start privnet-guard-watch.service
+		# Its process does not answer, or is one that the file which is back does not know of.
+		systemctl reload privnet-guard.service || systemctl restart privnet-guard.service
 	else
-		systemctl stop privnet-guard-watch.service privnet-guard.service
-		nft delete table inet privnet
-		nft delete table bridge privnet
+		systemctl stop privnet-guard.service
 		ip route del unreachable "$(cat /run/privnet/guard.mesh)" metric 4294967295
-		rm -f /run/privnet/guard.mesh /run/privnet/guard.sum /run/privnet/guard.structure
+		rm -f /run/privnet/guard.*
 	fi
 }
 

@@ -1,4 +1,6 @@
-# Managed by privnet. guard.sh load|peers|listing|check|watch: the guard, and the barrier that needs no firewall.
+# Managed by privnet. guard.sh prepare|hold|begin|load|apply|peers|listing|away: the guard, and the barrier that needs no
+# firewall. Its tables have an owner (`flags owner`, nft(8)): one nft process, which alone can change them and with which
+# they go. No other program's `nft flush ruleset` takes them away.
 set -eu
 . /etc/privnet/guard.conf
 state=/run/privnet
@@ -7,7 +9,7 @@ listing() {
 	{
 		nft -s -t list table inet privnet && nft -s -t list table bridge privnet &&
 			nft -s list set inet privnet peers && nft -s list set inet privnet peers6
-	} | sha256sum | cut -d ' ' -f 1
+	} | sed 's/ # progname .*//' | sha256sum | cut -d ' ' -f 1
 }
 
 # One at a time: a reload that is half recorded must not look like rules that somebody has touched.
@@ -16,6 +18,46 @@ locked() {
 	exec 9> "$state/guard.lock"
 	# Somebody frozen in the middle must not keep the guard from being loaded.
 	flock -w 10 9 || true
+}
+
+unheard() {
+	echo "the guard's nft does not answer; a new one takes its place by: systemctl restart privnet-guard" >&2
+	exit 1
+}
+
+# When the owner has done all that it was told before. It does not say so of what succeeds: it is asked for a table that is
+# not there, and its answer has that name.
+answered() {
+	tries=0
+	echo "list table inet $1" >&8
+	until grep -qF "$1" "$state/guard.answers"; do
+		tries=$((tries + 1))
+		[ "$tries" -le 1000 ] || unheard
+		sleep 0.01
+	done
+}
+
+# Commands from standard input, in one transaction.
+apply() {
+	id=$$-$(cat /proc/sys/kernel/random/uuid)
+	[ -p "$state/guard.commands" ] || unheard
+	# Opened for both, or it would wait here for a reader that has died.
+	exec 8<> "$state/guard.commands"
+	# What somebody who was killed here has left to be done comes first.
+	answered "before-$id"
+	cat > "$state/guard.$id"
+	: > "$state/guard.answers"
+	echo "include \"$state/guard.$id\"" >&8
+	answered "after-$id"
+	rm "$state/guard.$id"
+	# All but the answer to the question.
+	said=$(head -n -3 "$state/guard.answers")
+	case $said in
+	*Error:*)
+		echo "$said" >&2
+		exit 1
+		;;
+	esac
 }
 
 # Commands that fill a set with the endpoints of mesh.conf: `address:port`, or `[address]:port`.
@@ -31,7 +73,7 @@ every_peer() {
 
 load() {
 	# In one transaction, so that no packet of a peer meets an empty set.
-	{ cat /etc/privnet/guard.nft && every_peer; } | nft -f -
+	{ cat /etc/privnet/guard.nft && every_peer; } | apply
 	# While the mesh is away its prefix must not be reached by the default route.
 	ip route replace unreachable "$MESH" metric 4294967295
 	# The barrier of a prefix that the mesh had before goes.
@@ -49,63 +91,56 @@ sound() {
 	[ "$(listing 2> /dev/null)" = "$(cat "$state/guard.sum" 2> /dev/null)" ]
 }
 
-# Without the guard no VXLAN device may be up. They go down at once; the restart loads the guard and brings them back.
-restore() {
-	for path in /sys/class/net/pnx*; do
-		[ ! -e "$path" ] || ip link set dev "${path##*/}" down
-	done
-	echo "the guard was changed, removed or stopped by another program; restoring it" >&2
-	# A restart of nftables.service has stopped it and is about to start it: once is enough.
-	if systemctl is-active --quiet privnet-guard.service; then
-		systemctl restart privnet-guard.service
-	else
-		systemctl start privnet-guard.service
-	fi
-	# A restart brings the devices back that were up before. One that was stopped with nftables.service is not among them.
-	! systemctl is-active --quiet privnet-networks.target || systemctl start --no-block privnet-networks.target
-}
-
 case $1 in
+prepare)
+	rm -f "$state"/guard.*-* "$state/guard.commands"
+	mkfifo -m 0600 "$state/guard.commands"
+	: > "$state/guard.answers"
+	# Tables without an owner, from a saved set of rules for example, cannot be given one.
+	for family in inet bridge; do
+		nft delete table $family privnet 2> /dev/null || true
+	done
+	;;
+hold)
+	# A FIFO that it has opened for both never ends.
+	exec nft -i <> "$state/guard.commands" >> "$state/guard.answers" 2>&1
+	;;
+begin)
+	# Rules that cannot be loaded are tried again, though not five times a second.
+	trap 'sleep 5' EXIT
+	locked
+	load
+	trap - EXIT
+	# A boot has them still to come. Where the owner has died, all are down, also those that systemd has not yet stopped.
+	if systemctl is-active --quiet privnet-networks.target; then
+		for conf in /etc/privnet/overlay/*.conf; do
+			[ ! -e "$conf" ] || { vni=${conf##*/} && echo "privnet-overlay@${vni%.conf}.service"; }
+		done | xargs -r systemctl restart --no-block
+	fi
+	;;
 load)
 	locked
 	load
+	;;
+apply)
+	locked
+	apply < "$2"
 	;;
 peers)
 	# A guard that is not loaded, or not as it was, gets them when it is loaded.
 	locked
 	if sound; then
-		{ echo 'flush set inet privnet peers; flush set inet privnet peers6' && every_peer; } | nft -f -
+		{ echo 'flush set inet privnet peers; flush set inet privnet peers6' && every_peer; } | apply
 		listing > "$state/guard.sum"
 	fi
 	;;
 listing)
 	listing
 	;;
-check)
-	# The lock is gone before systemd is asked for a restart, which takes it.
-	(
-		locked
-		# Stopping nftables.service stops the guard, also when there was nothing to stop and no rule has gone.
-		sound && systemctl is-active --quiet privnet-guard.service
-	) || restore
-	;;
-watch)
-	# Every change of nft's tables is announced; members of sets are not, they change with each run. A look now and then
-	# covers what an overrun of the announcements would hide.
-	{
-		echo start
-		(while sleep 30; do echo tick; done) &
-		trap 'kill $!' EXIT
-		nft monitor
-	} | while read -r event; do
-		case $event in
-		start | tick | *privnet*) ;;
-		*) continue ;;
-		esac
-		case $event in
-		*" element "*) continue ;;
-		esac
-		sh /etc/privnet/lib/guard.sh check
-	done
+away)
+	# Without the guard no VXLAN device may be up. Their units follow, one after the other; this is all at once.
+	for path in /sys/class/net/pnx*; do
+		[ ! -e "$path" ] || echo "link set dev ${path##*/} down"
+	done | ip -batch -
 	;;
 esac

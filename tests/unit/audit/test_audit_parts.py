@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,9 @@ MARK = "##audit-0"
 FREE = ("user", "config", "tables", "routes", "end")
 """Sections whose lines are compared as they are."""
 LISTING = """\
-table inet privnet {
+table inet privnet { # progname nft
+	flags owner
+
 	set speakers {
 		typeof ip saddr . @th,96,24
 		elements = { 100.64.0.2 . 0x1000,
@@ -118,6 +121,9 @@ def test_a_table_is_read_from_its_listing() -> None:
     table = parse_table(LISTING.splitlines())
     assert table.sets["speakers"][1] == {("100.64.0.2", "4096"), ("100.64.0.3", "4097")}
     assert len(table.chains["egress"]) == 2
+    assert table.flags == "owner"
+    of_nobody = [line for line in LISTING.replace(" # progname nft", "").splitlines() if "flags" not in line]
+    assert parse_table(of_nobody) == replace(table, flags="")
     with pytest.raises(ValueError, match="no table"):
         parse_table(["garbage"])
 

@@ -13,7 +13,6 @@ from privnet.render import ManagedFile, guard_structure, mesh_text, render_forwa
 SERVICES = (
     "systemd-networkd.service",
     "privnet-guard.service",
-    "privnet-guard-watch.service",
     "wg-quick@privnet.service",
 )
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -119,7 +118,7 @@ def answer(plan: HostPlan) -> Sections:
             f"Id={unit}",
             "LoadState=loaded",
             "ActiveState=active",
-            "SubState=exited",
+            f"SubState={'running' if unit in SERVICES else 'exited'}",
             "NeedDaemonReload=no",
         ]
     return found

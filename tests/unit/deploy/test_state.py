@@ -51,7 +51,8 @@ def test_a_real_hosts_answer() -> None:
     assert found.mesh_routes == {"100.64.0.0/16 proto kernel scope link src 100.64.0.1"}
     assert set(found.fdb) == set(found.neighbours) == {"pnx4096", "pnx4097"}
     assert all(link.is_port(learning=False, flood=True) for name, link in found.links.items() if name in found.fdb)
-    assert found.units["privnet-guard.service"].active == "active"
+    guard = found.units["privnet-guard.service"]
+    assert (guard.active, guard.sub) == ("active", "running")
     assert len(found.namespaces) == 5 and None not in found.namespaces.values()
     assert found.flooded == {} and found.masked == frozenset() and not found.odd_names
     # What is judged before anything is changed.

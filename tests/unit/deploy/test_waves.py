@@ -39,7 +39,7 @@ def commands(script: Script) -> list[str]:
     shown = []
     for line in lines:
         words = shlex.split(line)
-        fed = script.inputs.get(words[-1], "").splitlines() if words[0] in {"bridge", "ip", "nft", "wg"} else []
+        fed = script.inputs.get(words[-1], "").splitlines()
         shown += [line, *(f"  {entry}" for entry in fed)]
     return shown
 
@@ -65,6 +65,16 @@ def replaced(section: str, old: str, new: str) -> Callable[[Sections], None]:
     def drift(sections: Sections) -> None:
         assert any(old in line for line in sections[section]), (section, old)
         sections[section] = [line.replace(old, new) for line in sections[section] if line.replace(old, new)]
+
+    return drift
+
+
+def guard_unit(old: str, new: str) -> Callable[[Sections], None]:
+    """Something else is true of the unit that holds the guard."""
+
+    def drift(sections: Sections) -> None:
+        at = sections["units"].index("Id=privnet-guard.service")
+        sections["units"][sections["units"].index(old, at)] = new
 
     return drift
 
@@ -251,16 +261,24 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         },
     ),
     # guard
-    "no guard": (lambda sections: sections.update(guard=[]), {"add": ["systemctl reload privnet-guard.service"]}),
+    "no guard": (lambda sections: sections.update(guard=[]), {"add": ["systemctl restart privnet-guard.service"]}),
     "rules that somebody touched": (
         replaced("guard", "listing 0", "listing 1"),
         {"add": ["systemctl reload privnet-guard.service"]},
+    ),
+    "an older privnet's guard, which no process owns": (
+        guard_unit("SubState=running", "SubState=exited"),
+        {"add": ["systemctl restart privnet-guard.service"]},
+    ),
+    "a guard that is stopped": (
+        guard_unit("ActiveState=active", "ActiveState=inactive"),
+        {"add": ["systemctl start privnet-guard.service"]},
     ),
     "an element too few": (
         lambda s: s["guard"].__setitem__(4, json.dumps({"nftables": [{"set": {"name": "ports"}}]})),
         {
             "add": [
-                "nft -f guard.add",
+                "sh /etc/privnet/lib/guard.sh apply guard.add",
                 f'  add element bridge privnet ports {{ "{RESOLVER_PORT}" . 02:70:0a:f0:00:01 . 10.240.0.1, '
                 f'"{PORT}" . 02:70:0a:f0:00:02 . 10.240.0.2 }}',
             ]
@@ -274,6 +292,20 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     "a file of ours that the plan has not": (
         lambda s: s["files"].append("f 644 0:0 /etc/privnet/names/pn-old.hosts\t"),
         {"retire": ["remove /etc/privnet/names/pn-old.hosts"]},
+    ),
+    "a unit of ours that the plan has not": (
+        lambda s: (
+            s["files"].append("f 644 0:0 /etc/systemd/system/privnet-old.service\t"),
+            s["units"].extend(["", "Id=privnet-old.service", "LoadState=loaded", "ActiveState=active"]),
+            s["units"].extend(["SubState=running", "NeedDaemonReload=no"]),
+        ),
+        {
+            "retire": [
+                "systemctl stop privnet-old.service",
+                "remove /etc/systemd/system/privnet-old.service",
+                "systemctl daemon-reload",
+            ]
+        },
     ),
     "a drop-in for networkd": (
         lambda s: s["files"].append("f 644 0:0 /etc/systemd/network/60-privnet-4096-bridge.network.d/x.conf\t"),

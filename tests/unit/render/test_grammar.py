@@ -140,6 +140,7 @@ SYSTEMD: Sections = {
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
         "Restart": "always|on-failure",
         "RestartSec": "[25]00ms",
+        "OOMScoreAdjust": "-1000",
         "RuntimeDirectory": "privnet",
         "RuntimeDirectoryPreserve": "yes",
         "DynamicUser": "yes",
@@ -230,13 +231,14 @@ VERDICT = r"\b(accept|drop|notrack|jump [a-z]+)\b( comment \"[^\"]+\")?$"
 
 
 def nftables(text: str) -> None:
-    """Two own tables, each declared, deleted and filled in one file; nothing else is touched."""
+    """Two own tables with an owner, each declared, deleted and filled in one file; nothing else is touched."""
     body = list(content(text))
     tables = [line for line in body if re.match("[a-z]", line)]
     for family in ("inet", "bridge"):
         name = f"table {family} privnet"
-        at = tables.index(name)
-        assert tables[at : at + 3] == [name, f"delete {name}", f"{name} {{"]
+        at = tables.index(f"{name} {{ flags owner; }}")
+        assert tables[at + 1 : at + 3] == [f"delete {name}", f"{name} {{"]
+        assert body[body.index(f"{name} {{") + 1] == "\tflags owner"
     assert len(tables) == 6
     assert text.count("{") == text.count("}")
     for line in (line for line in body if line.startswith("\t\t\t")):
@@ -350,9 +352,10 @@ def test_each_file_has_a_grammar_and_obeys_it() -> None:
         ("mesh.conf", "Table = off", "Table = auto"),
         ("mesh.conf", "Table = off", "Table = off\nPrivateKey = secret"),
         ("guard.nft", "delete table inet privnet", "flush ruleset"),
+        ("guard.nft", "\tflags owner\n", ""),
         ("guard.nft", '"pnc', '"eth'),
         ("bridge.network", "LLMNR=no", "Address=10.0.0.1/8"),
-        ("guard.service", "Type=oneshot", "Type=oneshot\nType=simple"),
+        ("guard.service", "Type=exec", "Type=exec\nType=simple"),
         (".hosts", "10.", "300."),
         (".conf", "NETNS=", "NETNS=$(reboot)"),
         ("resolv.conf", "nameserver", "search example.net\nnameserver"),

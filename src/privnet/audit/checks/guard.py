@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from privnet.audit.actual import Actual
-from privnet.audit.finding import NOTHING, Deviation, Finding, compare_sets
+from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare_sets
 from privnet.audit.rules import SETS, Spellings, Table, bridge_chains, inet_chains
 from privnet.diagnostics import plural
 from privnet.model.identifiers import parse_address
@@ -14,6 +14,7 @@ from privnet.plan.guard import Guard
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh
 
+OWNER = "privnet-guard.service"
 _OWN_TABLES = {"table inet privnet", "table bridge privnet"}
 
 
@@ -26,8 +27,12 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for family in ("inet", "bridge"):
         table = actual.guard.get(family)
         if table is None:
-            deviations.append(Deviation(f"table {family} privnet", "loaded", NOTHING))
+            missing = Deviation(f"table {family} privnet", "loaded", NOTHING)
+            deviations += about(f"table {family}", [missing], f"unit {OWNER}")
             continue
+        if table.flags != "owner":
+            unowned = Deviation(f"owner of table {family} privnet", OWNER, table.flags or NOTHING)
+            deviations += about(f"owner {family}", [unowned], f"unit {OWNER}")
         deviations += _rules(family, chains[family], table)
         deviations += _sets(family, elements[family], table)
     for name in sorted(actual.tables - _OWN_TABLES):

@@ -52,7 +52,7 @@ PORT_UNITS = ("namespace", "container")
 
 def planned_units(plan: HostPlan) -> set[str]:
     """Units that are to be active on a host."""
-    units = {"privnet-guard.service", "privnet-guard-watch.service", "wg-quick@privnet.service"}
+    units = {"privnet-guard.service", "wg-quick@privnet.service"}
     units |= {"systemd-networkd.service", "privnet-networks.target"}
     for overlay in plan.overlays:
         units |= {f"privnet-overlay@{overlay.network.vni}.service", f"privnet-dns@{overlay.network.id}.service"}

@@ -58,7 +58,10 @@ def retire(managed: Iterable[ManagedFile], state: HostState, script: Script) -> 
     stray = {path for path, f in state.files.items() if f.kind != "d" and path not in wanted and _is_ours(path)}
     if state.odd_names:
         script.run("find", ETC, "-path", "*[! -~]*", "-delete")
-    for path in stray:
+    for path in sorted(stray):
+        unit = path.removeprefix(f"{UNITS}/")
+        if unit in state.units and state.units[unit].active != "inactive":
+            script.end(unit, state.units[unit].active)
         script.remove(path)
     if any(path.startswith(NETWORKD) for path in stray):
         script.run("networkctl", "reload")

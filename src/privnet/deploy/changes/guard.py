@@ -7,10 +7,9 @@ from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.guard import Binding, Speaker
 from privnet.plan.host import HostPlan
-from privnet.render import ETC, UNITS, binding_element, guard_file, guard_structure, speaker_element
+from privnet.render import ETC, binding_element, guard_file, guard_structure, speaker_element
 
 UNIT = "privnet-guard.service"
-WATCH = "privnet-guard-watch.service"
 PROGRAM = f"{ETC}/lib/guard.sh"
 BARRIER = 4294967295
 """The highest metric: the route behind all others."""
@@ -29,6 +28,9 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "enable", "--quiet", UNIT)
     if unit is None or unit.active != "active":
         script.run("systemctl", "start", UNIT)
+    elif loaded is None or unit.sub != "running":
+        # Of an older privnet's tables nobody is the owner, and nobody can become it while they are there.
+        script.run("systemctl", "restart", UNIT)
     elif not sound:
         script.run("systemctl", "reload", UNIT)
     elif loaded is not None:
@@ -36,12 +38,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
             script.run("ip", "route", "replace", "unreachable", plan.mesh.prefix, "metric", BARRIER)
         lines = [*_lines("add", set(guard.speakers) - loaded.speakers, set(guard.bindings) - loaded.bindings)]
         if lines:
-            script.feed("guard.add", lines, "nft", "-f")
-    watch = state.units.get(WATCH)
-    if watch is None or watch.active != "active":
-        script.run("systemctl", "start", WATCH)
-    elif script.files.keys() & {PROGRAM, f"{UNITS}/{WATCH}"}:
-        script.run("systemctl", "restart", WATCH)
+            script.feed("guard.add", lines, "sh", PROGRAM, "apply")
 
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
@@ -49,7 +46,7 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     leaving = _leaving(plan, state)
     if leaving:
         speakers = {element for element in leaving if isinstance(element, Speaker)}
-        script.feed("guard.delete", _lines("delete", speakers, set(leaving) - speakers), "nft", "-f")
+        script.feed("guard.delete", _lines("delete", speakers, set(leaving) - speakers), "sh", PROGRAM, "apply")
         script.place(guard_file(plan.guard))
 
 
