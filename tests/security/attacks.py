@@ -798,29 +798,34 @@ def _up_again(scene: Scene, host: str) -> None:
 
 
 def guard_first(scene: Scene) -> None:
-    """As at boot: the mesh waits for the guard, however long that takes, so that nobody hears what comes before it."""
+    """As at boot: the mesh waits for the guard, however long that takes, so that nobody hears what comes before it; so
+    does what sets up interfaces, which all comes after network-pre.target."""
     host, attacker, drop_in = scene["lab-2"], scene["lab-3"], "/run/systemd/system/privnet-guard.service.d"
+    interfaces = "/run/systemd/system/interfaces.service"
+    unit = "[Unit]\nAfter=network-pre.target\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+    units = "privnet-guard interfaces wg-quick@privnet"
     overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, BLOG))
     wait = '[Service]\nExecStartPre=/bin/sh -c "until [ -e /run/go ]; do sleep 0.1; done"\n'
     scene.run(
         "lab-2",
-        f"mkdir -p {drop_in}; printf '{wait}' > {drop_in}/slow.conf; systemctl daemon-reload; "
-        "systemctl stop privnet-guard wg-quick@privnet",
+        f"mkdir -p {drop_in}; printf '{wait}' > {drop_in}/slow.conf; printf '{unit}' > {interfaces}; "
+        f"systemctl daemon-reload; systemctl stop {units} network-pre.target",
     )
     try:
         with scene.sniffing(host) as found:
-            scene.run("lab-2", "systemctl start --no-block privnet-guard; systemctl start --no-block wg-quick@privnet")
+            scene.run("lab-2", f"for unit in {units}; do systemctl start --no-block $unit; done")
             early = [frames.token("early")] * 30
             scene.send_datagrams(attacker, scene.mesh("lab-2"), early, 9, pause=0.05)
             scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
-            state = scene.run("lab-2", "systemctl is-active privnet-guard", check=False)
+            states = scene.run("lab-2", f"systemctl is-active {units}", check=False).split()
         assert_only(found[host], {"honest"}, host)
-        assert state == "activating\n", f"the twin: the guard is slow, not {state}"
+        assert states[0] == "activating", f"the twin: the guard is slow, not {states[0]}"
+        assert states[1] == "inactive", "interfaces are set up before the guard is there"
     finally:
         scene.run(
             "lab-2",
-            f"touch /run/go; systemctl start privnet-guard wg-quick@privnet {overlays}; "
-            f"rm -r /run/go {drop_in}; systemctl daemon-reload",
+            f"touch /run/go; systemctl start {units} {overlays}; rm -r /run/go {drop_in}; "
+            f"systemctl stop interfaces; rm {interfaces}; systemctl daemon-reload",
         )
         _up_again(scene, "lab-2")
     deadline = time.monotonic() + 10

@@ -258,6 +258,13 @@ def option(
     return control(name, host, off, on, *noticed_by, shown=shown, settings=settings)
 
 
+def guard_unit(name: str, option: str, word: str, shown: str = "effect") -> Control:
+    """A unit that the guard's names."""
+    edit = f"sed -i '/^{option}/s/ *{word} */ /' {GUARD_UNIT}; sed -i '/^{option} *$/d' {GUARD_UNIT}; {RELOAD}"
+    on = f"mv /run/control.kept {GUARD_UNIT}; {RELOAD}"
+    return control(name, "lab-2", f"cp -a {GUARD_UNIT} /run/control.kept; {edit}", on, guard_first, shown=shown)
+
+
 def no_restart(unit: Script | str, name: str, host: str, noticed_by: Attack, more: str = "") -> Control:
     """`Restart=` of a unit."""
 
@@ -346,7 +353,9 @@ OTHERS = (
         f"mv /run/control.kept {RULES}; {RESTART_GUARD}", guard_flushed, shown="arrival",
     ),
     option("overlay units bound to the guard", "/etc/systemd/system/privnet-overlay@.service", "^BindsTo=", RELOAD, guard_stopped),
-    option("guard: before the mesh", GUARD_UNIT, "^Before=", RELOAD, guard_first, shown="arrival", host="lab-2"),
+    guard_unit("guard: before the mesh", "Before=", "wg-quick@privnet.service", shown="arrival"),
+    guard_unit("guard: before interfaces are set up", "Before=", "network-pre.target"),
+    guard_unit("guard: has others wait for it who set up interfaces", "Wants=", "network-pre.target"),
     option("guard: VXLAN devices down when its owner ends", GUARD_UNIT, "^ExecStopPost=", RELOAD, guard_killed, host="lab-1", back=f"sleep 3; {VXLAN_UP}"),
     no_restart("privnet-guard", "guard: its owner is started again when it ends", "lab-1", guard_killed, f"; {VXLAN_UP}"),
     control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),
