@@ -38,6 +38,7 @@ ip neigh show | grep ' dev pnx' | sort
 wg show privnet public-key; wg show privnet listen-port
 wg show privnet allowed-ips | sort; wg show privnet endpoints | sort; wg show privnet persistent-keepalive | sort
 nft -s list table inet privnet; nft -s list table bridge privnet
+ls /run/privnet/guard.commands; grep -c '^State:.T' /proc/$(systemctl show -P MainPID privnet-guard)/status
 for n in $(ls /run/netns); do
     echo "== $n"; ip -n $n -o addr show | sed -E 's/^[0-9]+: //; s/@if[0-9]+//'; ip -n $n route
     ip -n $n -o link show | grep -oE 'pn\S+@|mtu [0-9]+|link/ether \S+'
@@ -330,6 +331,16 @@ def _guard(plan: HostPlan) -> dict[str, Drift]:
             ("units", "privnet-guard.service: expected active, actual inactive (dead)"),
             (*whole, *overlays),
             follows=("overlay", "guard"),
+        ),
+        "the guard's owner frozen": Drift(
+            "systemctl kill -s STOP privnet-guard.service",
+            ("guard", "the guard's owner: expected hears what it is told, actual T (stopped)"),
+            (*whole, *overlays),
+        ),
+        "the guard's owner out of reach": Drift(
+            "rm /run/privnet/guard.commands",
+            ("guard", "the guard's owner: expected hears what it is told, actual cannot be told anything"),
+            (*whole, *overlays),
         ),
         "the guard's tables of nobody": Drift(
             "systemctl stop privnet-guard.service; "

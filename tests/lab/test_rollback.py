@@ -95,6 +95,21 @@ def test_the_control_machine_dies_after_what_is_new_was_added(lab: Lab) -> None:
     finish_and_undo(lab, before)
 
 
+@pytest.mark.parametrize("deaf", ["systemctl kill -s STOP privnet-guard.service", "rm /run/privnet/guard.commands"])
+def test_a_host_goes_back_whose_guard_hears_nobody(lab: Lab, deaf: str) -> None:
+    """Its rules cannot be changed then, so the process that owns them is ended and another begun."""
+    before = dump(lab)
+    change(lab)
+    killed_at(lab, "switch what has moved")
+    for host in lab.hosts:
+        lab.exec(host, deaf)
+    assert difference(before, dump(lab))
+    # It waits for an answer first.
+    until_rested(lab, within=SECONDS + WORK + 40)
+    assert difference(before, dump(lab)) == ""
+    finish_and_undo(lab, before)
+
+
 def test_the_control_machine_dies_at_its_end(lab: Lab) -> None:
     """Each host's last wave is taken back. An earlier one was confirmed by the next: old and new both work then."""
     before = dump(lab)

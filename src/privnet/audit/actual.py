@@ -16,7 +16,7 @@ from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
     "user", "files", "digests", "config", "units", "wireguard", "links", "addresses", "routes", "fdb", "neighbours",
-    "sysctl", "tables", "inet", "bridge", "namespaces", "end",
+    "sysctl", "owner", "tables", "inet", "bridge", "namespaces", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -129,6 +129,7 @@ class Actual:
     fdb: tuple[Forwarding, ...]
     neighbours: tuple[Neighbour, ...]
     ipv6_off: Mapping[str, bool]
+    owner: str
     tables: frozenset[str]
     guard: Mapping[str, Table]
     namespaces: Mapping[str, Namespace]
@@ -175,6 +176,7 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         fdb=tuple(_fdb(sections["fdb"])),
         neighbours=tuple(_neighbours(sections["neighbours"])),
         ipv6_off={found[1]: found[2] == "1" for found in _matches(_SYSCTL, sections["sysctl"])},
+        owner=sections["owner"][0] if sections["owner"] else "",
         tables=frozenset(sections["tables"]),
         guard={
             family: parse_table(sections[family]) for family in ("inet", "bridge") if sections[family]

@@ -56,6 +56,11 @@ for path in /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6; do
 	[ -e "$path" ] && printf '%s %s\n' "$path" "$(cat "$path")"
 done
 
+section owner
+# Where it can be told something, and whether it would hear that.
+[ ! -p /run/privnet/guard.commands ] ||
+	sed -n 's/^State:[[:space:]]*//p' "/proc/$(systemctl show -P MainPID privnet-guard.service)/status" 2> /dev/null
+
 section tables
 nft list tables
 

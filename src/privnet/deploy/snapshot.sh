@@ -105,6 +105,9 @@ if [ -r /run/privnet/guard.sum ] && nft list table inet privnet > /dev/null 2>&1
 	printf 'sum %s\n' "$(cat /run/privnet/guard.sum)"
 	printf 'listing %s\n' "$(sh $etc/lib/guard.sh listing 2> /dev/null)"
 	printf 'structure %s\n' "$(cat /run/privnet/guard.structure)"
+	# Alive, not frozen, and where it can be told something.
+	[ ! -p /run/privnet/guard.commands ] ||
+		! grep -qs '^State:.[DRS]' "/proc/$(cat /run/privnet/guard.pid 2> /dev/null)/status" || echo 'owner heard'
 	nft -j list set inet privnet speakers 2> /dev/null && echo
 	nft -j list set bridge privnet ports 2> /dev/null && echo
 fi

@@ -128,9 +128,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class GuardState:
-    """The loaded guard. ``intact``: its rules are those that were loaded from a file with the digest ``structure``."""
+    """The loaded guard. ``intact``: its rules are those that were loaded from a file with the digest ``structure``;
+    ``heard``: the process that owns it can be told something."""
 
     intact: bool
+    heard: bool
     structure: str
     speakers: frozenset[Speaker]
     bindings: frozenset[Binding]
@@ -501,6 +503,7 @@ def _guard(lines: list[str]) -> GuardState | None:
     intact = len(sets) == 2 and None not in members and bool(words.get("sum")) and words["sum"] == words.get("listing")
     return GuardState(
         intact,
+        words.get("owner") == "heard",
         words.get("structure", ""),
         frozenset(member for member in members if isinstance(member, Speaker)),
         frozenset(member for member in members if isinstance(member, Binding)),

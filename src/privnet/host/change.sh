@@ -301,6 +301,9 @@ settle_guard() {
 		systemctl reload privnet-guard.service || systemctl restart privnet-guard.service
 	else
 		systemctl stop privnet-guard.service
+		# Those of an older privnet's guard stay when it stops.
+		nft delete table inet privnet 2> /dev/null
+		nft delete table bridge privnet 2> /dev/null
 		ip route del unreachable "$(cat /run/privnet/guard.mesh)" metric 4294967295
 		rm -f /run/privnet/guard.*
 	fi

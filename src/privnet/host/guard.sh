@@ -6,21 +6,31 @@ set -eu
 state=/run/privnet
 
 listing() {
-	{
+	rules=$(
 		nft -s -t list table inet privnet && nft -s -t list table bridge privnet &&
 			nft -s list set inet privnet peers && nft -s list set inet privnet peers6
-	} | sed 's/ # progname .*//' | sha256sum | cut -d ' ' -f 1
+	) || return 1
+	printf '%s\n' "$rules" | sed 's/ # progname .*//' | sha256sum | cut -d ' ' -f 1
+}
+
+# Whether the owner has died. Who waits for it in vain, in a reload, keeps systemd from noticing.
+has_died() {
+	[ -e "$state/guard.pid" ] && read -r pid < "$state/guard.pid" && ! kill -0 "$pid" 2> /dev/null
 }
 
 # One at a time: a reload that is half recorded must not look like rules that somebody has touched.
 locked() {
 	mkdir -p "$state"
 	exec 9> "$state/guard.lock"
+	tries=0
 	# Somebody frozen in the middle must not keep the guard from being loaded.
-	flock -w 10 9 || true
+	until flock -w 1 9 || [ "$tries" -ge 10 ] || has_died; do
+		tries=$((tries + 1))
+	done
 }
 
 unheard() {
+	rm -f "$state/guard.$id"
 	echo "the guard's nft does not answer; a new one takes its place by: systemctl restart privnet-guard" >&2
 	exit 1
 }
@@ -32,7 +42,9 @@ answered() {
 	echo "list table inet $1" >&8
 	until grep -qF "$1" "$state/guard.answers"; do
 		tries=$((tries + 1))
-		[ "$tries" -le 1000 ] || unheard
+		if [ "$tries" -gt 1000 ] || has_died; then
+			unheard
+		fi
 		sleep 0.01
 	done
 }
@@ -43,15 +55,15 @@ apply() {
 	[ -p "$state/guard.commands" ] || unheard
 	# Opened for both, or it would wait here for a reader that has died.
 	exec 8<> "$state/guard.commands"
+	[ "$(stat -c %s "$state/guard.answers")" -lt 65536 ] || : > "$state/guard.answers"
 	# What somebody who was killed here has left to be done comes first.
 	answered "before-$id"
-	cat > "$state/guard.$id"
-	: > "$state/guard.answers"
+	cat > "$state/guard.$id" || unheard
 	echo "include \"$state/guard.$id\"" >&8
 	answered "after-$id"
 	rm "$state/guard.$id"
-	# All but the answer to the question.
-	said=$(head -n -3 "$state/guard.answers")
+	# Between both names: the last line of the first answer, what went wrong, the first line of the second.
+	said=$(sed "1,/before-$id/d; /after-$id/,\$d" "$state/guard.answers" | sed '1d; $d')
 	case $said in
 	*Error:*)
 		echo "$said" >&2
@@ -73,7 +85,8 @@ every_peer() {
 
 load() {
 	# In one transaction, so that no packet of a peer meets an empty set.
-	{ cat /etc/privnet/guard.nft && every_peer; } | apply
+	rules=$(cat /etc/privnet/guard.nft && every_peer)
+	printf '%s\n' "$rules" | apply
 	# While the mesh is away its prefix must not be reached by the default route.
 	ip route replace unreachable "$MESH" metric 4294967295
 	# The barrier of a prefix that the mesh had before goes.
@@ -88,12 +101,12 @@ load() {
 
 # Whether the rules in the kernel are those that were loaded.
 sound() {
-	[ "$(listing 2> /dev/null)" = "$(cat "$state/guard.sum" 2> /dev/null)" ]
+	listed=$(listing 2> /dev/null) && [ "$listed" = "$(cat "$state/guard.sum" 2> /dev/null)" ]
 }
 
 case $1 in
 prepare)
-	rm -f "$state"/guard.*-* "$state/guard.commands"
+	rm -f "$state"/guard.*-* "$state/guard.commands" "$state/guard.pid"
 	mkfifo -m 0600 "$state/guard.commands"
 	: > "$state/guard.answers"
 	# Tables without an owner, from a saved set of rules for example, cannot be given one.
@@ -102,20 +115,22 @@ prepare)
 	done
 	;;
 hold)
+	echo $$ > "$state/guard.pid"
 	# A FIFO that it has opened for both never ends.
 	exec nft -i <> "$state/guard.commands" >> "$state/guard.answers" 2>&1
 	;;
 begin)
 	# Rules that cannot be loaded are tried again, though not five times a second.
-	trap 'sleep 5' EXIT
+	trap 'has_died || sleep 5' EXIT
 	locked
+	[ -e "$state/guard.sum" ] || first=yes
 	load
 	trap - EXIT
-	# A boot has them still to come. Where the owner has died, all are down, also those that systemd has not yet stopped.
-	if systemctl is-active --quiet privnet-networks.target; then
-		for conf in /etc/privnet/overlay/*.conf; do
-			[ ! -e "$conf" ] || { vni=${conf##*/} && echo "privnet-overlay@${vni%.conf}.service"; }
-		done | xargs -r systemctl restart --no-block
+	# A boot has them still to come. Where an owner has died, all are down, also those that systemd has not yet stopped.
+	if [ "${first:-no}" = no ] || systemctl is-active --quiet privnet-networks.target; then
+		for link in /etc/systemd/system/privnet-networks.target.wants/privnet-overlay@*; do
+			[ ! -L "$link" ] || echo "${link##*/}"
+		done | xargs -r systemctl restart --no-block || true
 	fi
 	;;
 load)

@@ -19,7 +19,7 @@ from privnet.audit.reach import ALL_PAIRS_UP_TO, interleaved, steps_of
 from privnet.audit.rules import parse_table
 
 MARK = "##audit-0"
-FREE = ("user", "config", "tables", "routes", "end")
+FREE = ("user", "config", "owner", "tables", "routes", "end")
 """Sections whose lines are compared as they are."""
 LISTING = """\
 table inet privnet { # progname nft

@@ -70,6 +70,7 @@ def answer(plan: HostPlan) -> Sections:
         "guard": [
             "sum " + "0" * 64,
             "listing " + "0" * 64,
+            "owner heard",
             f"structure {guard_structure(plan.guard.vxlan_port, plan.guard.mesh, plan.guard.port)}",
             json.dumps({"nftables": [{"set": {"name": "speakers", "elem": _speakers(plan)}}]}),
             json.dumps({"nftables": [{"set": {"name": "ports", "elem": _bindings(plan)}}]}),

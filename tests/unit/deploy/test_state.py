@@ -33,7 +33,7 @@ def test_what_is_planned_is_read(planned: Any) -> None:
     assert found.root and found.systemd and found.kernel_wireguard
     assert found.public_key == found.config_key == key_of("h1")
     assert found.mesh is not None and set(found.mesh.peers) == {key_of("h2"), key_of("h3")}
-    assert found.guard is not None and found.guard.intact
+    assert found.guard is not None and found.guard.intact and found.guard.heard
     assert found.guard.speakers == set(plan.guard.speakers)
     assert found.guard.bindings == set(plan.guard.bindings)
     assert {name for name in found.links if name.startswith("pnx")} == {o.network.vxlan for o in plan.overlays}
@@ -239,7 +239,7 @@ def test_a_wireguard_key_that_is_none_gets_nowhere(key: str) -> None:
 def test_an_element_that_privnet_would_not_write_makes_the_guard_not_intact(planned: Any, element: Any) -> None:
     sections = answer(planned(shop=["h1", "h2"]).hosts["h1"])
     assert state(sections).guard.intact  # type: ignore[union-attr]
-    sections["guard"][3] = json.dumps({"nftables": [{"set": {"name": "speakers", "elem": [element]}}]})
+    sections["guard"][4] = json.dumps({"nftables": [{"set": {"name": "speakers", "elem": [element]}}]})
     guard = state(sections).guard
     assert guard is not None and not guard.intact and guard.speakers == frozenset()
 

@@ -267,7 +267,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         {"add": ["systemctl reload privnet-guard.service"]},
     ),
     "an older privnet's guard, which no process owns": (
-        guard_unit("SubState=running", "SubState=exited"),
+        without("guard", "owner"),
         {"add": ["systemctl restart privnet-guard.service"]},
     ),
     "a guard that is stopped": (
@@ -275,7 +275,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         {"add": ["systemctl start privnet-guard.service"]},
     ),
     "an element too few": (
-        lambda s: s["guard"].__setitem__(4, json.dumps({"nftables": [{"set": {"name": "ports"}}]})),
+        lambda s: s["guard"].__setitem__(5, json.dumps({"nftables": [{"set": {"name": "ports"}}]})),
         {
             "add": [
                 "sh /etc/privnet/lib/guard.sh apply guard.add",

@@ -23,7 +23,7 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     guard = plan.guard
     chains = {"inet": inet_chains(guard.vxlan_port, guard.mesh, guard.port), "bridge": bridge_chains()}
     elements = {"inet": {"speakers": speakers(guard), **peers(plan.mesh)}, "bridge": {"ports": bindings(guard)}}
-    deviations = [*_barrier(plan, actual)]
+    deviations = [*_barrier(plan, actual), *_owner(actual)]
     for family in ("inet", "bridge"):
         table = actual.guard.get(family)
         if table is None:
@@ -96,6 +96,13 @@ def _sets(family: str, expected: Mapping[str, Iterable[str]], table: Table) -> I
 
 def _stray_or_missing(subject: str, is_there: bool) -> Deviation:
     return Deviation(subject, NOTHING, "loaded") if is_there else Deviation(subject, "loaded", NOTHING)
+
+
+def _owner(actual: Actual) -> Iterator[Deviation]:
+    """The process without which nothing of the guard can be changed."""
+    if not actual.owner.startswith(("D", "R", "S")):
+        deaf = Deviation("the guard's owner", "hears what it is told", actual.owner or "cannot be told anything")
+        yield from about("", [deaf], f"unit {OWNER}")
 
 
 def _barrier(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:

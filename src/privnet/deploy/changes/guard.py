@@ -28,8 +28,8 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "enable", "--quiet", UNIT)
     if unit is None or unit.active != "active":
         script.run("systemctl", "start", UNIT)
-    elif loaded is None or unit.sub != "running":
-        # Of an older privnet's tables nobody is the owner, and nobody can become it while they are there.
+    elif loaded is None or not loaded.heard:
+        # Also where nobody owns the tables, which an older privnet has loaded: nobody can while they are there.
         script.run("systemctl", "restart", UNIT)
     elif not sound:
         script.run("systemctl", "reload", UNIT)
