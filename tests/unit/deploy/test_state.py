@@ -44,7 +44,7 @@ def test_a_real_hosts_answer() -> None:
     """`lab-1` of `inventory/lab`, as it answered over SSH after its second run."""
     found = parse_snapshot((CAPTURED / "lab-1.txt").read_text().splitlines())
     assert isinstance(found, HostState), found
-    assert found.root and found.systemd and found.guard is not None and found.guard.intact
+    assert found.root and found.systemd and found.guard is not None and found.guard.intact and found.guard.heard
     assert found.enabled["wg-quick@privnet.service"] == "enabled"
     assert found.mesh is not None and len(found.mesh.peers) == 2
     assert found.addresses["privnet"] == {"100.64.0.1/16"}
