@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from connector import ENDED, LOG  # noqa: E402
 from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
 from privnet.deploy.inventory import fleet_groups  # noqa: E402
+from privnet.deploy.run import holder  # noqa: E402
 from privnet.store import load_lock, save_lock  # noqa: E402
 
 PYINFRA = Path(sys.executable).parent / "pyinfra"
@@ -615,6 +617,15 @@ def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> 
     assert ran.outcome["stopped"]["kind"] == "locked"
     # The twin: what the file says is nobody's lock.
     assert made.run("--json", "-y").code == 0
+
+
+def test_who_has_just_taken_the_lock_is_named_a_moment_later(tmp_path: Path) -> None:
+    path = tmp_path / ".privnet.run"
+    path.touch()
+    with path.open() as held:
+        assert holder(held.fileno()) == "another run"
+        Timer(0.05, path.write_text, ["run 7 of alice@desk, process 7,\n"]).start()
+        assert holder(held.fileno()) == "run 7 of alice@desk, process 7,"
 
 
 def test_a_lock_file_older_than_what_a_host_remembers_stops_the_run(fleet: Callable[..., Fleet]) -> None:

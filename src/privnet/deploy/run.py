@@ -130,10 +130,10 @@ class Run:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(handle, 300).decode("ascii", "replace").strip() or "another run"
+            other = holder(handle)
             os.close(handle)
             where = shown_path(self.directory)
-            self.stop(f"nothing is changed: {holder} is under way in {where}. Wait for its end", "locked")
+            self.stop(f"nothing is changed: {other} is under way in {where}. Wait for its end", "locked")
             return
         self.under_way = handle
         os.ftruncate(handle, 0)
@@ -321,6 +321,15 @@ class Run:
         if learnt != known:
             self.lock = replace(self.lock, hosts={**self.lock.hosts, host: learnt})
         return None
+
+
+def holder(handle: int) -> str:
+    """Who has this machine's lock; who has just taken it writes that down only then."""
+    for _ in range(20):
+        if said := os.pread(handle, 300, 0).decode("ascii", "replace").strip():
+            return said
+        time.sleep(0.01)
+    return "another run"
 
 
 _RUNS: dict[Path, Run] = {}

@@ -300,7 +300,8 @@ settle_guard() {
 		# Its process does not answer, or is one that the file which is back does not know of.
 		systemctl reload privnet-guard.service || systemctl restart privnet-guard.service
 	else
-		systemctl stop privnet-guard.service
+		# Its program is gone already, so its end is a failure.
+		end privnet-guard.service
 		# Those of an older privnet's guard stay when it stops.
 		nft delete table inet privnet 2> /dev/null
 		nft delete table bridge privnet 2> /dev/null

@@ -156,6 +156,6 @@ away)
 	# Without the guard no VXLAN device may be up. Their units follow, one after the other; this is all at once.
 	for path in /sys/class/net/pnx*; do
 		[ ! -e "$path" ] || echo "link set dev ${path##*/} down"
-	done | ip -batch -
+	done | ip -force -batch -
 	;;
 esac

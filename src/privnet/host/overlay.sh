@@ -1,4 +1,4 @@
-# Managed by privnet. overlay.sh create|up|down VNI: the VXLAN device of one private network, behind the guard.
+# Managed by privnet. overlay.sh create|up|guarded|down VNI: the VXLAN device of one private network, behind the guard.
 set -eu
 . "/etc/privnet/overlay/$2.conf"
 
@@ -50,6 +50,10 @@ up)
 	ip link set dev "$VXLAN" up
 	# Neighbours go when a device goes down, so they come after it is up.
 	ip -batch "/etc/privnet/overlay/$2.neighbours"
+	;;
+guarded)
+	# A start that was broken off because the guard has gone may have brought it up after all others had gone down.
+	systemctl is-active --quiet privnet-guard.service || sh "$0" down "$2"
 	;;
 down)
 	if [ -e "/sys/class/net/$VXLAN" ]; then

@@ -274,6 +274,10 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         guard_unit("ActiveState=active", "ActiveState=inactive"),
         {"add": ["systemctl start privnet-guard.service"]},
     ),
+    "a guard that starts again and again": (
+        guard_unit("ActiveState=active", "ActiveState=activating"),
+        {"add": ["systemctl restart privnet-guard.service"]},
+    ),
     "an element too few": (
         lambda s: s["guard"].__setitem__(5, json.dumps({"nftables": [{"set": {"name": "ports"}}]})),
         {

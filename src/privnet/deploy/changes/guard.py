@@ -26,10 +26,11 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     sound = loaded is not None and loaded.intact and loaded.structure == structure
     if state.enabled.get(UNIT) != "enabled":
         script.run("systemctl", "enable", "--quiet", UNIT)
-    if unit is None or unit.active != "active":
+    if unit is None or unit.active in ("inactive", "failed"):
         script.run("systemctl", "start", UNIT)
-    elif loaded is None or not loaded.heard:
-        # Also where nobody owns the tables, which an older privnet has loaded: nobody can while they are there.
+    elif unit.active != "active" or loaded is None or not loaded.heard:
+        # What starts again and again loads what it found when it began. Tables that an older privnet has loaded have no
+        # owner, and can have none while they are there.
         script.run("systemctl", "restart", UNIT)
     elif not sound:
         script.run("systemctl", "reload", UNIT)
