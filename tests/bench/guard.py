@@ -62,11 +62,12 @@ def load(lab: Lab, host: str) -> None:
     bindings = [Binding(f"pnc{4096 + n:06x}0001", "02:70:0a:f0:00:01", "10.240.0.1") for n in range(NETWORKS)]
     text = guard_file(Guard(4789, "100.64.0.0/16", 51820, tuple(speakers), tuple(bindings))).text
     memory = "sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$(systemctl show -P MainPID privnet-guard)/status"
-    script = f"""{memory}; cp {RULES} /run/kept; cat > {RULES}
+    script = f"""{memory}; cp {RULES} /run/kept; trap 'mv /run/kept {RULES}; systemctl reload privnet-guard' EXIT
+        cat > {RULES}
         for i in 1 2 3 4 5; do
             begun=$(date +%s%3N); systemctl reload privnet-guard || exit 1; echo $(($(date +%s%3N) - begun))
         done
-        {memory}; mv /run/kept {RULES}; systemctl reload privnet-guard"""
+        {memory}"""
     before, *times, after = map(int, lab.exec(host, script, input=text).stdout.split())
     print(f"load of {NETWORKS} networks, {CONTAINERS} containers: {statistics.median(times) / 1000:.2f} s")
     print(f"  its owner holds {after / 1024:.0f} MiB, and {before / 1024:.1f} MiB of this lab's guard", flush=True)

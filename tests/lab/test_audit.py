@@ -56,8 +56,6 @@ def lab(fleet, inventory_copy) -> Lab:
     return lab
 
 
-
-
 def audit(lab: Lab, *arguments: str) -> Audited:
     """``privnet audit INVENTORY`` with these arguments."""
     report = lab.inventory.parent / "audit.json"

@@ -38,7 +38,8 @@ ip neigh show | grep ' dev pnx' | sort
 wg show privnet public-key; wg show privnet listen-port
 wg show privnet allowed-ips | sort; wg show privnet endpoints | sort; wg show privnet persistent-keepalive | sort
 nft -s list table inet privnet; nft -s list table bridge privnet
-ls /run/privnet/guard.commands; grep -c '^State:.T' /proc/$(systemctl show -P MainPID privnet-guard)/status
+owner=/proc/$(systemctl show -P MainPID privnet-guard)
+grep -c '^State:.T' $owner/status; [ $owner/fd/0 -ef /run/privnet/guard.commands ] && echo heard
 for n in $(ls /run/netns); do
     echo "== $n"; ip -n $n -o addr show | sed -E 's/^[0-9]+: //; s/@if[0-9]+//'; ip -n $n route
     ip -n $n -o link show | grep -oE 'pn\S+@|mtu [0-9]+|link/ether \S+'
@@ -338,7 +339,7 @@ def _guard(plan: HostPlan) -> dict[str, Drift]:
             (*whole, *overlays),
         ),
         "the guard's owner out of reach": Drift(
-            "rm /run/privnet/guard.commands",
+            "rm /run/privnet/guard.commands; mkfifo /run/privnet/guard.commands",
             ("guard", "the guard's owner: expected hears what it is told, actual cannot be told anything"),
             (*whole, *overlays),
         ),

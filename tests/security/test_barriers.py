@@ -307,14 +307,35 @@ def test_vxlan_goes_down_with_the_owner_whenever_it_dies(scene: Scene, while_it:
     how = {
         "is idle": f"kill -KILL {pid}",
         "reloads": held.format("systemctl reload --no-block privnet-guard;"),
-        "starts": f"kill -KILL {pid}; until [ {pid} != 0 ]; do :; done; kill -KILL {pid}",
+        "starts": f"old={pid}; kill -KILL $old; new=0; "
+        f"while [ $new = 0 ] || [ $new = $old ]; do new={pid}; done; kill -KILL $new",
         "is told something": held.format(tell),
     }
+    count = "systemctl show -P NRestarts privnet-guard"
+    restarts = int(scene.run("lab-1", count))
     turn, up_unguarded, *went_down = scene.run("lab-1", _look(how[while_it], 10000)).split()
     print(f"killed while it {while_it}: back after {turn} ms, VXLAN up without it for {up_unguarded} ms")
     # A second, and what this machine takes for it beside other tests.
     assert int(up_unguarded) < 2000 and int(turn) < 5000
     assert went_down == _vxlan_devices(scene), "not every VXLAN device went down"
+    everything_is_back(scene)
+    # One that is starting is killed after one that was not.
+    assert int(scene.run("lab-1", count)) - restarts == (2 if while_it == "starts" else 1)
+
+
+def test_overlays_are_back_when_the_guard_cannot_be_loaded_at_first(scene: Scene) -> None:
+    """In a boot they are given up with it, and the target that has them started comes to nothing."""
+    rules, overlays = "/etc/privnet/guard.nft", " ".join(f"privnet-overlay@{scene.vni(n)}" for n in (SHOP, BLOG))
+    scene.run(
+        "lab-1",
+        f"systemctl stop privnet-networks.target privnet-guard; rm /run/privnet/guard.begun; mv {rules} /run/kept; "
+        f"systemctl start --no-block privnet-guard {overlays}; sleep 1; mv /run/kept {rules}",
+    )
+    try:
+        assert "active" not in scene.run("lab-1", f"systemctl is-active {overlays}", check=False).split()
+        everything_is_back(scene)
+    finally:
+        scene.run("lab-1", "systemctl restart privnet-guard privnet-networks.target")
     everything_is_back(scene)
 
 

@@ -57,9 +57,11 @@ for path in /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6; do
 done
 
 section owner
-# Where it can be told something, and whether it would hear that.
-[ ! -p /run/privnet/guard.commands ] ||
-	sed -n 's/^State:[[:space:]]*//p' "/proc/$(systemctl show -P MainPID privnet-guard.service)/status" 2> /dev/null
+# Whether it would hear something, where it can be told something and its answer be read.
+owner=/proc/$(systemctl show -P MainPID privnet-guard.service)
+if [ "$owner/fd/0" -ef /run/privnet/guard.commands ] && [ "$owner/fd/2" -ef /run/privnet/guard.answers ]; then
+	sed -n 's/^State:[[:space:]]*//p' "$owner/status"
+fi
 
 section tables
 nft list tables

@@ -105,9 +105,12 @@ if [ -r /run/privnet/guard.sum ] && nft list table inet privnet > /dev/null 2>&1
 	printf 'sum %s\n' "$(cat /run/privnet/guard.sum)"
 	printf 'listing %s\n' "$(sh $etc/lib/guard.sh listing 2> /dev/null)"
 	printf 'structure %s\n' "$(cat /run/privnet/guard.structure)"
-	# Alive, not frozen, and where it can be told something.
-	[ ! -p /run/privnet/guard.commands ] ||
-		! grep -qs '^State:.[DRS]' "/proc/$(cat /run/privnet/guard.pid 2> /dev/null)/status" || echo 'owner heard'
+	# Alive, not frozen, and where it can be told something and be heard.
+	owner=/proc/$(cat /run/privnet/guard.pid 2> /dev/null)
+	if grep -qs '^State:.[DRS]' "$owner/status" && [ "$owner/fd/0" -ef /run/privnet/guard.commands ] &&
+		[ "$owner/fd/2" -ef /run/privnet/guard.answers ]; then
+		echo 'owner heard'
+	fi
 	nft -j list set inet privnet speakers 2> /dev/null && echo
 	nft -j list set bridge privnet ports 2> /dev/null && echo
 fi

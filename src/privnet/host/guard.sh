@@ -1,6 +1,6 @@
 # Managed by privnet. guard.sh prepare|hold|begin|load|apply|peers|listing|away: the guard, and the barrier that needs no
-# firewall. Its tables have an owner (`flags owner`, nft(8)): one nft process, which alone can change them and with which
-# they go. No other program's `nft flush ruleset` takes them away.
+# firewall. Its tables have an owner (NFT_TABLE_F_OWNER, Linux 5.12): one nft process, which alone can change them and with
+# which they go. No other program's `nft flush ruleset` takes them away.
 set -eu
 . /etc/privnet/guard.conf
 state=/run/privnet
@@ -29,10 +29,11 @@ locked() {
 	done
 }
 
+# With a status of its own: only then is it of any use to begin another one.
 unheard() {
 	rm -f "$state/guard.$id"
 	echo "the guard's nft does not answer; a new one takes its place by: systemctl restart privnet-guard" >&2
-	exit 1
+	exit 3
 }
 
 # When the owner has done all that it was told before. It does not say so of what succeeds: it is asked for a table that is
@@ -42,7 +43,8 @@ answered() {
 	echo "list table inet $1" >&8
 	until grep -qF "$1" "$state/guard.answers"; do
 		tries=$((tries + 1))
-		if [ "$tries" -gt 1000 ] || has_died; then
+		# It may have died, and another one have begun.
+		if [ "$tries" -gt 1000 ] || has_died || [ ! /proc/self/fd/8 -ef "$state/guard.commands" ]; then
 			unheard
 		fi
 		sleep 0.01
@@ -55,10 +57,14 @@ apply() {
 	[ -p "$state/guard.commands" ] || unheard
 	# Opened for both, or it would wait here for a reader that has died.
 	exec 8<> "$state/guard.commands"
-	[ "$(stat -c %s "$state/guard.answers")" -lt 65536 ] || : > "$state/guard.answers"
+	size=$(stat -c %s "$state/guard.answers") || unheard
+	[ "$size" -lt 65536 ] || : > "$state/guard.answers"
 	# What somebody who was killed here has left to be done comes first.
 	answered "before-$id"
-	cat > "$state/guard.$id" || unheard
+	cat > "$state/guard.$id" || {
+		rm -f "$state/guard.$id"
+		exit 1
+	}
 	echo "include \"$state/guard.$id\"" >&8
 	answered "after-$id"
 	rm "$state/guard.$id"
@@ -120,13 +126,15 @@ hold)
 	exec nft -i <> "$state/guard.commands" >> "$state/guard.answers" 2>&1
 	;;
 begin)
-	# Rules that cannot be loaded are tried again, though not five times a second.
+	# Rules that cannot be loaded are tried again, after a while.
 	trap 'has_died || sleep 5' EXIT
 	locked
-	[ -e "$state/guard.sum" ] || first=yes
+	[ -e "$state/guard.begun" ] || first=yes
+	: > "$state/guard.begun"
 	load
 	trap - EXIT
-	# A boot has them still to come. Where an owner has died, all are down, also those that systemd has not yet stopped.
+	# At the first attempt of a boot they are still to come. Later, when an owner has died or could not load its rules, all
+	# are down, also those that systemd has not yet stopped.
 	if [ "${first:-no}" = no ] || systemctl is-active --quiet privnet-networks.target; then
 		for link in /etc/systemd/system/privnet-networks.target.wants/privnet-overlay@*; do
 			[ ! -L "$link" ] || echo "${link##*/}"

@@ -16,7 +16,10 @@ key)
 	;;
 assemble)
 	# First, so that whoever is interrupted here does it again: who is to be a peer is let in.
-	sh /etc/privnet/lib/guard.sh peers || systemctl restart --no-block privnet-guard.service
+	sh /etc/privnet/lib/guard.sh peers || {
+		# Its owner does not answer. Who went back would never come to where another one is begun.
+		[ $? = 3 ] && systemctl restart --no-block privnet-guard.service
+	}
 	# The key is a shell builtin's argument here, never a program's.
 	mkdir -p /etc/wireguard
 	private=$(cat "$key")

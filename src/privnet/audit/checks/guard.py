@@ -14,7 +14,7 @@ from privnet.plan.guard import Guard
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh
 
-OWNER = "privnet-guard.service"
+UNIT = "privnet-guard.service"
 _OWN_TABLES = {"table inet privnet", "table bridge privnet"}
 
 
@@ -28,11 +28,11 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         table = actual.guard.get(family)
         if table is None:
             missing = Deviation(f"table {family} privnet", "loaded", NOTHING)
-            deviations += about(f"table {family}", [missing], f"unit {OWNER}")
+            deviations += about(f"table {family}", [missing], f"unit {UNIT}")
             continue
         if table.flags != "owner":
-            unowned = Deviation(f"owner of table {family} privnet", OWNER, table.flags or NOTHING)
-            deviations += about(f"owner {family}", [unowned], f"unit {OWNER}")
+            unowned = Deviation(f"owner of table {family} privnet", UNIT, table.flags or NOTHING)
+            deviations += about(f"owner {family}", [unowned], f"unit {UNIT}")
         deviations += _rules(family, chains[family], table)
         deviations += _sets(family, elements[family], table)
     for name in sorted(actual.tables - _OWN_TABLES):
@@ -102,7 +102,7 @@ def _owner(actual: Actual) -> Iterator[Deviation]:
     """The process without which nothing of the guard can be changed."""
     if not actual.owner.startswith(("D", "R", "S")):
         deaf = Deviation("the guard's owner", "hears what it is told", actual.owner or "cannot be told anything")
-        yield from about("", [deaf], f"unit {OWNER}")
+        yield from about("", [deaf], f"unit {UNIT}")
 
 
 def _barrier(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
