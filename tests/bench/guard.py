@@ -57,8 +57,8 @@ def load(lab: Lab, host: str) -> None:
         network, place = number % NETWORKS, number // NETWORKS + 2
         octets = (10, 240, place >> 8, place & 255)
         mac = "02:70:" + ":".join(f"{octet:02x}" for octet in octets)
-        host = f"100.64.{number % 50}.2"
-        speakers.append(Speaker(host, 4096 + network, mac, ".".join(map(str, octets))))
+        peer = f"100.64.{number % 50}.2"
+        speakers.append(Speaker(peer, 4096 + network, mac, ".".join(map(str, octets))))
     bindings = [Binding(f"pnc{4096 + n:06x}0001", "02:70:0a:f0:00:01", "10.240.0.1") for n in range(NETWORKS)]
     text = guard_file(Guard(4789, "100.64.0.0/16", 51820, tuple(speakers), tuple(bindings))).text
     memory = "sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$(systemctl show -P MainPID privnet-guard)/status"
