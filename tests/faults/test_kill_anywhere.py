@@ -101,9 +101,11 @@ JOIN = "ip link add pnj0 type veth peer name pnj1; for n in 0 1; do ip link set 
 
 
 def test_the_witnesses_see_what_must_not_be(scene: Scene) -> None:
-    """Of a host that has lost its guard, and of two networks on one host that are joined."""
+    """Of a host that has lost its guard, and of two networks on one host that are joined, for long enough."""
     scene.watch_again()
     scene.seen()
+    flows = scene.seen()[0]
+    assert all(one.sent >= 100 and one.tried for one in flows), flows
     scene.lab.exec("lab-1", as_owner("delete table bridge privnet"))
     time.sleep(0.5)
     assert scene.seen()[1]["lab-1"] > 0

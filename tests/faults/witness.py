@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from privnet.lab import Lab
 PORT = 7117
 WAITED = 2.0
 """Seconds after which an answer that has not come is lost."""
+
+SHORTEST = 1.5
+"""Seconds that an interval lasts at least: a run that is stopped at once is watched long enough to say something."""
 
 # Every line of its standard input is answered by how many strangers' datagrams have come since the last one.
 ANSWER = """
@@ -138,6 +142,7 @@ class Witnesses:
         self._senders: list[subprocess.Popen[str]] = []
         self._listeners: dict[str, subprocess.Popen[str]] = {}
         self._processes: list[subprocess.Popen[str]] = []
+        self._since = time.monotonic()
 
     def begin(self) -> None:
         """Everything answers, then everything sends."""
@@ -155,12 +160,15 @@ class Witnesses:
             mac = self._lab.exec(source.host, f"cat /sys/class/net/{source.port}/master/address").stdout.strip()
             task = json.dumps([good, bad, outside, mac, PORT, WAITED])
             self._senders.append(self._run(source.host, _within(flow.source), SEND, task))
+        self._since = time.monotonic()
 
     def cut(self) -> tuple[list[Seen], dict[str, int]]:
         """What became of each flow since the last cut, and where strangers' datagrams have arrived.
 
-        Of those that went with their host there is nothing.
+        Waits until the interval is ``SHORTEST`` long. Of those that went with their host there is nothing.
         """
+        time.sleep(max(0, self._since + SHORTEST - time.monotonic()))
+        self._since = time.monotonic()
         said = list(_said([*self._senders, *self._listeners.values()]))
         senders, listeners = said[: len(self._senders)], said[len(self._senders) :]
         flows = [Seen(flow, **json.loads(line)) for flow, line in zip(self._flows, senders, strict=False) if line]

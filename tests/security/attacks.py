@@ -755,6 +755,7 @@ def guard_flushed(scene: Scene) -> None:
             "nft delete table inet privnet",
             "nft flush chain bridge privnet port",
             "nft add table inet privnet '{ flags dormant; }'",
+            "{ echo flush ruleset; nft list ruleset; } > /run/saved; nft -f /run/saved",
             "systemctl restart nftables",
             "systemctl reload nftables",
             "systemctl stop nftables",
@@ -763,7 +764,7 @@ def guard_flushed(scene: Scene) -> None:
             outsider_vxlan(scene)
             assert scene.run("lab-1", listing, check=False) == before, f"`{command}` has changed the guard"
     finally:
-        scene.run("lab-1", "systemctl stop nftables")
+        scene.run("lab-1", "systemctl stop nftables; rm -f /run/saved")
 
 
 def guard_killed(scene: Scene) -> None:
