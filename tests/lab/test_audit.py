@@ -135,6 +135,25 @@ def test_a_deviation_is_a_line_and_what_follows_from_it_is_beside_it(lab: Lab) -
     assert (after.code, after.red) == (0, {}), after.output
 
 
+def test_saved_rules_that_hold_the_guard_are_told_before_they_fail(lab: Lab) -> None:
+    """Who saves all rules that are loaded saves the guard's; the host's own firewall would be gone after a restart."""
+    saved = "/etc/nftables.conf"
+    save = f"nft add table inet mine; {{ echo flush ruleset; nft list ruleset; }} > {saved}"
+    lab.exec("lab-2", f"cp -a {saved} /run/kept; systemctl start nftables.service; {save}")
+    try:
+        assert lab.exec("lab-2", "systemctl restart nftables.service", check=False).returncode != 0
+        assert "table inet mine" not in lab.exec("lab-2", "nft list tables").stdout
+        audited = audit(lab, "--quick")
+        told = f"saved rules in {saved}: expected no table of the guard, or nft refuses them all, actual has one"
+        assert audited.red == {("lab-2", "guard"): [told]}, audited.output
+        lab.exec("lab-2", f"sed -i '/^table [a-z]* privnet /,/^}}/d' {saved}; systemctl restart nftables.service")
+        assert "table inet mine" in lab.exec("lab-2", "nft list tables").stdout
+        after = audit(lab, "--quick")
+        assert (after.code, after.red) == (0, {}), after.output
+    finally:
+        lab.exec("lab-2", f"mv /run/kept {saved}; systemctl stop nftables.service; nft flush ruleset")
+
+
 def test_packets_show_what_a_broken_path_and_a_bridge_with_an_address_mean(lab: Lab) -> None:
     """The whole audit: containers that no longer reach each other, and a host that reaches its containers."""
     one = overlay_of(lab, "lab-1", BLOG)

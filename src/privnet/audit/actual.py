@@ -16,7 +16,7 @@ from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
     "user", "files", "digests", "config", "units", "wireguard", "links", "addresses", "routes", "fdb", "neighbours",
-    "sysctl", "owner", "tables", "inet", "bridge", "namespaces", "end",
+    "sysctl", "owner", "tables", "saved", "inet", "bridge", "namespaces", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -26,6 +26,7 @@ _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _FDB = re.compile(rf"({_MAC}) dev (\S+)((?: \S+)*) ?")
 _NEIGHBOUR = re.compile(r"(\S+) dev (\S+)(?: lladdr (\S+))?((?: \S+)*) ?")
 _SYSCTL = re.compile(r"/proc/sys/net/ipv6/conf/(\S+)/disable_ipv6 ([01])")
+_SAVED = re.compile("(/.+)")
 _DEPTH_AT_MOST = 40
 
 
@@ -131,6 +132,7 @@ class Actual:
     ipv6_off: Mapping[str, bool]
     owner: str
     tables: frozenset[str]
+    saved: tuple[str, ...]
     guard: Mapping[str, Table]
     namespaces: Mapping[str, Namespace]
 
@@ -178,6 +180,7 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         ipv6_off={found[1]: found[2] == "1" for found in _matches(_SYSCTL, sections["sysctl"])},
         owner=sections["owner"][0] if sections["owner"] else "",
         tables=frozenset(sections["tables"]),
+        saved=tuple(found[1] for found in _matches(_SAVED, sections["saved"])),
         guard={
             family: parse_table(sections[family]) for family in ("inet", "bridge") if sections[family]
         },

@@ -66,6 +66,11 @@ fi
 section tables
 nft list tables
 
+section saved
+# The host's own rules, where nftables.service and people keep them.
+grep -rlsE -D skip '^[[:space:]]*(add |create )?table (inet|bridge) privnet([[:space:]{]|$)' \
+	/etc/nftables.conf /etc/nftables /etc/nftables.d
+
 section inet
 nft -s list table inet privnet 2> /dev/null
 

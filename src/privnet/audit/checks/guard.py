@@ -23,7 +23,7 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     guard = plan.guard
     chains = {"inet": inet_chains(guard.vxlan_port, guard.mesh, guard.port), "bridge": bridge_chains()}
     elements = {"inet": {"speakers": speakers(guard), **peers(plan.mesh)}, "bridge": {"ports": bindings(guard)}}
-    deviations = [*_barrier(plan, actual), *_owner(actual)]
+    deviations = [*_barrier(plan, actual), *_owner(actual), *_saved(actual)]
     for family in ("inet", "bridge"):
         table = actual.guard.get(family)
         if table is None:
@@ -103,6 +103,12 @@ def _owner(actual: Actual) -> Iterator[Deviation]:
     if not actual.owner.startswith(("D", "R", "S")):
         deaf = Deviation("the guard's owner", "hears what it is told", actual.owner or "cannot be told anything")
         yield from about("", [deaf], f"unit {UNIT}")
+
+
+def _saved(actual: Actual) -> Iterator[Deviation]:
+    """Files that cannot be loaded beside the guard, so the host would be without its own firewall after that."""
+    for path in actual.saved:
+        yield Deviation(f"saved rules in {path}", "no table of the guard, or nft refuses them all", "has one")
 
 
 def _barrier(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
