@@ -2,9 +2,9 @@
 power, its disk is full; or the run is dead, and the host is struck on its way back. Who is not concerned notices
 nothing, and the next plain run ends as if nothing had been.
 
-`make test-faults` strikes at every place, which takes more than a day; with ``PART=3/24`` at every 24th, from the
-third. Each run of the test suite strikes at some, chosen by ``PRIVNET_FAULT_SEED``, which is printed;
-``PRIVNET_FAULT_POINTS="power:there/lab-2/3/program:31 …"`` strikes at these.
+`make test-faults` strikes at every place, which takes more than a day; with ``JOBS=4`` in four labs side by side, with
+``PART=3/24`` at every 24th place, from the third. Each run of the test suite strikes at some, chosen by
+``PRIVNET_FAULT_SEED``, which is printed; ``PRIVNET_FAULT_POINTS="power:there/lab-2/3/program:31 …"`` strikes at these.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def kinds() -> list[str]:
 
 @pytest.fixture(scope="module")
 def scene(fleet: Callable[..., Lab], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    take_small_disks(Lab(name=lab_name(__name__)))
+    take_small_disks(Lab(name=lab_name(__name__, PART)))
     directory = tmp_path_factory.mktemp("fleet") / "lab"
     declare(directory, "back")
     directory.with_suffix(".py").write_text((Path(__file__).parents[2] / "inventory" / "lab.py").read_text())
-    lab = fleet(directory)
+    lab = fleet(directory, name=PART)  # parts of a machine have labs side by side
     scene = Scene(lab, tmp_path_factory.mktemp("run") / "place")
     try:
         give_small_disks(lab)
