@@ -96,16 +96,34 @@ def test_a_host_that_boots_without_its_guard_brings_no_network_up(scene: Scene, 
     scene.lab.reboot("lab-2")
     try:
         assert "privnet" not in scene.run("lab-2", "nft list tables")
-        assert scene.run("lab-2", "ip -o link show up | grep ' pnx' || true") == ""
+        assert scene.run("lab-2", "ip -o link show up | grep ' pn[xc]' || true") == ""
         with scene.sniffing(scene[WEB]) as found:
             scene.send_datagrams(scene[FAR], scene[WEB].address, [b"privnet-canary planted-unguarded "], 9)
         assert_only(found[scene[WEB]], set(), scene[WEB])
+        assert_only(_into_its_host(scene), set(), scene["lab-2"])
+        # The twin: nothing else keeps a container from its host, which answers it in clear.
+        scene.run("lab-2", f"ip link set {_port_of(scene, FAR)} up")
+        with scene.watch().planting():
+            assert_only(_into_its_host(scene), {"into-host"}, scene["lab-2"])
     finally:
         # The next run repairs it, by itself.
         deploy(scene.lab)
     scene.look()
     everything_is_back(scene)
     assert deploy(scene.lab).changed == {}
+
+
+def _port_of(scene: Scene, slot: str) -> str:
+    return f"pnc{scene.vni(SHOP):06x}{int(scene[slot].address.rpartition('.')[2]):04x}"
+
+
+def _into_its_host(scene: Scene) -> list[str]:
+    """What a host hears of its container's frames for the bridge's MAC."""
+    me, host = scene[FAR], scene["lab-2"]
+    to = scene.bridge_mac("lab-2", SHOP)
+    with scene.sniffing(host) as found:
+        scene.send_frames(me, [frames.datagram("into-host", scene.mac(me), me.address, to, host.address)] * 3)
+    return found[host]
 
 
 def test_a_mesh_that_is_killed_twenty_times_under_traffic_leaks_nothing(scene: Scene) -> None:

@@ -19,6 +19,10 @@ attached() {
 		inside -o link show dev pn0 2> /dev/null | grep -q " pn0@if$(cat "/sys/class/net/$port/ifindex"): "
 }
 
+guarded() {
+	nft list tables bridge | grep -qx 'table bridge privnet'
+}
+
 # The resolver's way to the host's forwarder: link-local addresses, so that the host gets no route and networks do not clash.
 upstream() {
 	if ! [ -e "/sys/class/net/$UPSTREAM" ] || ! inside link show dev pnu0 > /dev/null 2>&1; then
@@ -89,7 +93,10 @@ up)
 	done
 	inside addr replace "$ADDRESS" dev pn0
 	inside link set dev pn0 up
-	ip link set dev "$port" up
+	# Without the guard a container could speak as its neighbour and to its host. Who loads the guard brings up all ports.
+	! guarded || ip link set dev "$port" up
+	# It may have gone in between.
+	guarded || ip link set dev "$port" down
 	if [ -n "$UPSTREAM" ]; then
 		upstream
 	else

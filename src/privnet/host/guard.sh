@@ -105,6 +105,17 @@ load() {
 	sed '/^\t\telements = {$/,/^\t\t}$/d; /^$/d' /etc/privnet/guard.nft | sha256sum | cut -d ' ' -f 1 > "$state/guard.structure"
 }
 
+# All devices with these beginnings, at once: `links up|down pnx...`. One that goes meanwhile must not keep the others.
+links() {
+	to=$1
+	shift
+	for name; do
+		for path in /sys/class/net/"$name"*; do
+			[ ! -e "$path" ] || echo "link set dev ${path##*/} $to"
+		done
+	done | ip -force -batch -
+}
+
 # Whether the rules in the kernel are those that were loaded.
 sound() {
 	listed=$(listing 2> /dev/null) && [ "$listed" = "$(cat "$state/guard.sum" 2> /dev/null)" ]
@@ -135,6 +146,7 @@ begin)
 	trap - EXIT
 	# At the first attempt of a boot they are still to come. Later, when an owner has died or could not load its rules, all
 	# are down, also those that systemd has not yet stopped.
+	links up pnc
 	if [ "${first:-no}" = no ] || systemctl is-active --quiet privnet-networks.target; then
 		for link in /etc/systemd/system/privnet-networks.target.wants/privnet-overlay@*; do
 			[ ! -L "$link" ] || echo "${link##*/}"
@@ -161,9 +173,8 @@ listing)
 	listing
 	;;
 away)
-	# Without the guard no VXLAN device may be up. Their units follow, one after the other; this is all at once.
-	for path in /sys/class/net/pnx*; do
-		[ ! -e "$path" ] || echo "link set dev ${path##*/} down"
-	done | ip -force -batch -
+	# Without the guard no VXLAN device may be up, and no container's port. The units of the former follow, one after the
+	# other; this is all at once.
+	links down pnx pnc
 	;;
 esac
