@@ -448,6 +448,34 @@ def peer_forgery(scene: Scene) -> None:
     assert scene.run("lab-1", tables) == before, "the host has learnt from a forged frame"
 
 
+def joined_datagrams(scene: Scene) -> None:
+    """T32: what a peer sends together must not come to the guard as one packet: it looks at the first of them alone.
+
+    Newer versions of wireguard-go join datagrams. In the place of one stands a device as it makes it: what is joined
+    passes the guard with the first datagram, and so the mesh must not come up with such a device.
+    """
+    host, victim, own = scene["lab-1"], scene[f"1.web.{STOREFRONT}"], scene[f"1.worker.{STOREFRONT}"]
+    mac, to = scene.mac(own), scene.mac(victim)
+    honest = frames.datagram("honest", mac, own.address, to, victim.address)
+    forged = frames.datagram("forged", mac, "10.240.3.77", to, victim.address)
+    payloads = [frames.vxlan(scene.vni(SHOP), frame).hex() for frame in (honest, forged)]
+    scene.run("lab-1", "systemctl stop wg-quick@privnet")
+    try:
+        order = {"source": scene.mesh("lab-3"), "target": scene.mesh("lab-1"), "payloads": payloads}
+        program = scene.start(host, "joined.py", **order)
+        program.wait_ready()
+        with scene.sniffing(victim) as found:
+            program.say("send")
+        refused = scene.lab.exec("lab-1", "sh /etc/privnet/lib/mesh.sh greet 2>&1", check=False)
+        program.finish()
+        assert seen(found[victim]) == {"honest", "forged"}, f"the guard looks at each of them: {found[victim]}"
+        if refused.returncode == 0:
+            raise Arrived("the mesh would come up with a device that joins datagrams, and forged ones arrive")
+        assert "joins datagrams" in refused.stdout, refused.stdout
+    finally:
+        scene.run("lab-1", "systemctl start wg-quick@privnet")
+
+
 def tunnel_in_pieces(scene: Scene) -> None:
     """T11, T32: a taken-over host hides what it forges behind fragments and options of the outer packet."""
     attacker, victim, other = scene["lab-3"], scene[f"1.web.{STOREFRONT}"], scene[f"2.web.{STOREFRONT}"]
@@ -768,12 +796,12 @@ def guard_flushed(scene: Scene) -> None:
 
 
 def guard_killed(scene: Scene) -> None:
-    """Who kills the process that owns the guard takes it away. VXLAN devices go down at once, also where there are so
-    many of them that systemd is long at stopping their units; then it is there again, and so are they."""
+    """Who kills the process that owns the guard takes it away. VXLAN devices and container ports go down at once, also
+    where there are so many that systemd is long at stopping units; then it is there again, and so are they."""
     drop_in = "/run/systemd/system/privnet-overlay@.service.d"
     count = "nft list table inet privnet | wc -l; nft list table bridge privnet | wc -l"
     before = scene.run("lab-1", count)
-    devices = set(scene.run("lab-1", "ls /sys/class/net | grep ^pnx").split())
+    devices = set(scene.run("lab-1", "ls /sys/class/net | grep '^pn[xc]'").split())
     kill = "systemctl kill -s KILL privnet-guard; sleep 1; kill $!"
     scene.run(
         "lab-1",
@@ -783,7 +811,8 @@ def guard_killed(scene: Scene) -> None:
     try:
         begun = time.monotonic()
         told = scene.run("lab-1", f"ip monitor link & sleep 0.2; {kill}")
-        assert set(re.findall(r"\b(pnx\d+):.* state DOWN", told)) == devices, "VXLAN devices stay up without the guard"
+        down = set(re.findall(r"\b(pn[xc][0-9a-f]+)[@:].* state DOWN", told))
+        assert down == devices, f"they stay up without the guard: {devices - down}"
         while scene.run("lab-1", f"{{ {count}; }} 2> /dev/null", check=False) != before:
             # How long it may take on a machine with nothing else to do is measured in test_barriers.py.
             assert time.monotonic() - begun < 8, "8 s after its owner was killed the guard is not back"
@@ -794,8 +823,8 @@ def guard_killed(scene: Scene) -> None:
 
 def _up_again(scene: Scene, host: str) -> None:
     deadline = time.monotonic() + 20
-    while "state DOWN" in scene.run(host, "ip -o link | grep pnx"):
-        assert time.monotonic() < deadline, "the VXLAN devices did not come back"
+    while "state DOWN" in scene.run(host, "ip -o link | grep 'pn[xc]'"):
+        assert time.monotonic() < deadline, "VXLAN devices and ports did not come back"
 
 
 def guard_first(scene: Scene) -> None:
@@ -838,7 +867,8 @@ def guard_stopped(scene: Scene) -> None:
     """Without the guard no VXLAN device is up, and none comes up."""
     host, drop_in = "lab-3", "/run/systemd/system/privnet-guard.service.d"
     overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, SOLO))
-    up = "ip -o link show up | grep -c ' pnx' || true"
+    ports = "ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p'"
+    up = "ip -o link show up | grep -c ' pn[xc]' || true"
     before = scene.run(host, up)
     assert int(before) > 0
     scene.run(
@@ -847,9 +877,9 @@ def guard_stopped(scene: Scene) -> None:
         "systemctl daemon-reload; systemctl stop privnet-guard",
     )
     try:
-        assert int(scene.run(host, up)) == 0, "the guard is stopped, and VXLAN devices are up"
-        scene.run(host, f"systemctl restart {overlays}", check=False)
-        assert int(scene.run(host, up)) == 0, "the guard is stopped, and VXLAN devices come up"
+        assert int(scene.run(host, up)) == 0, "the guard is stopped, and devices are up"
+        scene.run(host, f"systemctl restart {overlays}; systemctl reload $({ports})", check=False)
+        assert int(scene.run(host, up)) == 0, "the guard is stopped, and devices come up"
     finally:
         scene.run(host, f"rm -r {drop_in}; systemctl daemon-reload; systemctl start privnet-guard {overlays}")
     assert scene.run(host, up) == before
@@ -1157,6 +1187,7 @@ ATTACKS: dict[str, Attack] = {
         replayed,
         roaming,
         peer_forgery,
+        joined_datagrams,
         tunnel_in_pieces,
         stolen_from_disk,
         outer_spoof,

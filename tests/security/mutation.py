@@ -40,6 +40,7 @@ from .attacks import (
     host_stack,
     host_to_container,
     into_resolver,
+    joined_datagrams,
     mesh_address_from_outside,
     mesh_services,
     multicast_led_away,
@@ -265,6 +266,13 @@ def guard_unit(name: str, option: str, word: str, shown: str = "effect") -> Cont
     return control(name, "lab-2", f"cp -a {GUARD_UNIT} /run/control.kept; {edit}", on, guard_first, shown=shown)
 
 
+def edited(name: str, program: str, edit: str, noticed_by: Attack, host: str = "lab-1", shown: str = "effect") -> Control:
+    """A program of ours without what ``edit`` takes out of it."""
+    path = f"/etc/privnet/lib/{program}"
+    off = f"cp -a {path} /run/control.kept; sed -i '{edit}' {path}; ! cmp -s {path} /run/control.kept"
+    return control(name, host, off, f"mv /run/control.kept {path}", noticed_by, shown=shown)
+
+
 def no_restart(unit: Script | str, name: str, host: str, noticed_by: Attack, more: str = "") -> Control:
     """`Restart=` of a unit."""
 
@@ -284,7 +292,7 @@ BOTH = f"{RESOLVER} {FORWARDER}"
 AGAIN = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
 RULES, GUARD_UNIT = "/etc/privnet/guard.nft", "/etc/systemd/system/privnet-guard.service"
-VXLAN_UP = "while ip -o link | grep pnx | grep -q 'state DOWN'; do sleep 0.1; done"
+VXLAN_UP = "while ip -o link | grep 'pn[xc]' | grep -q 'state DOWN'; do sleep 0.1; done"
 RESTART_GUARD = f"systemctl restart privnet-guard; {VXLAN_UP}"
 UNMANAGED = "/etc/systemd/network/05-privnet-unmanaged.network"
 PORTS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p')"
@@ -358,6 +366,9 @@ OTHERS = (
     guard_unit("guard: has others wait for it who set up interfaces", "Wants=", "network-pre.target"),
     option("guard: VXLAN devices down when its owner ends", GUARD_UNIT, "^ExecStopPost=", RELOAD, guard_killed, host="lab-1", back=f"sleep 3; {VXLAN_UP}"),
     no_restart("privnet-guard", "guard: its owner is started again when it ends", "lab-1", guard_killed, f"; {VXLAN_UP}"),
+    edited("guard: container ports down when its owner ends", "guard.sh", "s/links down pnx pnc/links down pnx/", guard_killed),
+    edited("container ports up only with the guard", "container.sh", r"/^\t! guarded/s/! guarded || //; /^\tguarded ||/d", guard_stopped, host="lab-3"),
+    edited("mesh: no device that joins datagrams", "mesh.sh", "/tun_flags/s/0x4000/0/", joined_datagrams, shown="arrival"),
     control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),
     control(
         "static FDB", "lab-1",

@@ -60,6 +60,12 @@ class Program:
         """The next line that it says, when it comes."""
         return self.process.stdout.readline() if self.process.stdout else ""
 
+    def say(self, line: str) -> None:
+        """Give it one more line to read."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
     def rest(self, seconds: float) -> list[str]:
         """All lines that it says until so many seconds have passed; then it is ended."""
         time.sleep(seconds)

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 
+from privnet.deploy.changes.host import USERSPACE
 from privnet.deploy.changes.mesh import INTERFACE
 from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
@@ -25,6 +26,8 @@ OLDEST: Mapping[str, tuple[int, ...]] = {
     "wireguard-tools": (1, 0, 20210914),
 }
 OLDEST_SYSTEMD = 252
+JOINS_DATAGRAMS = (0, 0, 20231211)
+"""The first wireguard-go that hands several datagrams to the kernel as one: the guard looks at the first alone."""
 _UPGRADE = "upgrade to Debian 12 or newer"
 
 
@@ -37,6 +40,7 @@ def obstacles(plan: HostPlan, state: HostState, now: float) -> Iterator[str]:
     yield from _room(state)
     yield from _clock(state, now)
     yield from _versions(state)
+    yield from _joins_datagrams(state)
     yield from _ports(plan, state)
     yield from _routes(plan, state)
 
@@ -100,6 +104,17 @@ def _versions(state: HostState) -> Iterator[str]:
     systemd = re.match("[0-9]+", state.systemd_version)
     if systemd and int(systemd[0]) < OLDEST_SYSTEMD:
         yield f"its systemd has version {systemd[0]}, private networks need {OLDEST_SYSTEMD}: {_UPGRADE}"
+
+
+def _joins_datagrams(state: HostState) -> Iterator[str]:
+    mesh = state.links.get(INTERFACE)
+    found = "" if state.kernel_wireguard else state.packages.get(USERSPACE, "")
+    if (mesh is not None and mesh.data.get("vnet_hdr")) or (found and _upstream(found) >= JOINS_DATAGRAMS):
+        yield (
+            f"its kernel has no WireGuard, and its {USERSPACE} {found or 'in use'} joins datagrams, which the guard "
+            "cannot look into: a taken-over host could speak there as any container. Boot a kernel that has WireGuard, "
+            f"as Debian's have, or install {USERSPACE} 0.0.20220316"
+        )
 
 
 def _upstream(version: str) -> tuple[int, ...]:

@@ -35,7 +35,10 @@ up)
 	tries=0
 	until systemctl "$2" wg-quick@privnet.service; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 10 ] || exit 1
+		if [ "$tries" -ge 10 ]; then
+			journalctl --no-pager --quiet --output=cat --lines=5 --unit=wg-quick@privnet.service >&2
+			exit 1
+		fi
 		sleep 0.5
 	done
 	;;
@@ -61,6 +64,13 @@ follow)
 		END { for (peer in left) print "peer", peer, "remove" }' - /etc/privnet/mesh.conf | xargs -r -n 300 wg set privnet
 	;;
 greet)
+	# wireguard-go 0.0.20231211 and newer hands several datagrams to the kernel as one where that can take them (UDP GRO,
+	# Linux 6.2), by a device with IFF_VNET_HDR. It takes them apart behind the guard, which has looked at the first alone:
+	# a peer could speak as anybody in the others.
+	if [ $(($(cat /sys/class/net/privnet/tun_flags 2> /dev/null || echo 0) & 0x4000)) -ne 0 ]; then
+		echo "this wireguard-go joins datagrams, which the guard cannot look into: boot a kernel that has WireGuard, or install wireguard-go 0.0.20220316 (Debian 12's)" >&2
+		exit 1
+	fi
 	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.
 	[ ! -e /proc/sys/net/ipv6/conf/privnet ] || echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6
 	# The peers of a host that was restarted still hold its old session, and would send into it for 15 s before they begin

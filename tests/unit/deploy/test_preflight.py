@@ -16,6 +16,8 @@ from privnet.plan.host import HostPlan, Plan
 NOW = 1_800_000_000
 FOREIGN = Link("flannel.1", "vxlan", 9, True, 1450, "02:00:00:00:00:01", "", {"id": 1, "port": 4789}, {})
 
+JOINING = Link("privnet", "tun", 9, True, 1440, "", "", {"type": "tun", "vnet_hdr": True}, {})
+
 CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
     "a full disk": (
         lambda s: replace(s, disks={"/etc": Disk(3 << 20, 5000)}),
@@ -38,6 +40,18 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
     "an old dnsmasq": (
         lambda s: replace(s, packages={**s.packages, "dnsmasq-base": "1:2.85-1+deb11u1"}),
         "its dnsmasq-base has version 1:2.85-1+deb11u1, private networks need 2.89: upgrade to Debian 12 or newer",
+    ),
+    "a wireguard-go that joins datagrams": (
+        lambda s: replace(s, kernel_wireguard=False, packages={**s.packages, "wireguard-go": "0.0.20231211-1+b9"}),
+        "its kernel has no WireGuard, and its wireguard-go 0.0.20231211-1+b9 joins datagrams, which the guard cannot look into: a "
+        "taken-over host could speak there as any container. Boot a kernel that has WireGuard, as Debian's have, or install "
+        "wireguard-go 0.0.20220316",
+    ),
+    "a wireguard-go of one's own that joins datagrams": (
+        lambda s: replace(s, links={**s.links, "privnet": JOINING}),
+        "its kernel has no WireGuard, and its wireguard-go in use joins datagrams, which the guard cannot look into: a "
+        "taken-over host could speak there as any container. Boot a kernel that has WireGuard, as Debian's have, or install "
+        "wireguard-go 0.0.20220316",
     ),
     "an old systemd": (
         lambda s: replace(s, systemd_version="247"),

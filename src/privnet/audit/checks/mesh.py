@@ -28,6 +28,8 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         *compare(f"{INTERFACE}: address", f"{mesh.address}/{mesh.length}", " ".join(addresses) or NOTHING),
         *compare(f"{INTERFACE}: MTU", mesh.mtu, link.mtu),
         *compare(f"{INTERFACE}: state", "up", "up" if link.up else "down"),
+        # What joins datagrams hands the guard several as one (mesh.sh).
+        *compare(f"{INTERFACE}: datagrams", "one by one", "joined" if link.data.get("vnet_hdr") else "one by one"),
         *compare(f"{INTERFACE}: UDP port", str(mesh.port), actual.wireguard.port),
         *compare(f"{INTERFACE}: fwmark", "off", actual.wireguard.fwmark),
         *(Deviation(f"peer {name}", "a peer", "no key of it in the lock file: deploy first") for name in mesh.pending),
