@@ -129,11 +129,9 @@ def unknown_mac(scene: Scene) -> None:
 def host_stack(scene: Scene) -> None:
     """T2, T3, T6, T7: from a container into its host's own IP stack, by frames for the bridge's and the port's MAC."""
     me, host, victim = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], scene[f"1.web.{PAGES}"]
-    mac = scene.mac(me)
+    mac, other = scene.mac(me), scene[f"1.worker.{PAGES}"]
     own_port = "02:71" + mac[5:]
-    into_blog = frames.datagram(
-        "inner", scene.mac(scene[f"1.worker.{PAGES}"]), "10.240.0.3", scene.mac(victim), victim.address
-    )
+    into_blog = frames.datagram("inner", scene.mac(other), other.address, scene.mac(victim), victim.address)
     tunnel = frames.vxlan(scene.vni(BLOG), into_blog)
     volley = []
     for to in (scene.bridge_mac("lab-1", SHOP), own_port):
@@ -939,8 +937,9 @@ def route_alone(scene: Scene) -> None:
 # --- names --------------------------------------------------------------------------------------------
 
 
-def ask(scene: Scene, who: Endpoint, *arguments: str, server: str = "10.240.0.1") -> tuple[str, list[str]]:
+def ask(scene: Scene, who: Endpoint, *arguments: str, server: str = "") -> tuple[str, list[str]]:
     """(status, answers) of dig in an endpoint's namespace, asked of its resolver."""
+    server = server or scene.resolver(who.network, who.place).address
     words = " ".join(f"'{word}'" for word in arguments)
     options = "+noall +comments +answer +tries=1 +time=2"
     text = scene.inside(who, f"dig @{server} {options} {words}", check=False)

@@ -6,6 +6,7 @@ All addresses are the oracle's. Programs are Python and need nothing but the sta
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import subprocess
@@ -88,12 +89,14 @@ class Scene:
     everybody: list[Endpoint] = field(default_factory=list)
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
     _vnis: dict[str, int] = field(default_factory=dict)
+    _cidrs: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> None:
         """Read the declaration and the lock file again."""
         self.everybody = oracle.endpoints(self.lab.inventory)
         networks = oracle.documents(self.lab.inventory)[2]["networks"]
         self._vnis = {network: int(numbers["vni"]) for network, numbers in networks.items()}
+        self._cidrs = {network: numbers["cidr"] for network, numbers in networks.items()}
         self._known = {}
 
     # --- who --------------------------------------------------------------------------------------
@@ -113,6 +116,9 @@ class Scene:
 
     def vni(self, network: str) -> int:
         return self._vnis[network]
+
+    def cidr(self, network: str) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self._cidrs[network])
 
     def mac(self, endpoint: Endpoint) -> str:
         """As the endpoint's own kernel has it."""
@@ -186,19 +192,26 @@ class Scene:
                     wrong.append(f"{source} reaches {target} over {protocol}")
         return wrong
 
-    def hostile(self) -> None:
-        """Routes that an attacker would set: through the bridge's MAC, and from outside through the hosts."""
+    def hostile(self, *, as_neighbours: bool = False) -> None:
+        """Routes that an attacker would set: through the bridge's MAC, and from outside through the hosts.
+
+        Addresses of other networks that cannot be one's own are sought behind the bridge's MAC too, or
+        (``as_neighbours``) by ARP on one's own link, as all others are.
+        """
         meshes = {host: self.mesh(host) for host in self.hosts}
+        inside = [endpoint for endpoint in self.everybody if endpoint.kind in ("container", "resolver")]
         outside = [self[host].address for host in self.hosts] + [*meshes.values(), oracle.OPERATOR, oracle.OUTSIDER]
-        for endpoint in self.everybody:
-            if endpoint.kind in ("container", "resolver"):
-                mac = self.bridge_mac(endpoint.place, endpoint.network)
-                lines = ["ip route replace default dev pn0"]
-                lines += [f"ip neigh replace {address} lladdr {mac} dev pn0 nud permanent" for address in outside]
-                self.inside(endpoint, "; ".join(lines))
+        for endpoint in inside:
+            mac, own = self.bridge_mac(endpoint.place, endpoint.network), self.cidr(endpoint.network)
+            foreign = {other.address for other in inside if ipaddress.IPv4Address(other.address) not in own}
+            behind = sorted({*outside, *(() if as_neighbours else foreign)})
+            lines = ["ip route replace default dev pn0; ip neigh flush dev pn0 nud permanent"]
+            lines += [f"ip neigh replace {address} lladdr {mac} dev pn0 nud permanent" for address in behind]
+            self.inside(endpoint, "; ".join(lines))
         routes = [f"ip route replace {mesh} via {self[host].address}" for host, mesh in meshes.items()]
-        self.run("outsider", "; ".join([*routes, f"ip route replace 10.240.0.0/22 via {self['lab-1'].address}"]))
-        self.run("operator", "; ".join([*routes, f"ip route replace 10.240.0.0/22 via {self['lab-2'].address}"]))
+        for who, host in (("outsider", "lab-1"), ("operator", "lab-2")):
+            via = [f"ip route replace {cidr} via {self[host].address}" for cidr in {*self._cidrs.values()}]
+            self.run(who, "; ".join([*routes, *via]))
         stray = [
             "ip netns add stray; ip link add st0 type veth peer name eth0 netns stray",
             "ip addr add 198.51.100.1/30 dev st0; ip link set st0 up; sysctl -qw net.ipv4.ip_forward=1",

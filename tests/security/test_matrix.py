@@ -6,9 +6,11 @@ import time
 
 import pytest
 
+from lab.kernel import as_owner
 from lab.runs import deploy, edit, give_application, take_application
 
-from .scene import ALONE, PAGES, SHOP, STOREFRONT, Scene
+from .oracle import PROTOCOLS
+from .scene import ALONE, BLOG, PAGES, SHOP, SOLO, STOREFRONT, Scene
 
 # Probes between hosts, operator and outsider, and from the container outside any network.
 UNDERLAY = (
@@ -18,18 +20,21 @@ UNDERLAY = (
 
 
 def assert_as_declared(scene: Scene) -> None:
+    """Twice: others are sought on one's own link, and through the host."""
     scene.look()
-    scene.hostile()
-    begun = time.monotonic()
-    wrong = scene.matrix()
-    seconds = time.monotonic() - begun
-    print(f"{len(scene.everybody)} endpoints probed in {seconds:.1f} s")
-    if wrong and not any(" reaches " in line for line in wrong):
-        # Two new peers that begin a handshake in the same moment refuse each other's, and try again after 5 s
-        # (WireGuard whitepaper, 6.1 and 6.4): all probes begin in the same moment.
-        time.sleep(6)
+    seconds = 0.0
+    for as_neighbours in (True, False):
+        scene.hostile(as_neighbours=as_neighbours)
+        begun = time.monotonic()
         wrong = scene.matrix()
-    assert not wrong, "\n".join(wrong)
+        seconds += time.monotonic() - begun
+        print(f"{len(scene.everybody)} endpoints probed in {seconds:.1f} s")
+        if wrong and not any(" reaches " in line for line in wrong):
+            # Two new peers that begin a handshake in the same moment refuse each other's, and try again after 5 s
+            # (WireGuard whitepaper, 6.1 and 6.4): all probes begin in the same moment.
+            time.sleep(6)
+            wrong = scene.matrix()
+        assert not wrong, "\n".join(wrong)
     assert seconds < 30
 
 
@@ -37,19 +42,40 @@ def test_as_declared(scene: Scene) -> None:
     assert_as_declared(scene)
 
 
-def test_the_matrix_sees_a_way_that_must_not_be(scene: Scene) -> None:
+@pytest.mark.parametrize(("host", "other"), [("lab-3", SOLO), ("lab-1", BLOG)], ids=["same addresses", "others"])
+def test_the_matrix_sees_a_way_that_must_not_be(scene: Scene, host: str, other: str) -> None:
     """The twin: two bridges joined on a host."""
-    ports = f"pnb{scene.vni(SHOP)} pnb{scene.vni(scene[f'1.web.{PAGES}'].network)}"
+    scene.hostile(as_neighbours=True)
+    ports = f"pnb{scene.vni(SHOP)} pnb{scene.vni(other)}"
     add = "set -- {}; ip link add j0 type veth peer name j1; ip link set j0 master $1 up; ip link set j1 master $2 up"
-    scene.run("lab-1", add.format(ports))
+    scene.run(host, add.format(ports))
     forwarding = "until [ $(cat /sys/class/net/j0/brport/state /sys/class/net/j1/brport/state | grep -cx 3) = 2 ]"
     try:
-        scene.run("lab-1", f"n=0; {forwarding}; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done")
+        scene.run(host, f"n=0; {forwarding}; do n=$((n + 1)); [ $n -lt 100 ] || exit 1; sleep 0.1; done")
         # Who had no answer to its ARP before may not ask again while one look takes.
         seen = any(" reaches " in line for _ in range(3) for line in scene.matrix())
     finally:
-        scene.run("lab-1", "ip link del j0")
+        scene.run(host, "ip link del j0")
     assert seen
+
+
+def test_the_matrix_sees_a_way_through_a_host(scene: Scene) -> None:
+    """The twin: a host that forwards has an address in two networks, and its guard lets their frames in and out."""
+    scene.hostile()
+    source, target = scene[f"1.web.{STOREFRONT}"], scene[f"1.web.{PAGES}"]
+    assert (source.place, target.place) == ("lab-1", "lab-1")
+    assert scene.run("lab-1", "sysctl -n net.ipv4.ip_forward") == "1\n"
+    address = "{0}/{1.prefixlen} dev pnb{2}"
+    own = [address.format(scene.cidr(n)[-2], scene.cidr(n), scene.vni(n)) for n in (SHOP, BLOG)]
+    give, take = ("; ".join(f"ip address {verb} {where}" for where in own) for verb in ("add", "del"))
+    open_both = as_owner("flush chain bridge privnet input; flush chain bridge privnet output")
+    with scene.watch().planting():  # the same way leads on to the underlay
+        try:
+            scene.run("lab-1", f"{give}; {open_both}")
+            wrong = scene.matrix()
+        finally:
+            scene.run("lab-1", f"{take}; systemctl reload privnet-guard")
+    assert {f"{source} reaches {target} over {protocol}" for protocol in PROTOCOLS} <= {*wrong}, wrong
 
 
 def test_the_matrix_sees_a_way_that_is_missing(scene: Scene) -> None:
