@@ -6,7 +6,7 @@ Addresses come from the lock file; everything else from the declaration.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -25,6 +25,7 @@ class Endpoint:
     :param place: host, or `operator`, `outsider`
     :param netns: named namespace on that host; empty for the host's own
     :param network: `pn-…` of a container or resolver
+    :param gone: it was declared before, and is no more
     """
 
     name: str
@@ -33,6 +34,7 @@ class Endpoint:
     netns: str
     address: str
     network: str = ""
+    gone: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -78,6 +80,16 @@ def _network(project: dict, numbers: dict) -> list[Endpoint]:
     return found
 
 
+def gone(before: list[Endpoint], now: list[Endpoint]) -> list[Endpoint]:
+    """What was declared before and is no more: removed, elsewhere, or with another address."""
+    there = {(endpoint.kind, endpoint.place, endpoint.netns, endpoint.address) for endpoint in now}
+    return [
+        replace(endpoint, name=f"{endpoint.name} of before on {endpoint.place}", gone=True)
+        for endpoint in before
+        if (endpoint.kind, endpoint.place, endpoint.netns, endpoint.address) not in there
+    ]
+
+
 def sources(everybody: list[Endpoint]) -> list[Endpoint]:
     """One endpoint for each namespace: a host speaks once."""
     return [endpoint for endpoint in everybody if endpoint.kind != "mesh"]
@@ -88,6 +100,11 @@ def must_reach(source: Endpoint, target: Endpoint, protocol: str, everybody: lis
     if source.place == target.place and source.netns == target.netns:
         return None
     kinds = {source.kind, target.kind}
+    if source.gone or target.gone:
+        # Private networks have nothing to do with it, in neither direction. What a removed host, which nobody asks any
+        # more, does within itself is its own.
+        within = source.gone and target.gone and source.place == target.place
+        return False if kinds & {"container", "resolver", "mesh"} and not within else None
     if kinds & {"container", "resolver"}:
         if source.network != target.network:
             return False

@@ -32,6 +32,10 @@ DOMAIN = "private-network.internal"
 VXLAN_PORT = 4789
 
 
+NOBODY: dict[str, list[int]] = {protocol: [] for protocol in oracle.PROTOCOLS}
+"""What arrives where nobody is."""
+
+
 class Arrived(AssertionError):
     """Somebody got what must not reach anybody."""
 
@@ -87,13 +91,15 @@ class Scene:
     lab: Lab
     watch: Callable[[], Watch]
     everybody: list[Endpoint] = field(default_factory=list)
+    gone: list[Endpoint] = field(default_factory=list)
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
     _vnis: dict[str, int] = field(default_factory=dict)
     _cidrs: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> None:
-        """Read the declaration and the lock file again."""
-        self.everybody = oracle.endpoints(self.lab.inventory)
+        """Read the declaration and the lock file again. What has left them since is remembered until the next look."""
+        before, self.everybody = self.everybody, oracle.endpoints(self.lab.inventory)
+        self.gone = oracle.gone(before, self.everybody)
         networks = oracle.documents(self.lab.inventory)[2]["networks"]
         self._vnis = {network: int(numbers["vni"]) for network, numbers in networks.items()}
         self._cidrs = {network: numbers["cidr"] for network, numbers in networks.items()}
@@ -160,8 +166,8 @@ class Scene:
         A probe's number is its destination port and its ICMP sequence number. What arrives is seen by raw sockets,
         behind every filter, so that packets count which nobody answers.
         """
-        everybody = self.everybody
-        sources = oracle.sources(everybody)
+        everybody = [*self.everybody, *self.gone]
+        sources = [source for source in oracle.sources(everybody) if self._speaks(source)]
         numbered = {
             number: (source, target)
             for number, (source, target) in enumerate((s, t) for s in sources for t in everybody)
@@ -177,13 +183,19 @@ class Scene:
             probers[source] = self.start(source, "probe.py", targets=targets, token=token)
         answered = {source: prober.finish() for source, prober in probers.items()}
         arrived = {source: listener.finish() for source, listener in listeners.items()}
-        wrong = []
+        ends = {(source.place, source.netns): seen for source, seen in arrived.items()}
+        used = {(endpoint.network, endpoint.address) for endpoint in self.everybody}
+        wrong = self._left()
         for number, (source, target) in numbered.items():
-            place = next(s for s in sources if (s.place, s.netns) == (target.place, target.netns))
+            # Where nobody is any more nothing can be seen: then it must arrive nowhere at all, unless another one of
+            # the sender's network has that address now.
+            elsewhere = target.gone and (source.network, target.address) not in used
+            places = ends.values() if elsewhere else [ends.get((target.place, target.netns), NOBODY)]
             for protocol in oracle.PROTOCOLS:
-                must = oracle.must_reach(source, target, protocol, everybody)
-                there = number in arrived[place][protocol]
-                back = protocol == "udp" or number in answered[source][protocol]
+                must = oracle.must_reach(source, target, protocol, self.everybody)
+                answer = number in answered[source].get(protocol, ())
+                there = any(number in seen[protocol] for seen in places) or (elsewhere and answer)
+                back = protocol == "udp" or answer
                 if must is True and not (there and back):
                     wrong.append(
                         f"{source} does not reach {target} over {protocol} (arrived: {there}, answered: {back})"
@@ -192,23 +204,44 @@ class Scene:
                     wrong.append(f"{source} reaches {target} over {protocol}")
         return wrong
 
+    def _speaks(self, source: Endpoint) -> bool:
+        """Whether this one has a namespace of its own: of those who are gone, a removed host's alone still have."""
+        known = {(endpoint.place, endpoint.netns) for endpoint in self.everybody}
+        return not source.gone or ((source.place, source.netns) not in known and self._has(source))
+
+    def _has(self, endpoint: Endpoint) -> bool:
+        return not endpoint.netns or endpoint.netns in self.run(endpoint.place, "ls /run/netns").split()
+
+    def _left(self) -> list[str]:
+        """Namespaces that hosts of the fleet still have, of what is gone."""
+        known = {(endpoint.place, endpoint.netns) for endpoint in self.everybody}
+        return [
+            f"{endpoint} has left its namespace behind"
+            for endpoint in self.gone
+            if endpoint.place in self.hosts and (endpoint.place, endpoint.netns) not in known and self._has(endpoint)
+        ]
+
     def hostile(self, *, as_neighbours: bool = False) -> None:
         """Routes that an attacker would set: through the bridge's MAC, and from outside through the hosts.
 
         Addresses of other networks that cannot be one's own are sought behind the bridge's MAC too, or
         (``as_neighbours``) by ARP on one's own link, as all others are.
         """
-        meshes = {host: self.mesh(host) for host in self.hosts}
-        inside = [endpoint for endpoint in self.everybody if endpoint.kind in ("container", "resolver")]
-        outside = [self[host].address for host in self.hosts] + [*meshes.values(), oracle.OPERATOR, oracle.OUTSIDER]
+        everybody = [*self.everybody, *self.gone]
+        inside = [endpoint for endpoint in everybody if endpoint.kind in ("container", "resolver")]
+        outside = [endpoint.address for endpoint in everybody if endpoint.kind in ("host", "mesh", "outside")]
         for endpoint in inside:
+            if endpoint.gone:
+                continue
             mac, own = self.bridge_mac(endpoint.place, endpoint.network), self.cidr(endpoint.network)
             foreign = {other.address for other in inside if ipaddress.IPv4Address(other.address) not in own}
             behind = sorted({*outside, *(() if as_neighbours else foreign)})
             lines = ["ip route replace default dev pn0; ip neigh flush dev pn0 nud permanent"]
             lines += [f"ip neigh replace {address} lladdr {mac} dev pn0 nud permanent" for address in behind]
             self.inside(endpoint, "; ".join(lines))
-        routes = [f"ip route replace {mesh} via {self[host].address}" for host, mesh in meshes.items()]
+        meshes = {endpoint.place: endpoint.address for endpoint in everybody if endpoint.kind == "mesh"}
+        hosts = {endpoint.place: endpoint.address for endpoint in everybody if endpoint.kind == "host"}
+        routes = [f"ip route replace {mesh} via {hosts[host]}" for host, mesh in meshes.items()]
         for who, host in (("outsider", "lab-1"), ("operator", "lab-2")):
             via = [f"ip route replace {cidr} via {self[host].address}" for cidr in {*self._cidrs.values()}]
             self.run(who, "; ".join([*routes, *via]))

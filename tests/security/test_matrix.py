@@ -20,7 +20,7 @@ UNDERLAY = (
 
 
 def assert_as_declared(scene: Scene) -> None:
-    """Twice: others are sought on one's own link, and through the host."""
+    """Twice: others are sought on one's own link, and through the host. What has been removed is probed as well."""
     scene.look()
     seconds = 0.0
     for as_neighbours in (True, False):
@@ -28,7 +28,7 @@ def assert_as_declared(scene: Scene) -> None:
         begun = time.monotonic()
         wrong = scene.matrix()
         seconds += time.monotonic() - begun
-        print(f"{len(scene.everybody)} endpoints probed in {seconds:.1f} s")
+        print(f"{len(scene.everybody)} endpoints and {len(scene.gone)} of before probed in {seconds:.1f} s")
         if wrong and not any(" reaches " in line for line in wrong):
             # Two new peers that begin a handshake in the same moment refuse each other's, and try again after 5 s
             # (WireGuard whitepaper, 6.1 and 6.4): all probes begin in the same moment.
@@ -85,6 +85,23 @@ def test_the_matrix_sees_a_way_that_is_missing(scene: Scene) -> None:
     finally:
         scene.run("lab-2", f"systemctl restart privnet-overlay@{scene.vni(SHOP)}")
     assert any("does not reach" in line for line in wrong)
+
+
+def test_the_matrix_sees_what_was_removed_and_is_still_there(scene: Scene) -> None:
+    """The twin: a container that is declared no more, and no run has removed it."""
+    project = scene.lab.inventory / "projects/shop.yaml"
+    declared, removed = project.read_text(), scene[f"1.worker.{STOREFRONT}"]
+    edit(scene.lab, "shop", "      worker: [lab-3]\n", "")
+    try:
+        scene.look()
+        wrong = scene.matrix()
+    finally:
+        project.write_text(declared)
+        scene.look()
+    before = f"{removed} of before on {removed.place}"
+    assert f"{before} has left its namespace behind" in wrong, wrong
+    for protocol in PROTOCOLS:
+        assert f"1.web.{STOREFRONT} reaches {before} over {protocol}" in wrong, wrong
 
 
 @pytest.mark.parametrize("change", ["move", "scale up", "scale down", "migrate", "remove network", "remove host"])
