@@ -128,30 +128,74 @@ def _into_its_host(scene: Scene) -> list[str]:
 
 def test_a_mesh_that_is_killed_twenty_times_under_traffic_leaks_nothing(scene: Scene) -> None:
     """What came out of the container while the mesh was away is counted: that is what could have leaked."""
-    target, number = scene[FAR].address, int(scene[WEB].address.rpartition(".")[2])
-    port = f"pnc{scene.vni(SHOP):06x}{number:04x}"
-    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-q", "-i", "0.01", "-w", "60", *WATCHED, target]
-    sent = []
-    with subprocess.Popen(scene.lab.argv("lab-1", command), stdout=subprocess.DEVNULL) as ping:
-        for turn in range(20):
-            away = "pkill -KILL -x wireguard-go" if turn % 2 else "ip link del privnet"
-            sent.append(int(scene.run("lab-1", _WHILE_AWAY.replace("AWAY", away).replace("PORT", port))))
-            assert ping.poll() is None, "the traffic ended too early"
-        ping.terminate()
+    sent: dict[str, list[int]] = {how: [] for how in _ways_away(scene)}
+    with _pinging(scene):
+        for how in [*sent] * 5:
+            sent[how].append(_without_mesh(scene, how))
     print(f"packets sent while the mesh was away: {sent}")
-    assert min(sent) > 0 and sum(sent) >= 2 * len(sent), f"hardly anything was sent while the mesh was away: {sent}"
+    for how, counts in sent.items():
+        assert min(counts) > 0 and sum(counts) >= 2 * len(counts), f"hardly anything was sent while {how}: {counts}"
     everything_is_back(scene)
 
 
-# How many packets a port took from its container between two looks that both saw no mesh.
+@pytest.mark.parametrize("how", ["down", "killed, its address kept"])
+def test_without_its_barriers_a_mesh_that_is_away_leaks(scene: Scene, how: str) -> None:
+    """The twin: neither the guard nor the route behind the mesh is there, in a turn like those twenty."""
+    route = "unreachable 100.64.0.0/16 metric 4294967295"
+    barriers = f"{as_owner('flush chain inet privnet egress')}; ip route del {route}"
+    try:
+        with scene.watch().planting() as planted, _pinging(scene):
+            scene.run("lab-1", barriers)
+            sent = _without_mesh(scene, how)
+    finally:
+        scene.run("lab-1", "systemctl reload privnet-guard")
+    assert sent > 0
+    assert any("privnet-canary" in line for line in planted.lines), planted.lines
+    assert any("VXLAN in clear" in line for line in planted.lines), planted.lines
+    everything_is_back(scene)
+
+
+def _ways_away(scene: Scene) -> dict[str, str]:
+    """How the mesh goes away. With its address gone VXLAN does not even try, so that two of them keep it."""
+    kill = "pkill -KILL -x wireguard-go"
+    return {
+        "killed": kill,
+        "killed, its address kept": f"ip address add {scene.mesh('lab-1')}/32 dev lo; {kill}",
+        "deleted": "ip link del privnet",
+        "down": "ip link set privnet down",
+    }
+
+
+@contextlib.contextmanager
+def _pinging(scene: Scene) -> Iterator[None]:
+    """A hundred pings a second from lab-1 to lab-2, which must not end before the block does."""
+    command = ["ip", "netns", "exec", WEB, "ping", "-n", "-q", "-i", "0.01", "-w", "90", *WATCHED, scene[FAR].address]
+    with subprocess.Popen(scene.lab.argv("lab-1", command), stdout=subprocess.DEVNULL) as ping:
+        try:
+            yield
+            assert ping.poll() is None, "the traffic ended too early"
+        finally:
+            ping.terminate()
+
+
+def _without_mesh(scene: Scene, how: str) -> int:
+    """How many packets the container sent between two looks that both saw no mesh; then it is started again."""
+    number = int(scene[WEB].address.rpartition(".")[2])
+    port = f"pnc{scene.vni(SHOP):06x}{number:04x}"
+    program = _WHILE_AWAY.replace("AWAY", _ways_away(scene)[how]).replace("PORT", port)
+    return int(scene.run("lab-1", program.replace("ADDRESS", scene.mesh("lab-1"))))
+
+
 _WHILE_AWAY = """
 sent() { cat /sys/class/net/PORT/statistics/rx_packets; }
+up() { grep -qs '[13579bdf]$' /sys/class/net/privnet/flags; }
 AWAY
-until [ ! -e /sys/class/net/privnet ]; do sleep 0.01; done
+while up; do sleep 0.01; done
 before=$(sent)
 sleep 0.1
 after=$(sent)
-[ ! -e /sys/class/net/privnet ] || after=$before
+! up || after=$before
+ip address del ADDRESS/32 dev lo 2> /dev/null || true
 systemctl restart wg-quick@privnet
 echo $((after - before))
 """
