@@ -196,18 +196,22 @@ def options_and_fragments(scene: Scene) -> None:
 
 
 def host_to_container(scene: Scene) -> None:
-    """P2: an address put on a bridge does not open a way between the host and a network."""
+    """P2, T22: an address put on a bridge opens no way between a network and its host, nor through a host that forwards
+    for who has a route there."""
     me, host, bridge = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], f"pnb{scene.vni(SHOP)}"
-    remote = scene[f"2.web.{STOREFRONT}"]
+    remote, outsider = scene[f"2.web.{STOREFRONT}"], scene["outsider"]
+    assert scene.run("lab-1", "sysctl -n net.ipv4.ip_forward") == "1\n"
+    assert f"via {host.address}" in scene.run("outsider", f"ip route get {me.address}")
     scene.run("lab-1", f"ip address add 10.240.0.99/22 dev {bridge}")
     try:
         mac = scene.mac(me)
         for target in (me, remote):
             scene.run("lab-1", f"ip neigh replace {target.address} lladdr {scene.mac(target)} dev {bridge}")
-        with scene.dropping("lab-1", "host to private network", 2), scene.dropping("lab-1", HOST_RULE):
+        with scene.dropping("lab-1", "host to private network", 4), scene.dropping("lab-1", HOST_RULE):
             with scene.sniffing(me, remote, host) as found:
                 for target in (me, remote):
                     scene.send_datagrams(host, target.address, [frames.token("host")], 9)
+                    scene.send_datagrams(outsider, target.address, [frames.token("outsider")], 9)
                 to = scene.bridge_mac("lab-1", SHOP)
                 scene.send_frames(me, [frames.datagram("container", mac, me.address, to, "10.240.0.99")])
                 for target in (me, remote):
