@@ -7,7 +7,7 @@
 A module's lab is booted once, by the first test that asks for it, and removed after the last. From its boot to its end
 a watch looks at every frame on its underlay: a test during which a canary, a private name or anything but WireGuard,
 SSH and neighbour discovery was seen there fails. What a module's tests themselves send over the underlay they name in
-`UNDERLAY`, a tcpdump filter.
+`UNDERLAY`, a tcpdump filter. Where they send so much that frames may escape the watch, `FLOODS` says what.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """
     labs = request.session.stash.setdefault(LABS, {})
     watches = request.session.stash.setdefault(WATCHES, {})
-    planted = getattr(request.module, "UNDERLAY", "")
+    planted, floods = (getattr(request.module, name, "") for name in ("UNDERLAY", "FLOODS"))
     own: list[str] = []
 
     def boot(inventory: Path, *hosts: str, bare: tuple[str, ...] = (), name: str = "") -> Lab:
@@ -119,7 +119,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
         lab = labs[full_name] = Lab(inventory, name=full_name)
         lab.up(*hosts, bare=bare)
         if full_name not in watches:
-            watches[full_name] = Watch(lab, planted)
+            watches[full_name] = Watch(lab, planted, floods)
         return lab
 
     yield boot

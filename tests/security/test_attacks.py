@@ -16,6 +16,7 @@ from .scene import Scene
 
 # What the outsider sends and what hosts send for the tests; names outside are asked of the outsider.
 UNDERLAY = "(src net 192.0.2.0/24 or src net 198.51.100.0/24) and (port 9 or port 53 or icmp) and not (port 4789)"
+FLOODS = "what was captured is replayed, and answers are forged, by the thousand"
 
 STATE = (
     "bridge fdb show | grep -Ev 'eth0|33:33|01:00:5e' | sort; ip neigh show nud permanent | sort; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import signal
 import subprocess
 import threading
 import time
@@ -31,8 +32,10 @@ from .attacks import (
 )
 from .oracle import Endpoint
 from .scene import ALONE, BLOG, DOMAIN, SHOP, SOLO, STOREFRONT, Scene
+from .watch import Watch
 
 UNDERLAY = "src net 192.0.2.0/24 and (port 9 or port 53 or icmp) and not port 4789"
+FLOODS = "forged VXLAN during reloads, and what fills a watch until it misses frames"
 WEB, FAR, WORKER = f"1.web.{STOREFRONT}", f"2.web.{STOREFRONT}", f"1.worker.{STOREFRONT}"
 BETTER_THAN = 3.0
 """What `systemd-analyze security` may say of each unit."""
@@ -87,6 +90,50 @@ def test_the_watch_finds_a_canary_on_a_plain_link(scene: Scene) -> None:
     for what in ("datagram", "stream"):
         assert any(f"privnet-canary {what}" in line for line in metered.lines), metered.lines
     everything_is_back(scene)
+
+
+def test_the_watch_tells_what_is_not_its_own(scene: Scene) -> None:
+    """Its other twins: a private name, and what is like WireGuard's packets and ARP without being it."""
+    outsider, host, mac = scene["outsider"], scene["lab-1"], scene.run("outsider", "cat /sys/class/net/eth0/address")
+    question = bytes(5) + b"\1" + bytes(6) + b"\x01x\x10private-network\x08internal\0\0\1\0\1"
+    garbage = [b"\5\0\0\0".ljust(148, b"x"), b"\1\0\1\0".ljust(149, b"x"), b"\4\0\0", b"x"]
+    own, inside, free = outsider.address, scene[WEB].address, "192.0.2.200"
+    forged = [
+        frames.arp("arp", mac.strip(), inside, free),
+        frames.arp("arp", mac.strip(), own, inside),
+        frames.arp("arp", mac.strip(), own, free, sender=FAKE_MAC),
+        frames.arp("arp", FAKE_MAC, own, free, sender=mac.strip()),
+    ]
+    with scene.watch().planting() as honest:
+        scene.send_frames(outsider, [frames.arp("arp", mac.strip(), own, free)], "eth0")
+        scene.send_datagrams(outsider, host.address, [b"\1\0\0\0".ljust(148, b"x")], 51820)
+    assert honest.lines == []
+    with scene.watch().planting() as planted:
+        scene.send_datagrams(outsider, scene["operator"].address, [question], 53)
+        scene.send_datagrams(outsider, host.address, garbage, 51820)
+        scene.send_frames(outsider, forged, "eth0")
+    told = "\n".join(planted.lines)
+    assert "b'private-network' in clear" in told, told
+    assert told.count(f" > {host.address}:51820") == len(garbage), told
+    assert told.count("a frame of type 0x0806") == len(forged), told
+    assert len(planted.lines) == 1 + len(garbage) + len(forged), told
+
+
+def test_a_watch_that_is_blind_says_so(scene: Scene) -> None:
+    blind = Watch(scene.lab, "ip")
+    blind._marker.kill()
+    with pytest.raises(AssertionError, match="the watch is blind"):
+        blind.end()
+    for floods, told in (("", "frames escaped the watch"), ("a lot", "")):
+        late = Watch(scene.lab, "ip", floods)
+        late._everything.send_signal(signal.SIGSTOP)
+        late._marker.stdin.write(b"0\n" * 150)  # type: ignore[union-attr]
+        late._marker.stdin.flush()  # type: ignore[union-attr]
+        time.sleep(1)
+        late._everything.send_signal(signal.SIGCONT)
+        time.sleep(1)
+        seen = "\n".join(late.end())
+        assert told in seen and bool(told) == bool(seen), seen
 
 
 @pytest.mark.parametrize("how", ["guard damaged", "guard masked"])
