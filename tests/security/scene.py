@@ -291,6 +291,18 @@ class Scene:
         hexes = [frame.hex() for frame in frames]
         self.start(endpoint, "send.py", interface=interface, frames=hexes, pause=pause).finish()
 
+    @contextlib.contextmanager
+    def flooding(self, endpoint: Endpoint, frames: list[bytes]) -> Iterator[list[int]]:
+        """The same raw frames again and again during the whole block; at its end, how many were sent."""
+        hexes = [frame.hex() for frame in frames]
+        program = self.start(endpoint, "send.py", interface="pn0", frames=hexes, until_end=True)
+        program.wait_ready()
+        sent: list[int] = []
+        try:
+            yield sent
+        finally:
+            sent.append(program.finish())  # type: ignore[arg-type]
+
     def send_datagrams(
         self,
         endpoint: Endpoint,

@@ -1,6 +1,10 @@
-"""Send frames on an interface, whole IPv4 packets, or datagrams: with this namespace's own address or with another."""
+"""Send frames on an interface, whole IPv4 packets, or datagrams: with this namespace's own address or with another.
+
+Frames with `until_end` go round and round until standard input ends; how many were sent is said then.
+"""
 
 import json
+import select
 import socket
 import struct
 import sys
@@ -10,6 +14,15 @@ order = json.loads(sys.stdin.readline())
 if "frames" in order:
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     raw.bind((order["interface"], 0))
+    if order.get("until_end"):
+        print("ready", flush=True)
+        sent = 0
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            for frame in map(bytes.fromhex, order["frames"]):
+                raw.send(frame)
+                sent += 1
+        print(sent)
+        sys.exit()
     for frame in order["frames"]:
         raw.send(bytes.fromhex(frame))
         if order["pause"]:
