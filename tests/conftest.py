@@ -31,6 +31,9 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
 LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults")
 SEED = "PRIVNET_FAULT_SEED"
+SECURITY_SECONDS = "PRIVNET_SECURITY_SECONDS"
+"""How long tests/security may take. No test can tell whether the machine does anything else: who sets this says that it
+does not."""
 LABS: pytest.StashKey[dict[str, Lab]] = pytest.StashKey()
 WATCHES: pytest.StashKey[dict[str, Watch]] = pytest.StashKey()
 
@@ -44,6 +47,30 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
+
+
+def _security_seconds(config: pytest.Config) -> float:
+    """What the tests of tests/security took, one after the other as they are run, with their labs' boot and end."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [report for reports in terminal.stats.values() for report in reports] if terminal else []
+    run = (report for report in reports if isinstance(report, pytest.TestReport))
+    return sum(report.duration for report in run if report.nodeid.startswith("tests/security/"))
+
+
+def _took_too_long(config: pytest.Config) -> bool:
+    return _security_seconds(config) > float(os.environ.get(SECURITY_SECONDS, "inf"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.exitstatus == pytest.ExitCode.OK and _took_too_long(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if seconds := _security_seconds(config):
+        allowed = os.environ.get(SECURITY_SECONDS)
+        aim = f"{allowed} s are allowed" if allowed else f"with {SECURITY_SECONDS}=600 longer would fail"
+        terminalreporter.write_line(f"tests/security took {seconds:.0f} s; {aim}", red=_took_too_long(config))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
