@@ -547,6 +547,24 @@ def mesh_services(scene: Scene) -> None:
     assert " 1 received" in answer, "the twin: the mesh itself carries an echo"
 
 
+def forged_mtu(scene: Scene) -> None:
+    """T11: nobody says how large packets between hosts may be: neither another host through the mesh nor the outsider,
+    who need not see a packet to quote one."""
+    near, far = scene.mesh("lab-1"), scene.mesh("lab-2")
+    quoted = frames.ipv4(near, far, frames.udp(bytes(100), VXLAN_PORT, VXLAN_PORT))
+    before = scene.run("lab-1", f"ip route get {far}")
+    try:
+        for who, source, to in (
+            ("lab-3", scene.mesh("lab-3"), near),
+            ("outsider", OUTSIDER, scene["lab-1"].address),
+        ):
+            scene.send_packets(scene[who], [frames.too_big(source, to, quoted, 1000)])
+            after = scene.run("lab-1", f"ip route get {far}")
+            assert after == before, f"by the word of {who} packets to another host are smaller: {after}"
+    finally:
+        scene.run("lab-1", "ip route flush cache")
+
+
 def peer_to_host_stack(scene: Scene) -> None:
     """P4: a container of another host, with a frame for the bridge's MAC, does not reach the host either."""
     own, host = scene[f"1.worker.{STOREFRONT}"], scene["lab-1"]
@@ -1195,6 +1213,7 @@ ATTACKS: dict[str, Attack] = {
         stolen_from_disk,
         outer_spoof,
         mesh_services,
+        forged_mtu,
         peer_to_host_stack,
         through_host,
         resolver_taken_over,

@@ -58,6 +58,13 @@ def udp(payload: bytes, port: int = 9, source: int = 9) -> bytes:
     return struct.pack("!HHHH", source, port, 8 + len(payload), 0) + payload
 
 
+def too_big(source: str, target: str, quoted: bytes, mtu: int) -> bytes:
+    """ICMP by which a router says how large a packet may be, with the beginning of one that was not (RFC 1191, 4)."""
+    body = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted
+    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    return ipv4(source, target, body, protocol=1)
+
+
 def token(name: str) -> bytes:
     return f"planted-{name} ".encode()
 

@@ -28,6 +28,7 @@ from .attacks import (
     bridge_says_nothing,
     conntrack,
     container_frames,
+    forged_mtu,
     forwarder_asked,
     forwarder_killed,
     guard_alone,
@@ -307,6 +308,10 @@ def _way_up_set(scene: Scene, name: str, value: int) -> str:
     return f"echo {value} > /proc/sys/net/ipv6/conf/{_way_up(scene, 'lab-1', SHOP)}/{name}"
 
 
+def _mesh_route(scene: Scene) -> str:
+    return f"100.64.0.0/16 dev privnet proto kernel scope link src {scene.mesh('lab-1')}"
+
+
 def _only_ours(device: str, own: str) -> str:
     """Take every IPv6 address from a device but one."""
     others = f'ip -o -6 addr show dev {device} | sed -n "/ {own}\\//! s/.* inet6 \\([^ ]*\\) .*/\\1/p"'
@@ -354,6 +359,10 @@ OTHERS = (
         "unreachable route behind the mesh", "lab-1",
         "ip route del unreachable 100.64.0.0/16 metric 4294967295",
         "systemctl reload privnet-guard", route_alone, shown="arrival",
+    ),
+    control(
+        "mesh: its MTU locked", "lab-1", lambda s: f"ip route replace {_mesh_route(s)}",
+        lambda s: f"ip route replace {_mesh_route(s)} mtu lock $(cat /sys/class/net/privnet/mtu)", forged_mtu,
     ),
     control(
         "guard: its tables have an owner", "lab-1",

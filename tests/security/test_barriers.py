@@ -313,7 +313,35 @@ def test_a_peer_removed_on_one_side_only(scene: Scene, side: str) -> None:
 def test_datagrams_around_the_mtu_arrive_whole_or_not_at_all(scene: Scene) -> None:
     """L5, T11: one to three fragments; no part of them is ever in clear, which the watch sees to."""
     mtu = int(scene.inside(scene[WEB], "cat /sys/class/net/pn0/mtu"))
-    sizes = [1, 100, mtu - 30, mtu - 28, mtu - 27, mtu - 20, mtu, 2 * mtu - 60, 2 * mtu, 3 * mtu, 8000]
+    _arrive_whole(
+        scene, [1, 100, mtu - 30, mtu - 28, mtu - 27, mtu - 20, mtu, 2 * mtu - 60, 2 * mtu, 3 * mtu, 8000]
+    )
+
+
+def test_a_forged_path_mtu_between_hosts_loses_nothing_and_can_be_refused(scene: Scene) -> None:
+    """L5, T11: on its uplink a host believes anybody who says how large its packets may be (docs/security.md), and cuts
+    WireGuard's into pieces: nothing is lost or in clear. For the mesh it believes nobody (`forged_mtu`)."""
+    outsider, near, far = scene["outsider"], scene["lab-1"].address, scene["lab-2"].address
+    quoted = frames.ipv4(near, far, frames.udp(bytes(100), 51820, 51820))
+    forged = frames.too_big(outsider.address, near, quoted, 576)
+    believed = f"ip route get {far} | grep -c 'mtu 576' || true"
+    was = scene.run("lab-1", "sysctl -n net.ipv4.ip_no_pmtu_disc").strip()
+    try:
+        with scene.watch().planting() as planted:
+            scene.send_packets(outsider, [forged])
+            assert scene.run("lab-1", believed) == "1\n"
+            _arrive_whole(scene, [1, 100, 1200, 1362, 4000, 8000])
+        assert planted.lines, "the twin: the watch has seen pieces"
+        assert not [line for line in planted.lines if "clear" in line], planted.lines
+        scene.run("lab-1", "ip route flush cache; sysctl -qw net.ipv4.ip_no_pmtu_disc=3")
+        scene.send_packets(outsider, [forged])
+        assert scene.run("lab-1", believed) == "0\n"
+    finally:
+        scene.run("lab-1", f"sysctl -qw net.ipv4.ip_no_pmtu_disc={was}; ip route flush cache")
+
+
+def _arrive_whole(scene: Scene, sizes: list[int]) -> None:
+    """Datagrams with so much in them, from lab-1 to lab-2."""
     with subprocess.Popen(
         scene.lab.argv("lab-2", ["ip", "netns", "exec", FAR, "python3", "-c", _SIZES]),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -3,6 +3,16 @@ set -eu
 umask 077
 key=/etc/privnet/wireguard.key
 
+# How large a packet between hosts may be is in mesh.conf. Without the lock the kernel takes anybody's word that it is
+# less (ICMP's "fragmentation needed", which can be forged), and VXLAN is cut into pieces or has containers send less.
+hold_mtu() {
+	. /etc/privnet/guard.conf
+	address=$(sed -n 's|^Address = \(.*\)/.*|\1|p' /etc/privnet/mesh.conf)
+	mtu=$(sed -n 's/^MTU = //p' /etc/privnet/mesh.conf)
+	# An interface that is down has no route; the next run sees to the one that it gets.
+	ip route replace "$MESH" dev privnet proto kernel scope link src "$address" mtu lock "$mtu" || true
+}
+
 case $1 in
 key)
 	if [ ! -s "$key" ]; then
@@ -48,6 +58,7 @@ follow)
 	port=$(sed -n 's/^ListenPort = //p' /etc/privnet/mesh.conf)
 	[ "$(wg show privnet listen-port)" = "$port" ] || wg set privnet listen-port "$port"
 	ip link set dev privnet mtu "$(sed -n 's/^MTU = //p' /etc/privnet/mesh.conf)"
+	hold_mtu
 	# The first line of `dump` is the interface's own, with its private key.
 	{ echo && wg show privnet dump | tail -n +2; } | awk '
 		NR == FNR { running[$1, $3, $4, $8]; next }
@@ -73,6 +84,7 @@ greet)
 	fi
 	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.
 	[ ! -e /proc/sys/net/ipv6/conf/privnet ] || echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6
+	hold_mtu
 	# The peers of a host that was restarted still hold its old session, and would send into it for 15 s before they begin
 	# a new one (WireGuard whitepaper, 6.5). A keepalive sent now makes this side begin it.
 	for interval in 1 off; do

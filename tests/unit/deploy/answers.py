@@ -62,7 +62,7 @@ def answer(plan: HostPlan) -> Sections:
         "addresses": [f"privnet {plan.mesh.address}/{plan.mesh.length}"],
         "routes": [
             f"unreachable {plan.mesh.prefix} metric 4294967295 ",
-            f"mesh {plan.mesh.prefix} proto kernel scope link src {plan.mesh.address} ",
+            f"mesh {plan.mesh.prefix} proto kernel scope link src {plan.mesh.address} mtu lock {plan.mesh.mtu} ",
         ],
         "fdb": [],
         "neighbours": [],

@@ -48,7 +48,7 @@ def test_a_real_hosts_answer() -> None:
     assert found.enabled["wg-quick@privnet.service"] == "enabled"
     assert found.mesh is not None and len(found.mesh.peers) == 2
     assert found.addresses["privnet"] == {"100.64.0.1/16"}
-    assert found.mesh_routes == {"100.64.0.0/16 proto kernel scope link src 100.64.0.1"}
+    assert found.mesh_routes == {"100.64.0.0/16 proto kernel scope link src 100.64.0.1 mtu lock 1440"}
     assert set(found.fdb) == set(found.neighbours) == {"pnx4096", "pnx4097"}
     assert all(link.is_port(learning=False, flood=True) for name, link in found.links.items() if name in found.fdb)
     guard = found.units["privnet-guard.service"]

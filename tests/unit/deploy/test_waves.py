@@ -104,7 +104,7 @@ NETWORK = "pn-"
 OVERLAY = "systemctl reload privnet-overlay@4096.service"
 PORT, RESOLVER_PORT = "pnc0010000002", "pnc0010000001"
 H2_MAC, H3_MAC = "02:70:0a:f0:00:03", "02:70:0a:f0:00:04"
-ROUTE = "100.64.0.0/16 proto kernel scope link src 100.64.0.1"
+ROUTE = "100.64.0.0/16 proto kernel scope link src 100.64.0.1 mtu lock 1440"
 STRAY_KEY = "B" * 42 + "A="
 
 TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {

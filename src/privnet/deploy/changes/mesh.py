@@ -62,9 +62,10 @@ def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
     link = state.links[INTERFACE]
     if link.mtu != mesh.mtu or not link.up:
         script.run("ip", "link", "set", "dev", INTERFACE, "mtu", mesh.mtu, "up")
-    # It comes with the address; without it the barrier behind it swallows everything for other hosts.
-    if f"{mesh.prefix} proto kernel scope link src {mesh.address}" not in state.mesh_routes:
-        words = ("proto", "kernel", "scope", "link", "src", mesh.address)
+    # It comes with the address; without it the barrier behind it swallows everything for other hosts. mesh.sh says what
+    # the lock is for.
+    words = ("proto", "kernel", "scope", "link", "src", mesh.address, "mtu", "lock", str(mesh.mtu))
+    if " ".join((mesh.prefix, *words)) not in state.mesh_routes:
         script.run("ip", "route", "replace", mesh.prefix, "dev", INTERFACE, *words)
 
 
