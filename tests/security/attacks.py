@@ -88,6 +88,7 @@ def container_frames(scene: Scene) -> None:
         frames.arp("arp-ip", mac, resolver.address, victim.address, to=to),
         frames.arp("arp-sender", mac, me.address, victim.address, sender=FAKE_MAC, to=to),
         frames.arp("arp-mac", FAKE_MAC, me.address, victim.address, sender=mac, to=to),
+        frames.arp("arp-as-neighbour", taken, resolver.address, victim.address, to=to),
         frames.arp("arp-gratuitous", mac, resolver.address, resolver.address, reply=True),
         frames.dhcp("dhcp-offer", mac, resolver.address, server=True),
         frames.dhcp("dhcp-discover", mac, "0.0.0.0", server=False),
@@ -150,49 +151,54 @@ def host_stack(scene: Scene) -> None:
 
 
 def options_and_fragments(scene: Scene) -> None:
-    """T11: IPv4 options and fragments from a container, for its neighbour, its host, and by a route of its own."""
-    me, victim, resolver, host = scene[TENANT], scene[NEIGHBOUR], scene.resolver(SOLO, "lab-3"), scene["lab-3"]
-    mac, to, bridge = scene.mac(me), scene.mac(victim), scene.bridge_mac("lab-3", SOLO)
+    """T11: IPv4 options and fragments from a container, for its neighbour, its host (one that forwards for others), and
+    by a route of its own."""
+    me, victim, resolver = scene[TENANT], scene[NEIGHBOUR], scene.resolver(SOLO, "lab-3")
+    other, host, outsider = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], scene["outsider"]
+    bridge = scene.bridge_mac("lab-1", SHOP)
     hosts = [endpoint.address for endpoint in scene.everybody if endpoint.kind in ("host", "mesh")]
 
-    def frame(name: str, source: str, target: str, mac_of_target: str, **header: Any) -> bytes:
+    def frame(name: str, source: str, target: str, **header: Any) -> bytes:
         packet = frames.ipv4(source, target, frames.udp(frames.token(name)), **header)
-        return frames.ethernet(mac_of_target, mac, frames.IPV4, packet)
+        if target == victim.address:
+            return frames.ethernet(scene.mac(victim), scene.mac(me), frames.IPV4, packet)
+        return frames.ethernet(bridge, scene.mac(other), frames.IPV4, packet)
 
     record = frames.route_option(7, "0.0.0.0", "0.0.0.0")
     honest = [
-        frame("honest-options", me.address, victim.address, to, options=record),
-        frame("honest-first", me.address, victim.address, to, fragment=frames.MORE_FRAGMENTS),
-        frame("honest-last", me.address, victim.address, to, fragment=100),
+        frame("honest-options", me.address, victim.address, options=record),
+        frame("honest-first", me.address, victim.address, fragment=frames.MORE_FRAGMENTS),
+        frame("honest-last", me.address, victim.address, fragment=100),
     ]
     forged = [
-        frame("options", resolver.address, victim.address, to, options=record),
-        frame("first", resolver.address, victim.address, to, fragment=frames.MORE_FRAGMENTS),
-        frame("last", resolver.address, victim.address, to, fragment=100),
-        frame("overlapping", resolver.address, victim.address, to, fragment=frames.MORE_FRAGMENTS | 1),
+        frame("options", resolver.address, victim.address, options=record),
+        frame("first", resolver.address, victim.address, fragment=frames.MORE_FRAGMENTS),
+        frame("last", resolver.address, victim.address, fragment=100),
+        frame("overlapping", resolver.address, victim.address, fragment=frames.MORE_FRAGMENTS | 1),
     ]
     into_host = []
     for number, address in enumerate(hosts):
         for kind in (131, 137):
             through = frames.route_option(kind, victim.address, address)
-            into_host.append(frame(f"route-{number}-{kind}", me.address, address, bridge, options=through))
+            into_host.append(frame(f"route-{number}-{kind}", other.address, address, options=through))
             through = frames.route_option(kind, address, OUTSIDER)
-            into_host.append(frame(f"through-{number}-{kind}", me.address, host.address, bridge, options=through))
+            into_host.append(frame(f"through-{number}-{kind}", other.address, host.address, options=through))
         datagram = frames.udp(frames.token(f"pieces-{number}").ljust(64))
-        pieces = frames.fragments(me.address, address, datagram, 24)
-        into_host += [frames.ethernet(bridge, mac, frames.IPV4, piece) for piece in pieces]
+        pieces = frames.fragments(other.address, address, datagram, 24)
+        into_host += [frames.ethernet(bridge, scene.mac(other), frames.IPV4, piece) for piece in pieces]
     with (
         scene.watch().planting(),
         scene.dropping("lab-3", PORT_RULE, len(forged)),
-        scene.dropping("lab-3", HOST_RULE, len(into_host)),
+        scene.dropping("lab-1", HOST_RULE, len(into_host)),
     ):
-        with scene.sniffing(victim, host, scene["outsider"]) as found:
-            scene.send_frames(me, [*honest, *forged, *into_host])
-            scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
+        with scene.sniffing(victim, host, outsider) as found:
+            scene.send_frames(me, [*honest, *forged])
+            scene.send_frames(other, into_host)
+            scene.send_datagrams(outsider, host.address, [frames.token("honest")], 9)
         assert_only(found[victim], {"honest-options", "honest-first", "honest-last"}, victim)
         assert_only(found[host], {"honest"}, host)
         # The host answers the honest one: nobody listens there.
-        assert_only(found[scene["outsider"]], {"honest"}, scene["outsider"])
+        assert_only(found[outsider], {"honest"}, outsider)
 
 
 def host_to_container(scene: Scene) -> None:
@@ -304,40 +310,96 @@ def mesh_address_from_outside(scene: Scene) -> None:
         assert_only(found[host], {"honest"}, host)
 
 
+@contextlib.contextmanager
+def _heard(scene: Scene, host: Endpoint, port: int) -> Iterator[dict[str, list[str]]]:
+    """UDP payloads for a port that pass a host's filters during the block, in hex, by their sender's address."""
+    program = scene.start(host, "capture.py", interface="", port=port)
+    program.wait_ready()
+    found: dict[str, list[str]] = {}
+    yield found
+    time.sleep(0.3)
+    found.update(program.finish())  # type: ignore[call-overload]
+
+
 def garbage(scene: Scene) -> None:
-    """T24: garbage on WireGuard's port changes nothing and loses nothing."""
-    outsider, host = scene["outsider"], scene["lab-1"]
-    peers = scene.run("lab-1", "wg show privnet endpoints | sort")
-    volley = [bytes([1 + number % 4, 0, 0, 0]) + bytes(range(number % 200)) for number in range(2000)]
-    with scene.sniffing(scene[f"1.web.{STOREFRONT}"]) as found:
-        scene.send_datagrams(outsider, host.address, volley, 51820)
-        right = [_into_shop(scene, f"honest-{number}") for number in range(20)]
-        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), right, pause=0.01)
-    assert len(seen(found[scene[f"1.web.{STOREFRONT}"]])) == 20
-    assert scene.run("lab-1", "wg show privnet endpoints | sort") == peers
+    """T24: garbage on WireGuard's port changes nothing and loses nothing: the guard drops what is not from a peer's
+    address, WireGuard what is."""
+    outsider, host, victim = scene["outsider"], scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
+    spoofed = scene["lab-2"].address
+    look = "wg show privnet endpoints | sort; wg show privnet peers | sort"
+    before = scene.run("lab-1", look)
+    volley = [bytes([1 + number % 4, 0, 0, 0]) + bytes(range(number % 200)) for number in range(1000)]
+    forged = {payload.hex() for payload in volley}
+    with scene.dropping("lab-1", SOURCE_RULE, len(volley)):
+        with _heard(scene, host, 51820) as heard, scene.sniffing(victim) as found:
+            scene.send_datagrams(outsider, host.address, volley, 51820)
+            # Not from the peer's own port: a WireGuard that believed it would follow it there.
+            scene.send_datagrams(outsider, host.address, volley, 51820, source=spoofed, from_port=51821)
+            right = [_into_shop(scene, f"honest-{number}") for number in range(20)]
+            scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), right, pause=0.01)
+        if OUTSIDER in heard:
+            raise Arrived(f"{len(heard[OUTSIDER])} pieces of garbage from {OUTSIDER} came to WireGuard")
+        if not forged <= set(heard.get(spoofed, [])):
+            raise Lost("the twin: what comes from a peer's address is for WireGuard to judge")
+        assert_only(found[victim], {f"honest-{number}" for number in range(20)}, victim)
+    assert scene.run("lab-1", look) == before, "garbage has moved a peer"
 
 
 def replayed(scene: Scene) -> None:
     """T24: all that two hosts said to a third, a handshake among it, said again from elsewhere and in their name."""
     outsider, host, victim = scene["outsider"], scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
+    peer = scene["lab-2"].address
     with scene.capturing(host, 51820) as captured, scene.sniffing(victim) as found:
         scene.run("lab-2", "systemctl restart wg-quick@privnet")
         volley = [_into_shop(scene, f"first-{number}") for number in range(20)]
         scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), volley)
     assert len(seen(found[victim])) == 20, "the twin: what is captured had arrived"
-    packets = [bytes.fromhex(packet) for packet in captured[scene["lab-2"].address]]
+    packets = [bytes.fromhex(packet) for packet in captured[peer]]
     kinds = {packet[0] for packet in packets}
     assert kinds >= {1, 4}, f"no handshake and data among what was captured: {kinds}"
     look = "wg show privnet endpoints | sort; wg show privnet latest-handshakes | sort; wg show privnet peers | sort"
     before = scene.run("lab-1", look)
-    with scene.watch().planting(), scene.sniffing(victim) as found:
-        for source in ("", scene["lab-2"].address, scene["lab-3"].address):
-            volley = packets * (1 + 1000 // len(packets))
-            scene.send_datagrams(outsider, host.address, volley, 51820, source=source, from_port=51820 if source else 0)
-        scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, "honest")])
-    assert found[victim].count("planted-honest") == 1
-    assert_only(found[victim], {"honest"}, victim)
+    volley = packets * (1 + 1000 // len(packets))
+    with scene.watch().planting(), scene.dropping("lab-1", SOURCE_RULE, len(volley)):
+        with _heard(scene, host, 51820) as heard, scene.sniffing(victim) as found:
+            scene.send_datagrams(outsider, host.address, volley, 51820)
+            # Not from the peers' own port: a WireGuard that believed it would follow it there.
+            for source in (peer, scene["lab-3"].address):
+                scene.send_datagrams(outsider, host.address, volley, 51820, source=source, from_port=51821)
+            scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [_into_shop(scene, "honest")])
+        if OUTSIDER in heard:
+            raise Arrived(f"{len(heard[OUTSIDER])} replays from {OUTSIDER} came to WireGuard")
+        assert len(heard[peer]) >= len(volley), "the twin: what comes from a peer's address is for WireGuard to judge"
+        assert found[victim].count("planted-honest") == 1
+        assert_only(found[victim], {"honest"}, victim)
     assert scene.run("lab-1", look) == before, "a replay has moved a peer or made a handshake"
+    _forgotten(scene, [packet for packet in packets if packet[0] == 1][-1])
+
+
+def _forgotten(scene: Scene, handshake: bytes) -> None:
+    """The twin: a WireGuard that has forgotten what it had heard of a peer believes the same replay, and follows it."""
+    peer = scene["lab-2"].address
+    key = scene.run("lab-2", "wg show privnet public-key").strip()
+    again = f"allowed-ips {scene.mesh('lab-2')}/32 endpoint {peer}:51820 persistent-keepalive 25"
+    try:
+        scene.run("lab-1", f"wg set privnet peer {key} remove; wg set privnet peer {key} {again}")
+        scene.send_datagrams(
+            scene["outsider"], scene["lab-1"].address, [handshake], 51820, source=peer, from_port=51821
+        )
+        time.sleep(0.2)
+        endpoints = scene.run("lab-1", "wg show privnet endpoints")
+        assert f"{peer}:51821" in endpoints, f"the twin: a replay can be seen: {endpoints}"
+    finally:
+        scene.run("lab-1", "systemctl restart wg-quick@privnet")
+        _mesh_is_up(scene, "lab-1", "lab-2")
+
+
+def _mesh_is_up(scene: Scene, host: str, *others: str) -> None:
+    """Wait until a host and others hear each other over the mesh."""
+    deadline = time.monotonic() + 20
+    for other in others:
+        while " 1 received" not in scene.run(host, f"ping -c 1 -W 1 {scene.mesh(other)}", check=False):
+            assert time.monotonic() < deadline, f"{host} and {other} do not hear each other"
 
 
 def roaming(scene: Scene) -> None:
@@ -1115,20 +1177,20 @@ def _asking(scene: Scene, who: Endpoint, name: str) -> Iterator[list[str]]:
 
 def without_hosts_file(scene: Scene) -> None:
     """T9: with its hosts file missing or damaged a resolver says no, and asks nobody."""
-    me, name = scene[f"1.web.{STOREFRONT}"], f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"
+    me, name = scene[f"1.worker.{STOREFRONT}"], f"web.{STOREFRONT}.{SHOP}.{DOMAIN}"
     path = f"/etc/privnet/names/{SHOP}.hosts"
     server = scene.start(scene["outsider"], "upstream.py", private="")
     server.wait_ready()
-    scene.run("lab-1", f"cp -a {path} /run/hosts.kept")
+    scene.run("lab-3", f"cp -a {path} /run/hosts.kept")
     try:
         for damage in (f"rm {path}", f"head -c 999 /dev/urandom > {path}", f": > {path}"):
-            scene.run("lab-1", f"{damage}; systemctl restart privnet-dns@{SHOP} || true", check=False)
+            scene.run("lab-3", f"{damage}; systemctl restart privnet-dns@{SHOP} || true", check=False)
             time.sleep(0.5)
             status, answers = ask(scene, me, name)
             assert answers == [] and status != "NOERROR", f"after `{damage}`: {status} {answers}"
     finally:
         asked = server.finish()
-        scene.run("lab-1", f"cp -a /run/hosts.kept {path}; systemctl restart privnet-dns@{SHOP}")
+        scene.run("lab-3", f"cp -a /run/hosts.kept {path}; systemctl restart privnet-dns@{SHOP}")
         time.sleep(0.5)
     assert isinstance(asked, list) and not [name for name in asked if "private" in name], asked
     assert len(ask(scene, me, name)[1]) == 2, "the twin: it answers again"

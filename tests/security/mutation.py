@@ -31,6 +31,7 @@ from .attacks import (
     forged_mtu,
     forwarder_asked,
     forwarder_killed,
+    garbage,
     guard_alone,
     guard_first,
     guard_flushed,
@@ -48,21 +49,26 @@ from .attacks import (
     names_from_outside,
     names_of_others,
     no_learning,
+    options_and_fragments,
     outer_spoof,
     outsider_vxlan,
     peer_forgery,
     peer_to_host_stack,
     port_teaches_nothing,
+    replayed,
     resolver_killed,
     resolver_taken_over,
     resolvers_of_the_host,
     roaming,
     route_alone,
     spoofed_answers,
+    stolen_from_disk,
     through_host,
+    tunnel_in_pieces,
     unknown_mac,
+    without_hosts_file,
 )
-from .scene import BLOG, SHOP, SOLO, STOREFRONT, Arrived, Lost, Miscounted, Scene
+from .scene import BLOG, DOMAIN, PAGES, SHOP, SOLO, STOREFRONT, Arrived, Lost, Miscounted, Scene
 
 Attack = Callable[[Scene], None]
 Script = Callable[[Scene], str]
@@ -141,12 +147,13 @@ def weaker(chain: str, name: str, host: str, extra: Script, *noticed_by: Attack,
 
 
 def _speaker(
-    scene: Scene, *, vni: bool = True, mac: bool = True, begin: bool = True, address: bool = True, kind: bool = True
-) -> str:
-    """What lets lab-3's container of the shop in, without some of the conditions."""
-    own = scene[f"1.worker.{STOREFRONT}"]
+    scene: Scene, *, peer: bool = True, vni: bool = True, mac: bool = True, begin: bool = True, address: bool = True,
+    kind: bool = True,
+) -> str:  # fmt: skip
+    """What lets lab-3's container of the shop in, without some of the conditions; that of lab-2, whoever brings it."""
+    own = scene[f"1.worker.{STOREFRONT}" if peer else f"2.web.{STOREFRONT}"]
     text = "@th,224,16 0x0800 " if kind else ""
-    text += f"ip saddr {scene.mesh('lab-3')}"
+    text += f"ip saddr {scene.mesh('lab-3')}" if peer else 'iifname "privnet"'
     if vni:
         text += f" @th,96,24 {scene.vni(SHOP):#x}"
     if mac and begin:
@@ -164,6 +171,12 @@ def _tenant(scene: Scene) -> tuple[str, str]:
     return scene.mac(scene[TENANT]), scene[TENANT].address
 
 
+def _beside(scene: Scene) -> tuple[str, str]:
+    """Somebody else on the tenant's bridge."""
+    resolver = scene.resolver(SOLO, "lab-3")
+    return scene.mac(resolver), resolver.address
+
+
 def _without_neighbours() -> Control:
     """The resolver's neighbour discovery; what it has found is forgotten."""
     plain = rule("inet upstream", "icmpv6 type", "lab-3", names_from_outside, shown="loss")
@@ -172,23 +185,24 @@ def _without_neighbours() -> Control:
 
 
 GUARD = (
-    rule("inet ingress", "jump wireguard", "lab-1", roaming),
-    rule("inet ingress", "@peers accept", "lab-1", roaming, shown="loss"),
+    rule("inet ingress", "jump wireguard", "lab-1", roaming, garbage, replayed),
+    rule("inet ingress", "@peers accept", "lab-1", roaming, garbage, shown="loss"),
     rule("inet ingress", "@speakers accept", "lab-1", peer_forgery, shown="loss"),
     rule("inet ingress", "jump decapsulate", "lab-1", outsider_vxlan),
     rule("inet ingress", "not VXLAN, out of the mesh", "lab-1", mesh_services),
     rule("inet ingress", "mesh address from outside the mesh", "lab-1", mesh_address_from_outside),
     rule("inet ingress", "jump upstream", "lab-1", resolver_taken_over),
     rule("inet wireguard", "@peers6 accept", "lab-1", roaming, shown="loss"),
-    rule("inet wireguard", SOURCE_RULE, "lab-1", roaming),
+    rule("inet wireguard", SOURCE_RULE, "lab-1", roaming, garbage, replayed),
     rule("inet decapsulate", OUTSIDE_RULE, "lab-1", outsider_vxlan),
     rule("inet decapsulate", "not a container of that peer", "lab-1", peer_forgery, second="`VXLAN from outside the mesh`, the rule after it, which drops the same"),
-    weaker("inet decapsulate", "any network, MAC and address of a peer", "lab-1", lambda s: f"ip saddr {s.mesh('lab-3')}", peer_forgery),
+    weaker("inet decapsulate", "any network, MAC and address of a peer", "lab-1", lambda s: f"ip saddr {s.mesh('lab-3')}", peer_forgery, tunnel_in_pieces),
     weaker("inet decapsulate", "no look at where it comes in", "lab-1", lambda s: f"ip saddr {s.mesh('lab-2')}", outsider_vxlan),
+    weaker("inet decapsulate", "no look at the peer", "lab-1", lambda s: _speaker(s, peer=False), peer_forgery),
     weaker("inet decapsulate", "no look at the VNI", "lab-1", lambda s: _speaker(s, vni=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner MAC", "lab-1", lambda s: _speaker(s, mac=False), peer_forgery),
     weaker("inet decapsulate", "no look at how the inner MAC begins", "lab-1", lambda s: _speaker(s, begin=False), peer_forgery),
-    weaker("inet decapsulate", "no look at the inner address", "lab-1", lambda s: _speaker(s, address=False), peer_forgery),
+    weaker("inet decapsulate", "no look at the inner address", "lab-1", lambda s: _speaker(s, address=False), peer_forgery, tunnel_in_pieces),
     weaker("inet decapsulate", "no look at the inner type", "lab-1", lambda s: _speaker(s, kind=False, address=False), peer_forgery),
     rule("inet upstream", "dport 53 accept", "lab-3", names_from_outside, shown="loss"),
     _without_neighbours(),
@@ -203,9 +217,12 @@ GUARD = (
     weaker("bridge port", "IPv4 as oneself tracked", "lab-3", lambda s: f"ether type ip ether saddr {_tenant(s)[0]} ip saddr {_tenant(s)[1]}", conntrack, shown="effect"),
     rule("bridge port", "ether type arp", "lab-3", container_frames, name="guard, bridge port: ARP as oneself accepted", shown="loss"),
     rule("bridge port", "ether type ip", "lab-3", container_frames, name="guard, bridge port: IPv4 as oneself accepted", shown="loss"),
-    rule("bridge port", "not the port", "lab-3", container_frames),
+    rule("bridge port", "not the port", "lab-3", container_frames, options_and_fragments),
     weaker("bridge port", "any ARP", "lab-3", lambda s: "ether type arp", container_frames),
+    weaker("bridge port", "no look at ARP's port", "lab-3", lambda s: "ether type arp ether saddr {0} arp saddr ether {0} arp saddr ip {1}".format(*_beside(s)), container_frames),
+    weaker("bridge port", "no look at the MAC of ARP's frame", "lab-3", lambda s: "ether type arp arp saddr ether {} arp saddr ip {}".format(*_tenant(s)), container_frames),
     weaker("bridge port", "no look at ARP's sender", "lab-3", lambda s: f"ether type arp ether saddr {_tenant(s)[0]} arp saddr ip {_tenant(s)[1]}", container_frames),
+    weaker("bridge port", "no look at the port", "lab-3", lambda s: "ether type ip ether saddr {} ip saddr {}".format(*_beside(s)), container_frames),
     weaker("bridge port", "no look at the MAC", "lab-3", lambda s: f"ether type ip ip saddr {_tenant(s)[1]}", container_frames),
     weaker("bridge port", "no look at the address", "lab-3", lambda s: f"ether type ip ether saddr {_tenant(s)[0]}", container_frames),
     weaker("bridge port", "IPv6", "lab-3", lambda s: "@ll,96,16 0x86dd", container_frames),
@@ -213,7 +230,7 @@ GUARD = (
     rule("bridge input", '"pnc*" jump host', "lab-1", host_stack),
     rule("bridge input", '"pnx*" jump host', "lab-1", peer_to_host_stack),
     rule("bridge host", "01:00:00:00:00:00 drop", "lab-3", honest_traffic, second="the rule after it, which drops the same frames; but it would count honest ARP among the attacks"),
-    rule("bridge host", "private network to host", "lab-1", host_stack),
+    rule("bridge host", "private network to host", "lab-1", host_stack, options_and_fragments),
     rule("bridge output", '"pnc*"', "lab-1", host_to_container),
     rule("bridge output", '"pnx*"', "lab-1", host_to_container, second="the guard of the other host, `not a container of that peer`: no container has the bridge's MAC"),
 )  # fmt: skip
@@ -380,6 +397,14 @@ OTHERS = (
     edited("mesh: no device that joins datagrams", "mesh.sh", "/tun_flags/s/0x4000/0/", joined_datagrams, shown="arrival"),
     control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),
     control(
+        "a host holds no other host's key", "lab-3", lambda s: f"umask 077; echo {s.run('lab-1', 'cat /etc/privnet/wireguard.key').strip()} > /etc/privnet/other.key",
+        "rm /etc/privnet/other.key", stolen_from_disk,
+    ),
+    control(
+        "a host knows nothing of networks that it does not serve", "lab-3", f"echo 10.240.0.2 1.web.{PAGES}.{BLOG}.{DOMAIN} > /etc/privnet/names/other.hosts",
+        "rm /etc/privnet/names/other.hosts", stolen_from_disk,
+    ),
+    control(
         "static FDB", "lab-1",
         lambda s: f"for mac in $(bridge fdb show dev pnx{s.vni(SHOP)} | awk '/dst/ {{print $1}}'); do bridge fdb del $mac dev pnx{s.vni(SHOP)}; done",
         lambda s: f"systemctl reload privnet-overlay@{s.vni(SHOP)}", honest_traffic, shown="loss",
@@ -486,7 +511,7 @@ OTHERS = (
     option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside, settings=("resolver.conf: no-hosts",)),
     option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside, settings=("resolver.conf: cache-size",)),
     option("resolver and forwarder: stop-dns-rebind", BOTH, "^stop-dns-rebind", AGAIN, names_from_outside, settings=("resolver.conf: stop-dns-rebind", "forwarder.conf: stop-dns-rebind",)),
-    option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside, settings=("resolver.conf: local", "forwarder.conf: local",)),
+    option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside, without_hosts_file, settings=("resolver.conf: local", "forwarder.conf: local",)),
     option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside, settings=("resolver.conf: bogus-priv", "forwarder.conf: bogus-priv",)),
     option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside, settings=("resolver.conf: local",)),
     no_restart(f"privnet-dns@{SHOP}", "resolver: restarted when it ends", "lab-1", resolver_killed),

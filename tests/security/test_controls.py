@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from .attacks import ATTACKS
 from .mutation import CONTROLS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -49,6 +50,12 @@ NO_CONTROL = {
     "peer.conf: [Peer] PersistentKeepalive": "says what is so without it",
 }
 """What no attack would miss, and why."""
+
+
+def test_every_attack_can_fail() -> None:
+    """There is a control without which it notices."""
+    noticing = {attack.__name__ for control in CONTROLS.values() for attack in control.noticed_by}
+    assert ATTACKS.keys() - noticing == set()
 
 
 def test_every_setting_is_a_control_or_known_to_be_none() -> None:
