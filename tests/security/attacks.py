@@ -910,39 +910,42 @@ def _up_again(scene: Scene, host: str) -> None:
 
 
 def guard_first(scene: Scene) -> None:
-    """As at boot: the mesh waits for the guard, however long that takes, so that nobody hears what comes before it; so
-    does what sets up interfaces, which all comes after network-pre.target."""
+    """As at boot: the mesh, VXLAN devices and containers' ports wait for the guard, however long that takes, so that
+    nobody hears what comes before it; so does what sets up interfaces, which all comes after network-pre.target."""
     host, attacker, drop_in = scene["lab-2"], scene["lab-3"], "/run/systemd/system/privnet-guard.service.d"
     interfaces = "/run/systemd/system/interfaces.service"
     unit = "[Unit]\nAfter=network-pre.target\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
     units = "privnet-guard interfaces wg-quick@privnet"
     overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, BLOG))
+    port = f"pnc{scene.vni(BLOG):06x}{int(scene[f'1.worker.{PAGES}'].address.rpartition('.')[2]):04x}"
+    devices = f"{overlays} privnet-container@{port}"
     wait = '[Service]\nExecStartPre=/bin/sh -c "until [ -e /run/go ]; do sleep 0.1; done"\n'
     scene.run(
         "lab-2",
         f"mkdir -p {drop_in}; printf '{wait}' > {drop_in}/slow.conf; printf '{unit}' > {interfaces}; "
-        f"systemctl daemon-reload; systemctl stop {units} network-pre.target",
+        f"systemctl daemon-reload; systemctl stop {units} network-pre.target privnet-container@{port}",
     )
     try:
         with scene.sniffing(host) as found:
-            scene.run("lab-2", f"for unit in {units}; do systemctl start --no-block $unit; done")
+            scene.run("lab-2", f"for unit in {units} {devices}; do systemctl start --no-block $unit; done")
             early = [frames.token("early")] * 30
             scene.send_datagrams(attacker, scene.mesh("lab-2"), early, 9, pause=0.05)
             scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
             states = scene.run("lab-2", f"systemctl is-active {units}", check=False).split()
+            up = scene.run("lab-2", f"ip -o link show up | grep -E ' pnx| {port}' || true")
         assert_only(found[host], {"honest"}, host)
         assert states[0] == "activating", f"the twin: the guard is slow, not {states[0]}"
         assert states[1] == "inactive", "interfaces are set up before the guard is there"
+        assert up == "", f"devices are up before the guard is there: {up}"
     finally:
         scene.run(
             "lab-2",
-            f"touch /run/go; systemctl start {units} {overlays}; rm -r /run/go {drop_in}; "
+            f"touch /run/go; systemctl start {units} {devices}; rm -r /run/go {drop_in}; "
             f"systemctl stop interfaces; rm {interfaces}; systemctl daemon-reload",
         )
         _up_again(scene, "lab-2")
-    deadline = time.monotonic() + 10
-    while " 1 received" not in scene.run("lab-3", f"ping -c 1 -W 1 {scene.mesh('lab-2')}", check=False):
-        assert time.monotonic() < deadline, "the twin: the mesh comes when the guard is there"
+        scene.hostile()
+    _mesh_is_up(scene, "lab-3", "lab-2")
 
 
 def guard_stopped(scene: Scene) -> None:
@@ -965,6 +968,141 @@ def guard_stopped(scene: Scene) -> None:
     finally:
         scene.run(host, f"rm -r {drop_in}; systemctl daemon-reload; systemctl start privnet-guard {overlays}")
     assert scene.run(host, up) == before
+
+
+def overlay_cut_short(scene: Scene) -> None:
+    """The guard dies for good while a VXLAN device is being set up, which ends when all others are down already: it
+    does not stay up."""
+    vni = scene.vni(SHOP)
+    overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, SOLO))
+    slow = 'trap "" TERM\nuntil systemctl is-failed --quiet privnet-guard; do sleep 0.1; done\n'
+    slow += "sh /etc/privnet/lib/overlay.sh up $1\nip link set dev pnx$1 alias late\n"
+    drop_ins = {
+        "privnet-guard": "Restart=no",
+        f"privnet-overlay@{vni}": "ExecStart=\nExecStart=/bin/sh /run/slow.sh %%i",
+    }
+    folder = "/run/systemd/system/{}.service.d"
+    make = [f"mkdir -p {folder.format(unit)}" for unit in drop_ins]
+    make += [f"printf '[Service]\n{lines}\n' > {folder.format(unit)}/cut.conf" for unit, lines in drop_ins.items()]
+    scene.run("lab-3", f"printf '{slow}' > /run/slow.sh; {'; '.join(make)}; systemctl daemon-reload")
+    try:
+        scene.run(
+            "lab-3",
+            f"systemctl restart --no-block privnet-overlay@{vni}; "
+            f"until [ $(systemctl show -P ActiveState privnet-overlay@{vni}) = activating ]; do sleep 0.05; done; "
+            "sleep 0.2; systemctl kill -s KILL privnet-guard; "
+            f"for try in $(seq 100); do ip link show pnx{vni} | grep -q 'alias late' && break; sleep 0.1; done; "
+            f"while [ $(systemctl show -P ActiveState privnet-overlay@{vni}) = deactivating ]; do sleep 0.1; done",
+        )
+        assert "alias late" in scene.run("lab-3", f"ip link show pnx{vni}"), "the twin: the device is set up late"
+        up = scene.run("lab-3", "ip -o link show up | grep ' pnx' || true")
+        assert up == "", f"the guard is dead, and VXLAN devices are up: {up}"
+    finally:
+        removed = " ".join(f"{folder.format(unit)}/cut.conf" for unit in drop_ins)
+        scene.run(
+            "lab-3",
+            f"rm -f /run/slow.sh {removed}; ip link set dev pnx{vni} alias ''; systemctl daemon-reload; "
+            f"systemctl reset-failed; systemctl start privnet-guard {overlays}",
+        )
+        _up_again(scene, "lab-3")
+
+
+def saved_rules(scene: Scene) -> None:
+    """At boot nftables.service loads what somebody has saved, tables of the guard among it, before the guard takes
+    their place. The other way round it would fail as a whole, and the host be without rules of its own."""
+    conf, drop_in = "/etc/nftables.conf", "/run/systemd/system/nftables.service.d"
+    overlays = " ".join(f"privnet-overlay@{scene.vni(network)}" for network in (SHOP, BLOG))
+    saved = "flush ruleset\\ntable inet privnet {\\n chain c {\\n }\\n}\\ntable inet own {\\n chain c {\\n }\\n}\\n"
+    listing = "sh /etc/privnet/lib/guard.sh listing"
+    before = scene.run("lab-2", listing)
+    scene.run(
+        "lab-2",
+        f"cp -a {conf} /run/rules.kept; mkdir -p {drop_in}; systemctl stop privnet-guard nftables; "
+        f"printf '{saved}' > {conf}; printf '[Service]\\nExecStartPre=/bin/sleep 1\\n' > {drop_in}/slow.conf; "
+        "systemctl daemon-reload",
+    )
+    try:
+        scene.run("lab-2", "systemctl start --no-block nftables privnet-guard; sleep 0.2")
+        scene.run("lab-2", "systemctl start privnet-guard; systemctl start nftables", check=False)
+        assert "inet own" in scene.run("lab-2", "nft list tables"), "the host's own rules are not loaded"
+        assert scene.run("lab-2", listing, check=False) == before, "the guard is not what it was"
+    finally:
+        scene.run(
+            "lab-2",
+            f"systemctl stop nftables; mv /run/rules.kept {conf}; rm -r {drop_in}; systemctl daemon-reload; "
+            f"systemctl reset-failed; nft delete table inet own 2> /dev/null; systemctl start privnet-guard {overlays}",
+        )
+        _up_again(scene, "lab-2")
+
+
+# --- killed again and again ---------------------------------------------------------------------------
+
+TURNS = 6
+"""systemd gives up what has begun five times in ten seconds, unless it is told otherwise (systemd.unit(5))."""
+
+
+def _killed_often(scene: Scene, host: str, *units: str, ready: str = "true") -> None:
+    """The main processes of units are killed as soon as they are there, and have to be there again each time.
+
+    :param ready: a shell command that says whether everything else is there again, too
+    """
+    script = _KILL.replace("READY", ready)
+    commands = [f"( unit={unit}; {script} ) &" for unit in units]
+    begun = time.monotonic()
+    said = scene.run(host, f"{' '.join(commands)} wait", check=False).split()
+    print(f"killed {TURNS} times within {time.monotonic() - begun:.1f} s: {', '.join(units)}")
+    back = {unit: said.count(unit) for unit in units}
+    assert set(back.values()) == {TURNS}, f"killed {TURNS} times, back so many times: {back}"
+
+
+_KILL = f"""
+for turn in $(seq {TURNS}); do
+    old=$(systemctl show -P MainPID $unit)
+    [ "$old" -gt 1 ] && kill -KILL $old || exit
+    for try in $(seq 100); do
+        state=$(systemctl show -p MainPID -p ActiveState $unit | xargs)
+        case $state in
+        *ActiveState=failed) exit ;;
+        "MainPID=0 "* | "MainPID=$old "*) ;;
+        *ActiveState=active) ! READY || break ;;
+        esac
+        sleep 0.1
+    done
+    [ $try -lt 100 ] && echo $unit || exit
+done
+"""
+
+
+def guard_killed_often(scene: Scene) -> None:
+    """Whoever kills the guard's owner six times in a row keeps neither it nor the VXLAN devices away. What a run and
+    other units have noted beside it is still there."""
+    notes = "cd /run/privnet && sha256sum $(ls | grep -v guard)"
+    before = scene.run("lab-3", notes)
+    assert "names." in before
+    _killed_often(scene, "lab-3", "privnet-guard", ready="{ ! ip -o link | grep pnx | grep -q 'state DOWN'; }")
+    tables = scene.run("lab-3", "nft list tables")
+    assert "inet privnet" in tables and "bridge privnet" in tables, tables
+    assert scene.run("lab-3", notes, check=False) == before, "what others have noted is gone"
+
+
+def names_killed_often(scene: Scene) -> None:
+    """T9: nor does it keep names away, neither those inside nor those outside."""
+    me, name = scene[f"1.worker.{STOREFRONT}"], f"1.web.{STOREFRONT}.{SHOP}.{DOMAIN}"
+    server = scene.start(scene["outsider"], "upstream.py", private="")
+    server.wait_ready()
+    try:
+        _killed_often(scene, "lab-3", f"privnet-dns@{SHOP}", "privnet-forwarder")
+        time.sleep(0.5)
+        assert ask(scene, me, name)[1] == [scene[f"1.web.{STOREFRONT}"].address]
+        assert ask(scene, me, "often.example")[1] == [ABROAD]
+    finally:
+        server.finish()
+
+
+def mesh_killed_often(scene: Scene) -> None:
+    """T26: nor the mesh, where a process is what holds it."""
+    _killed_often(scene, "lab-3", "wg-quick@privnet")
+    _mesh_is_up(scene, "lab-3", "lab-1", "lab-2")
 
 
 # --- the mesh is away ---------------------------------------------------------------------------------
@@ -1291,6 +1429,11 @@ ATTACKS: dict[str, Attack] = {
         guard_killed,
         guard_first,
         guard_stopped,
+        overlay_cut_short,
+        saved_rules,
+        guard_killed_often,
+        names_killed_often,
+        mesh_killed_often,
         guard_alone,
         route_alone,
         names_of_others,

@@ -36,6 +36,7 @@ from .attacks import (
     guard_first,
     guard_flushed,
     guard_killed,
+    guard_killed_often,
     guard_stopped,
     hardened,
     honest_traffic,
@@ -44,14 +45,17 @@ from .attacks import (
     into_resolver,
     joined_datagrams,
     mesh_address_from_outside,
+    mesh_killed_often,
     mesh_services,
     multicast_led_away,
     names_from_outside,
+    names_killed_often,
     names_of_others,
     no_learning,
     options_and_fragments,
     outer_spoof,
     outsider_vxlan,
+    overlay_cut_short,
     peer_forgery,
     peer_to_host_stack,
     port_teaches_nothing,
@@ -61,6 +65,7 @@ from .attacks import (
     resolvers_of_the_host,
     roaming,
     route_alone,
+    saved_rules,
     spoofed_answers,
     stolen_from_disk,
     through_host,
@@ -277,11 +282,13 @@ def option(
     return control(name, host, off, on, *noticed_by, shown=shown, settings=settings)
 
 
-def guard_unit(name: str, option: str, word: str, shown: str = "effect") -> Control:
+def guard_unit(name: str, option: str, word: str, noticed_by: Attack, shown: str = "effect") -> Control:
     """A unit that the guard's names."""
     edit = f"sed -i '/^{option}/s/ *{word} */ /' {GUARD_UNIT}; sed -i '/^{option} *$/d' {GUARD_UNIT}; {RELOAD}"
     on = f"mv /run/control.kept {GUARD_UNIT}; {RELOAD}"
-    return control(name, "lab-2", f"cp -a {GUARD_UNIT} /run/control.kept; {edit}", on, guard_first, shown=shown)
+    settings = (f"privnet-guard.service: [Unit] {option}{word}",)
+    off = f"cp -a {GUARD_UNIT} /run/control.kept; {edit}"
+    return control(name, "lab-2", off, on, noticed_by, shown=shown, settings=settings)
 
 
 def edited(name: str, program: str, edit: str, noticed_by: Attack, host: str = "lab-1", shown: str = "effect") -> Control:
@@ -291,18 +298,16 @@ def edited(name: str, program: str, edit: str, noticed_by: Attack, host: str = "
     return control(name, host, off, f"mv /run/control.kept {path}", noticed_by, shown=shown)
 
 
-def no_restart(unit: Script | str, name: str, host: str, noticed_by: Attack, more: str = "") -> Control:
-    """`Restart=` of a unit."""
-
-    def commands(scene: Scene) -> tuple[str, str]:
-        full = unit(scene) if callable(unit) else unit
-        folder = f"/run/systemd/system/{full}.service.d"
-        return (
-            f"mkdir -p {folder}; printf '[Service]\\nRestart=no\\n' > {folder}/control.conf; {RELOAD}",
-            f"rm {folder}/control.conf; {RELOAD}; systemctl start {full}; sleep 0.3{more}",
-        )
-
-    return control(name, host, lambda s: commands(s)[0], lambda s: commands(s)[1], noticed_by)
+def without(option: str, unit: str, name: str, host: str, noticed_by: Attack, again: str = "") -> Control:
+    """`Restart=` or `StartLimitIntervalSec=` of a unit. ``again`` starts it, where that takes more than to say so."""
+    # A busy machine may take more than systemd's ten seconds for six starts.
+    section, line = ("Service", "Restart=no") if option == "Restart" else ("Unit", "StartLimitIntervalSec=5min")
+    folder = f"/run/systemd/system/{unit}.service.d"
+    # Read after what is in the unit's own drop-in.
+    off = f"mkdir -p {folder}; printf '[{section}]\\n{line}\\n' > {folder}/zz-control.conf; {RELOAD}"
+    on = f"rm {folder}/zz-control.conf; {RELOAD}; systemctl reset-failed; {again or f'systemctl start {unit}'}; sleep 0.3"
+    file = "wg-quick.conf" if unit.startswith("wg-quick") else f"{unit.replace(f'@{SHOP}', '@')}.service"
+    return control(name, host, off, on, noticed_by, settings=(f"{file}: [{section}] {option}",))
 
 
 RESOLVER, FORWARDER = f"/etc/privnet/names/{SHOP}.conf", "/etc/privnet/forwarder.conf"
@@ -310,8 +315,11 @@ BOTH = f"{RESOLVER} {FORWARDER}"
 AGAIN = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
 RULES, GUARD_UNIT = "/etc/privnet/guard.nft", "/etc/systemd/system/privnet-guard.service"
+OVERLAY_UNIT = "/etc/systemd/system/privnet-overlay@.service"
 VXLAN_UP = "while ip -o link | grep 'pn[xc]' | grep -q 'state DOWN'; do sleep 0.1; done"
 RESTART_GUARD = f"systemctl restart privnet-guard; {VXLAN_UP}"
+NOTES = "systemctl restart privnet-forwarder $(systemctl list-units --plain --no-legend 'privnet-dns@*' | cut -d ' ' -f 1)"
+MESH_AGAIN = "sh /etc/privnet/lib/mesh.sh up restart"
 UNMANAGED = "/etc/systemd/network/05-privnet-unmanaged.network"
 PORTS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p')"
 OVERLAYS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnx/privnet-overlay@/p')"
@@ -386,12 +394,21 @@ OTHERS = (
         f"cp -a {RULES} /run/control.kept; sed -i -e 's/ {{ flags owner; }}//' -e '/^\\tflags owner$/d' {RULES}; {RESTART_GUARD}",
         f"mv /run/control.kept {RULES}; {RESTART_GUARD}", guard_flushed, shown="arrival",
     ),
-    option("overlay units bound to the guard", "/etc/systemd/system/privnet-overlay@.service", "^BindsTo=", RELOAD, guard_stopped),
-    guard_unit("guard: before the mesh", "Before=", "wg-quick@privnet.service", shown="arrival"),
-    guard_unit("guard: before interfaces are set up", "Before=", "network-pre.target"),
-    guard_unit("guard: has others wait for it who set up interfaces", "Wants=", "network-pre.target"),
-    option("guard: VXLAN devices down when its owner ends", GUARD_UNIT, "^ExecStopPost=", RELOAD, guard_killed, host="lab-1", back=f"sleep 3; {VXLAN_UP}"),
-    no_restart("privnet-guard", "guard: its owner is started again when it ends", "lab-1", guard_killed, f"; {VXLAN_UP}"),
+    option("overlay units bound to the guard", OVERLAY_UNIT, "^BindsTo=", RELOAD, guard_stopped, settings=("privnet-overlay@.service: [Unit] BindsTo=privnet-guard.service",)),
+    guard_unit("guard: before the mesh", "Before=", "wg-quick@privnet.service", guard_first, shown="arrival"),
+    guard_unit("guard: before interfaces are set up", "Before=", "network-pre.target", guard_first),
+    guard_unit("guard: has others wait for it who set up interfaces", "Wants=", "network-pre.target", guard_first),
+    option("guard: VXLAN devices down when its owner ends", GUARD_UNIT, "^ExecStopPost=", RELOAD, guard_killed, host="lab-1", settings=("privnet-guard.service: [Service] ExecStopPost",), back=f"sleep 3; {VXLAN_UP}"),
+    without("Restart", "privnet-guard", "guard: its owner is started again when it ends", "lab-1", guard_killed, f"systemctl start privnet-guard; {VXLAN_UP}"),
+    without("StartLimitIntervalSec", "privnet-guard", "guard: started again as often as it ends", "lab-3", guard_killed_often, RESTART_GUARD),
+    option("guard: what others have noted beside it stays when it ends", GUARD_UNIT, "^RuntimeDirectoryPreserve", RELOAD, guard_killed_often, settings=("privnet-guard.service: [Service] RuntimeDirectoryPreserve",), back=NOTES),
+    guard_unit("guard: after saved rules", "After=", "nftables.service", saved_rules),
+    option("containers' ports wait for the guard", "/etc/systemd/system/privnet-container@.service", "^After=", RELOAD, guard_first, host="lab-2", settings=("privnet-container@.service: [Unit] After=privnet-guard.service",)),
+    option("overlay units wait for the guard", OVERLAY_UNIT, "^After=", RELOAD, guard_first, host="lab-2", settings=("privnet-overlay@.service: [Unit] After=privnet-guard.service",)),
+    option("overlay units: a start that was cut short by the guard's end leaves no device up", OVERLAY_UNIT, "^ExecStopPost=", RELOAD, overlay_cut_short, settings=("privnet-overlay@.service: [Service] ExecStopPost",)),
+    without("StartLimitIntervalSec", "privnet-overlay@", "overlay units: started again as often as the guard", "lab-3", guard_killed_often, RESTART_GUARD),
+    without("Restart", "wg-quick@privnet", "mesh: started again when its process ends", "lab-3", mesh_killed_often, MESH_AGAIN),
+    without("StartLimitIntervalSec", "wg-quick@privnet", "mesh: started again as often as it ends", "lab-3", mesh_killed_often, MESH_AGAIN),
     edited("guard: container ports down when its owner ends", "guard.sh", "s/links down pnx pnc/links down pnx/", guard_killed),
     edited("container ports up only with the guard", "container.sh", r"/^\t! guarded/s/! guarded || //; /^\tguarded ||/d", guard_stopped, host="lab-3"),
     edited("mesh: no device that joins datagrams", "mesh.sh", "/tun_flags/s/0x4000/0/", joined_datagrams, shown="arrival"),
@@ -426,17 +443,17 @@ OTHERS = (
     ),
     control(
         "VXLAN's bridge port: no learning", "lab-1", lambda s: f"bridge link set dev pnx{s.vni(SHOP)} learning on",
-        lambda s: f"bridge link set dev pnx{s.vni(SHOP)} learning off; {_forget(s.vni(SHOP))}", no_learning,
+        lambda s: f"bridge link set dev pnx{s.vni(SHOP)} learning off; {_forget(s.vni(SHOP))}", no_learning, settings=("overlay.sh: bridge learning",),
     ),
     control(
         "container's port: no learning", "lab-3", lambda s: _tenant_port(s, "learning on"),
-        lambda s: f"{_tenant_port(s, 'learning off')}; {_forget(s.vni(SOLO))}", port_teaches_nothing,
+        lambda s: f"{_tenant_port(s, 'learning off')}; {_forget(s.vni(SOLO))}", port_teaches_nothing, settings=("container.sh: bridge learning",),
     ),
     control(
         "container's port: no flooding", "lab-3",
         lambda s: f"for port in $(ls /sys/class/net/pnb{s.vni(SOLO)}/brif | grep pnc); do bridge link set dev $port flood on; done",
         lambda s: f"for port in $(ls /sys/class/net/pnb{s.vni(SOLO)}/brif | grep pnc); do bridge link set dev $port flood off; done",
-        unknown_mac, shown="arrival",
+        unknown_mac, shown="arrival", settings=("container.sh: bridge flood",),
     ),
     sysctl("no IPv6 on bridges", "pnb*", "overlay.sh: $1/disable_ipv6"),
     sysctl("no IPv6 on VXLAN devices", "pnx*", "overlay.sh: $1/disable_ipv6"),
@@ -514,8 +531,11 @@ OTHERS = (
     option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside, without_hosts_file, settings=("resolver.conf: local", "forwarder.conf: local",)),
     option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside, settings=("resolver.conf: bogus-priv", "forwarder.conf: bogus-priv",)),
     option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside, settings=("resolver.conf: local",)),
-    no_restart(f"privnet-dns@{SHOP}", "resolver: restarted when it ends", "lab-1", resolver_killed),
-    no_restart("privnet-forwarder", "forwarder: restarted when it ends", "lab-3", forwarder_killed),
+    option("resolver: in the namespace of its network", "/etc/systemd/system/privnet-dns@.service", "^NetworkNamespacePath", f"{RELOAD}; {AGAIN}", names_from_outside, shown="loss", settings=("privnet-dns@.service: [Service] NetworkNamespacePath",)),
+    without("Restart", f"privnet-dns@{SHOP}", "resolver: restarted when it ends", "lab-1", resolver_killed),
+    without("Restart", "privnet-forwarder", "forwarder: restarted when it ends", "lab-3", forwarder_killed),
+    without("StartLimitIntervalSec", f"privnet-dns@{SHOP}", "resolver: restarted as often as it ends", "lab-3", names_killed_often),
+    without("StartLimitIntervalSec", "privnet-forwarder", "forwarder: restarted as often as it ends", "lab-3", names_killed_often),
 )  # fmt: skip
 
 CONTROLS: dict[str, Control] = {control.name: control for control in (*GUARD, *OTHERS)}

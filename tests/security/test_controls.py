@@ -3,15 +3,84 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from .attacks import ATTACKS
 from .mutation import CONTROLS
+from .test_sandboxes import NO_SANDBOX
 
 REPOSITORY = Path(__file__).parents[2]
 TEMPLATES, PROGRAMS = REPOSITORY / "templates", REPOSITORY / "src/privnet/host"
+ORDERED = ("After", "Before", "Wants", "Requires", "BindsTo", "PartOf", "Conflicts")
+"""Each unit that such a line names is a setting of its own."""
+
+
+def of_units(key: str, why: str, *units: str) -> dict[str, str]:
+    """A line that several unit files have for the same reason."""
+    return {f"{unit}: {key}": why for unit in units}
+
+
+GUARD, OVERLAY, PORT, NAMESPACE = (
+    f"privnet-{name}.service" for name in ("guard", "overlay@", "container@", "namespace@")
+)
+RESOLVER, FORWARDER, RESTORE = (f"privnet-{name}.service" for name in ("dns@", "forwarder", "restore"))
+RESOLVERS_PORT, MESH, TARGET = "privnet-dns-port.conf", "wg-quick.conf", "privnet-networks.target"
+SERVICES = (GUARD, OVERLAY, PORT, NAMESPACE, RESOLVER, FORWARDER, RESTORE)
+
+UNITS_LINES = {
+    **of_units("[Unit] Description", "for people", *SERVICES, TARGET),
+    **of_units("[Service] Type", "when it counts as started", *SERVICES, MESH),
+    **of_units("[Service] RemainAfterExit", "it counts as started until it is stopped", OVERLAY, PORT, NAMESPACE),
+    **of_units("[Service] ExecStart", "what it is", *SERVICES),
+    **of_units("[Service] ExecReload", "how a run changes it; tests/lab would miss it", GUARD, OVERLAY, PORT, RESOLVER),
+    **of_units("[Service] ExecStop", "how it ends; tests/lab would miss it", OVERLAY, PORT, NAMESPACE),
+    **of_units("[Service] ExecStartPost", "notes for a run what it has read", RESOLVER, FORWARDER),
+    **of_units("[Service] RestartSec", "how soon: the tests that kill it measure", GUARD, RESOLVER, FORWARDER, MESH),
+    **of_units("[Service] LimitNOFILE", "load of one's own", RESOLVER, FORWARDER),
+    **of_units("[Unit] DefaultDependencies", "so early that the default ones would be a circle", GUARD, RESTORE),
+    **of_units("[Unit] After=local-fs.target", "its files are there", GUARD, RESTORE),
+    **of_units("[Unit] Before=shutdown.target", "it ends before the machine does", GUARD, RESTORE),
+    **of_units("[Unit] Conflicts=shutdown.target", "it ends before the machine does", GUARD, RESTORE),
+    **of_units("[Install] WantedBy", "that a boot starts it: tests/lab reboots", GUARD, RESTORE, TARGET),
+    **of_units("[Unit] After=systemd-networkd.service", "its program waits for what networkd makes", OVERLAY, PORT),
+    **of_units("[Unit] Wants=systemd-networkd.service", "without it there are no devices", OVERLAY, PORT, TARGET),
+    **of_units("[Unit] Wants=privnet-guard.service", "the boot wants it by itself; overlays need it", PORT, TARGET),
+    **of_units("[Unit] After=privnet-guard.service", "says no more than the units that it wants", TARGET),
+    **of_units("[Unit] After=wg-quick@privnet.service", "says no more than the units that it wants", TARGET),
+    **of_units("[Unit] Wants=wg-quick@privnet.service", "without it there is no mesh after a boot", TARGET),
+    f"{GUARD}: [Unit] After=systemd-sysctl.service": "nothing of it is read: the host's own settings come first",
+    f"{GUARD}: [Service] ExecStartPre": "makes what it hears; without it there is no guard",
+    f"{GUARD}: [Service] ExecStartPost": "loads the rules; without it there is no guard",
+    f"{GUARD}: [Service] RuntimeDirectory": "where it hears; without it there is no guard",
+    f"{GUARD}: [Service] OOMScoreAdjust": "the machines that test grant it to nobody (docs/security.md)",
+    f"{PORT}: [Unit] After=privnet-namespace@%i.service": "without its namespace there is no port",
+    f"{PORT}: [Unit] Requires=privnet-namespace@%i.service": "without its namespace there is no port",
+    f"{NAMESPACE}: [Unit] PartOf=privnet-container@%i.service": "it ends with its port",
+    f"{RESOLVERS_PORT}: [Unit] Requires=privnet-container@PORT.service": "without its namespace there is no resolver",
+    f"{RESOLVERS_PORT}: [Unit] After=privnet-container@PORT.service": "without its namespace there is no resolver",
+    f"{FORWARDER}: [Unit] After=network.target": "it is stopped before the network is",
+    f"{RESTORE}: [Unit] RequiresMountsFor": "what it puts back is there",
+    f"{RESTORE}: [Unit] ConditionPathIsDirectory": "there is nothing to be put back",
+    **{
+        f"{RESTORE}: [Unit] Before={unit}": "files are put back before somebody reads them: tests/lab reboots"
+        for unit in ("sysinit.target", GUARD, "network-pre.target", "systemd-networkd.service")
+    },
+}
+BRIDGE_FLAGS = {
+    **{
+        f"container.sh: bridge {flag}": "off on a new port; put back when somebody has changed it (tests/lab)"
+        for flag in ("guard", "hairpin", "isolated", "neigh_suppress")
+    },
+    **{
+        f"overlay.sh: bridge {flag}": "so on a new port; put back when somebody has changed it (tests/lab)"
+        for flag in ("flood", "hairpin", "isolated", "neigh_suppress")
+    },
+}
 
 NO_CONTROL = {
+    **UNITS_LINES,
+    **BRIDGE_FLAGS,
     "resolver.conf: port": "what it is",
     "resolver.conf: local-ttl": "how long containers may keep a name",
     "resolver.conf: addn-hosts": "the names themselves",
@@ -76,12 +145,20 @@ def test_settings_are_found() -> None:
         "container.sh: pnu0/addr_gen_mode",
         "mesh.sh: privnet/disable_ipv6",
         "overlay.sh: $1/disable_ipv6",
+        "overlay.sh: bridge learning",
+        "container.sh: bridge hairpin",
+        "privnet-guard.service: [Unit] Before=wg-quick@privnet.service",
+        "privnet-guard.service: [Service] OOMScoreAdjust",
+        "privnet-networks.target: [Install] WantedBy",
+        "wg-quick.conf: [Service] Restart",
     }
+    assert "privnet-guard.service: [Service] PrivateTmp" not in settings(), "that is test_sandboxes.py's"
 
 
 def settings() -> set[str]:
-    """dnsmasq's options, keys of networkd and wg-quick, and sysctls that programs write."""
-    found = set()
+    """dnsmasq's options, keys of networkd and wg-quick, lines of our units that are not their sandbox (that is
+    test_sandboxes.py's), and sysctls and a bridge port's flags that programs set."""
+    found = set(_of_units())
     for name in ("resolver.conf", "forwarder.conf"):
         lines = (TEMPLATES / f"dnsmasq/{name}.j2").read_text().splitlines()
         found |= {f"{name}: {line.partition('=')[0]}" for line in lines if re.match("[a-z]", line)}
@@ -93,6 +170,8 @@ def settings() -> set[str]:
             elif key := re.match(r"([A-Za-z0-9]+) ?=", line):
                 found.add(f"{path.stem}: {section} {key[1]}")
     for path in PROGRAMS.iterdir():
+        for flags in re.findall(r"bridge link set dev \S+ (.*)", path.read_text()):
+            found |= {f"{path.name}: bridge {flag}" for flag in flags.split()[::2]}
         folder = ""
         for part in re.split(r"[;\n]|&&|\|\|", path.read_text()):
             if cd := re.search(r"\bcd /proc/sys/net/\w+/conf/(\S+)", part):
@@ -101,3 +180,18 @@ def settings() -> set[str]:
                 device, _, name = written[1].rpartition("/")
                 found.add(f"{path.name}: {device.rpartition('/')[2] or folder}/{name}")
     return found
+
+
+def _of_units() -> Iterator[str]:
+    for path in (TEMPLATES / "systemd").iterdir():
+        section = ""
+        for line in path.read_text().replace("{{ port }}", "PORT").splitlines():
+            key, _, value = line.partition("=")
+            if line.startswith("["):
+                section = line
+            if line[:1] in ("", "#", "[") or (section == "[Service]" and not NO_SANDBOX.fullmatch(key)):
+                continue
+            if key in ORDERED:
+                yield from (f"{path.stem}: {section} {key}={unit}" for unit in value.split())
+            else:
+                yield f"{path.stem}: {section} {key}"
