@@ -528,6 +528,7 @@ OTHERS = (
     option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside, settings=("resolver.conf: no-hosts",)),
     option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside, settings=("resolver.conf: cache-size",)),
     option("resolver and forwarder: stop-dns-rebind", BOTH, "^stop-dns-rebind", AGAIN, names_from_outside, settings=("resolver.conf: stop-dns-rebind", "forwarder.conf: stop-dns-rebind",)),
+    option("forwarder: no shared addresses (RFC 6598) from outside", FORWARDER, "^bogus-nxdomain", AGAIN, names_from_outside, settings=("forwarder.conf: bogus-nxdomain",)),
     option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside, without_hosts_file, settings=("resolver.conf: local", "forwarder.conf: local",)),
     option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside, settings=("resolver.conf: bogus-priv", "forwarder.conf: bogus-priv",)),
     option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside, settings=("resolver.conf: local",)),

@@ -1,6 +1,7 @@
 """A resolver outside the fleet that answers what an attacker would; ends with the names that it was asked: [name, …].
 
-Names in `example` lead inside (`rebind`, `mapped`), or are an alias of a private name with an address beside it.
+Names in `example` lead inside, by all their addresses or by one beside an honest one, or are an alias of a private name
+with an address beside it.
 """
 
 import json
@@ -11,6 +12,13 @@ import sys
 
 PRIVATE = json.loads(sys.stdin.readline())["private"]
 asked = []
+INSIDE = {
+    "rebind.example": ["10.240.0.3", "fe80::1"],
+    "mapped.example": ["::ffff:10.240.0.3"],
+    "beside.example": ["11.22.33.44", "10.240.0.3"],
+    "shared.example": ["100.64.0.3", "::ffff:100.64.0.3"],
+    "beside-shared.example": ["11.22.33.44", "100.127.255.254"],
+}
 
 
 def name_at(data, at):
@@ -33,10 +41,11 @@ def answers(name, kind):
     v4, v6 = socket.inet_aton, lambda text: socket.inet_pton(socket.AF_INET6, text)
     if name == "alias.example" and PRIVATE:
         return [record(name, 5, wire(PRIVATE)), record(PRIVATE, 1, v4("11.22.33.66"))]
-    if name == "rebind.example":
-        return [record(name, 1, v4("10.240.0.3"))] if kind == 1 else [record(name, 28, v6("fe80::1"))]
-    if name == "mapped.example" and kind == 28:
-        return [record(name, 28, v6("::ffff:10.240.0.3"))]
+    if name == "chain.example":
+        return [record(name, 5, wire("inside.example")), record("inside.example", 1, v4("100.64.0.3"))]
+    if name in INSIDE:
+        found = [text for text in INSIDE[name] if (":" in text) == (kind == 28)]
+        return [record(name, kind, v6(text) if kind == 28 else v4(text)) for text in found if kind in (1, 28)]
     return [record(name, 1, v4("11.22.33.44"))] if kind == 1 else []
 
 

@@ -189,6 +189,7 @@ DNSMASQ = {
     "server": r"[0-9a-f:.]+(#[0-9]+|%pnu0)?",
     **dict.fromkeys(("bind-dynamic", "no-hosts", "no-resolv", "no-ident"), ""),
     **dict.fromkeys(("bogus-priv", "stop-dns-rebind"), ""),
+    "bogus-nxdomain": rf"{V4}/[0-9]+|::ffff:{V4}/[0-9]+",
 }
 
 
