@@ -1334,17 +1334,33 @@ def without_hosts_file(scene: Scene) -> None:
     assert len(ask(scene, me, name)[1]) == 2, "the twin: it answers again"
 
 
+ALLOWED_GAP = 2.0
+
+
+def _back_soon(
+    scene: Scene, me: Endpoint, host: str, unit: str, name: str, right: list[str], unique: bool = False
+) -> None:
+    """A resolver that is killed gives no wrong answer, and right ones again within 2 s: the median of three times, of
+    which two that agree decide. Who asks is one process, 50 times a second."""
+    gaps: list[float] = []
+    while sum(gap < ALLOWED_GAP for gap in gaps) < 2 and sum(gap >= ALLOWED_GAP for gap in gaps) < 2:
+        asking = scene.start(me, "ask.py", name=name, rate=50, count=140, right=right, unique=unique, patience=0.3)
+        asking.wait_ready()
+        time.sleep(0.3)
+        scene.run(host, f"systemctl kill -s KILL {unit}", check=False)
+        found = asking.finish()
+        assert isinstance(found, dict)
+        gaps.append(found["gap"])
+        print(f"{unit}: no answer for {found['gap']:.2f} s, a plain one takes {found['p50']} ms")
+    assert min(gaps) > 0.1, "the twin: that it is away is noticed"
+    assert sum(gap < ALLOWED_GAP for gap in gaps) == 2, f"after crashes of {unit} there was no answer for {gaps} s"
+
+
 def resolver_killed(scene: Scene) -> None:
     """The gap after a SIGKILL is below 2 s; a frozen one gives no wrong answer."""
     me, name = scene[f"1.web.{STOREFRONT}"], f"1.worker.{STOREFRONT}.{SHOP}.{DOMAIN}"
     right = [scene[f"1.worker.{STOREFRONT}"].address]
-    begun = time.monotonic()
-    assert ask(scene, me, name)[1] == right
-    allowed = 2 + 10 * max(0, time.monotonic() - begun - 0.2)  # more only where a plain question is slow
-    begun = time.monotonic()
-    scene.run("lab-1", f"systemctl kill -s KILL privnet-dns@{SHOP}")
-    while ask(scene, me, "+time=1", name)[1] != right:
-        assert time.monotonic() - begun < allowed, f"{allowed:.1f} s after a crash the resolver does not answer"
+    _back_soon(scene, me, "lab-1", f"privnet-dns@{SHOP}", name, right)
     scene.run("lab-1", f"systemctl kill -s STOP privnet-dns@{SHOP}")
     try:
         assert ask(scene, me, name) == ("NONE", [])
@@ -1371,14 +1387,7 @@ def forwarder_killed(scene: Scene) -> None:
             assert ask(scene, me, "+time=1", other)[1] == []
 
     try:
-        begun = time.monotonic()
-        assert outside() == [ABROAD]
-        allowed = 2 + 10 * max(0, time.monotonic() - begun - 0.2)  # more only where a plain question is slow
-        begun = time.monotonic()
-        scene.run("lab-3", "systemctl kill -s KILL privnet-forwarder")
-        while outside() != [ABROAD]:
-            assert time.monotonic() - begun < allowed, f"{allowed:.1f} s after a crash the forwarder does not answer"
-        print(f"names outside were back after {time.monotonic() - begun:.2f} s")
+        _back_soon(scene, me, "lab-3", "privnet-forwarder", "gap.example", [ABROAD], unique=True)
         scene.run("lab-3", "systemctl kill -s STOP privnet-forwarder")
         try:
             assert outside() == []
