@@ -100,16 +100,40 @@ def container_frames(scene: Scene) -> None:
         frames.tagged(frames.arp("vlan-arp", mac, me.address, victim.address), frames.VLAN, 0),
         frames.ethernet(to, mac, 0x88B5, frames.token("unknown-type")),
     ]
-    right = [honest, frames.arp("honest-arp", mac, me.address, victim.address)]
+    # All ports are open between containers of a network; that nobody has asked for an answer is the client's to see.
+    offer = frames.dhcp("honest-offer", mac, me.address, server=True)
+    right = [honest, frames.arp("honest-arp", mac, me.address, victim.address), offer]
     neighbours = scene.inside(victim, "ip neigh | grep -v FAILED | sort; ip -6 route")
     with scene.dropping("lab-3", PORT_RULE, len(forged)):
         with scene.sniffing(victim) as found:
             scene.send_frames(me, [*right, *forged, frames.lldp("lldp", mac)])
-        assert_only(found[victim], {"honest", "honest-arp"}, victim)
+        assert_only(found[victim], {"honest", "honest-arp", "honest-offer"}, victim)
     after = scene.inside(victim, "ip neigh | grep -v FAILED | sort; ip -6 route")
     addresses = [re.sub(r" (REACHABLE|STALE|DELAY|PROBE)", "", text) for text in (neighbours, after)]
     wrong = set(addresses[1].splitlines()) - set(addresses[0].splitlines()) - {f"{me.address} dev pn0 lladdr {mac}"}
     assert not {line for line in wrong if not line.startswith(f"{me.address} ")}, f"the victim learnt {wrong}"
+
+
+def rogue_dhcp(scene: Scene) -> None:
+    """T5: a DHCP server in a container gives no neighbour an address: it hears nobody who asks for one."""
+    me, victim = scene[TENANT], scene[NEIGHBOUR]
+    pool = f"{me.address.rpartition('.')[0]}.200,{me.address.rpartition('.')[0]}.220"
+    options = f"--port=0 --interface=pn0 --bind-interfaces --dhcp-range={pool} --dhcp-authoritative --no-ping"
+    server = f"dnsmasq --conf-file=/dev/null {options} --leasefile-ro --log-dhcp --log-facility=/run/rogue.log"
+    scene.run("lab-3", "rm -f /run/rogue.log")
+    scene.inside(me, f"{server} --user=root --pid-file=/run/rogue.pid")
+    try:
+        with scene.dropping("lab-3", PORT_RULE, 2):
+            lease = scene.start(victim, "lease.py", interface="pn0").finish()
+            if lease != {"server": "", "address": ""}:
+                raise Arrived(f"{victim} has an address of a neighbour's: {lease}")
+        log = scene.run("lab-3", "cat /run/rogue.log")
+        assert "DHCPDISCOVER" not in log, f"a neighbour hears who asks for an address: {log}"
+        scene.run("lab-3", as_owner("insert rule bridge privnet port accept"))
+        lease = scene.start(victim, "lease.py", interface="pn0").finish()
+        assert isinstance(lease, dict) and lease["server"] == me.address, f"the twin: without the rule it does: {lease}"
+    finally:
+        scene.run("lab-3", "kill $(cat /run/rogue.pid); rm -f /run/rogue.*; systemctl reload privnet-guard")
 
 
 def unknown_mac(scene: Scene) -> None:
@@ -1405,6 +1429,7 @@ ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
         container_frames,
+        rogue_dhcp,
         unknown_mac,
         host_stack,
         options_and_fragments,
