@@ -163,6 +163,8 @@ def host_stack(scene: Scene) -> None:
         for address in (host.address, scene.mesh("lab-1"), "255.255.255.255", "10.240.0.99", "224.0.0.1"):
             for port in (9, 22, 53, 51820):
                 volley.append(frames.datagram(f"host-{address}-{port}", mac, me.address, to, address, port))
+                syn = frames.ipv4(me.address, address, frames.tcp(frames.token(f"tcp-{address}-{port}"), port), 6)
+                volley.append(frames.ethernet(to, mac, frames.IPV4, syn))
         for address in (host.address, scene.mesh("lab-1"), scene["lab-2"].address, scene.mesh("lab-2")):
             inner = frames.ipv4(me.address, address, frames.udp(tunnel, VXLAN_PORT))
             volley.append(frames.ethernet(to, mac, frames.IPV4, inner))
@@ -172,6 +174,52 @@ def host_stack(scene: Scene) -> None:
             scene.send_datagrams(scene["outsider"], host.address, [frames.token("honest")], 9)
         assert_only(found[host], {"honest"}, host)
         assert_only(found[victim], set(), victim)
+
+
+def link_local(scene: Scene) -> None:
+    """T12: with IPv6 switched on again everywhere, the guard still lets nobody connect to a neighbour, to its host or
+    into another network by a link-local address."""
+    me, neighbour, host = scene[TENANT], scene[NEIGHBOUR], scene["lab-3"]
+    far, near = scene[f"1.worker.{STOREFRONT}"], scene.resolver(SHOP, "lab-3")
+    ends = {me: "pn0", neighbour: "pn0", far: "pn0", near: "pn0"}
+    addresses = {end: f"fe80::70:{number}" for number, end in enumerate(ends, 1)}
+    bridges = {f"pnb{scene.vni(network)}": f"fe80::70:{network[3:7]}" for network in (SOLO, SHOP)}
+    off = "cd /proc/sys/net/ipv6/conf/{0}; echo 1 > disable_ipv6; echo 0 > addr_gen_mode"
+    on = "cd /proc/sys/net/ipv6/conf/{0}; echo 1 > addr_gen_mode; echo 0 > disable_ipv6; "
+    on += "ip addr add {1}/64 dev {0} nodad"
+    listeners = [scene.start(end, "serve.py", port=7777) for end in (neighbour, host, far)]
+    for listener in listeners:
+        listener.wait_ready()
+
+    def connected() -> dict[Endpoint, set[str]]:
+        targets = [*addresses.values(), *bridges.values()]
+        asking = {
+            who: scene.start(who, "connect.py", interface="pn0", addresses=targets, port=7777) for who in (me, near)
+        }
+        own = {who: set(program.finish()) for who, program in asking.items()}  # type: ignore[call-overload]
+        return {who: found - {addresses[who]} for who, found in own.items()}
+
+    try:
+        for end, device in ends.items():
+            scene.inside(end, on.format(device, addresses[end]))
+        scene.run("lab-3", "; ".join(on.format(*bridge) for bridge in bridges.items()))
+        with scene.dropping("lab-3", PORT_RULE):
+            found = connected()
+            if any(found.values()):
+                connections = {str(who): taken for who, taken in found.items()}
+                raise Arrived(f"over IPv6, containers connect to others: {connections}")
+        rules = (f"insert rule bridge privnet {chain} accept" for chain in ("port", "input", "output"))
+        scene.run("lab-3", as_owner("; ".join(rules)))
+        solo, shop = bridges.values()
+        wanted = {me: {addresses[neighbour], solo}, near: {addresses[far], shop}}
+        found = connected()
+        assert found == wanted, f"the twin: without the guard they connect within a network: {found}"
+    finally:
+        scene.run("lab-3", f"{'; '.join(off.format(bridge) for bridge in bridges)}; systemctl reload privnet-guard")
+        for end, device in ends.items():
+            scene.inside(end, off.format(device))
+        for listener in listeners:
+            listener.finish()
 
 
 def options_and_fragments(scene: Scene) -> None:
@@ -1432,6 +1480,7 @@ ATTACKS: dict[str, Attack] = {
         rogue_dhcp,
         unknown_mac,
         host_stack,
+        link_local,
         options_and_fragments,
         host_to_container,
         conntrack,

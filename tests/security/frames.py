@@ -65,6 +65,11 @@ def too_big(source: str, target: str, quoted: bytes, mtu: int) -> bytes:
     return ipv4(source, target, body, protocol=1)
 
 
+def tcp(payload: bytes, port: int, source: int = 40000) -> bytes:
+    """A segment that opens a connection. Its checksum is left out: raw sockets see it before anybody looks."""
+    return struct.pack("!HHIIBBHHH", source, port, 1, 0, 5 << 4, 2, 64240, 0, 0) + payload
+
+
 def token(name: str) -> bytes:
     return f"planted-{name} ".encode()
 
