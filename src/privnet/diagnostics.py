@@ -77,7 +77,7 @@ CODES: dict[str, str] = {
     "PN506": "no address is left to give to a container",
     "PN507": "the lock file was written by another run in the meantime",
     "PN508": "a host with another key than the lock file remembers",
-    "PN509": "a lock file that is older than what hosts remember",
+    "PN509": "a lock file that is not the one of all hosts",
     "PN601": "a plan that removes more than may go without being told",
     "PN602": "another number of removals than the run was told",
     "PN603": "a saved plan that the fleet has moved on from",

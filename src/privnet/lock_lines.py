@@ -15,7 +15,7 @@ from functools import cache
 from socket import inet_aton
 
 from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID, OCTET, VNI_LAST, Invalid, Prefix
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
 
 _SERIAL_LAST = 2**53
 
@@ -41,6 +41,7 @@ _RESTING = re.compile(
     f"  - (?:(address) ({NETWORK_ID}) ({_ADDRESS})|(mesh) ({_ADDRESS})|(vni) (0|[1-9][0-9]{{0,7}}))"
     " until (0|[1-9][0-9]{0,11})\n"
 )
+_BEFORE = re.compile("  - (0|[1-9][0-9]{0,15}) ([0-9a-f]{64})\n")
 
 
 class _Otherwise(Exception):
@@ -69,12 +70,13 @@ class _Lines:
         networks = self._networks() if self._passed("networks:\n") else {}
         applications = self._applications() if self._passed("applications:\n") else {}
         quarantine = self._quarantine() if self._passed("quarantine:\n") else ()
+        history = self._history() if self._passed("history:\n") else ()
         if self.at != len(self.text) or int(serial) > _SERIAL_LAST:
             raise _Otherwise
         _different([host.mesh for host in hosts.values()])
         _different([host.wireguard for host in hosts.values() if host.wireguard])
         _different([network.vni for network in networks.values()])
-        return Lock(fleet, int(serial), hosts, networks, applications, quarantine)
+        return Lock(fleet, int(serial), hosts, networks, applications, quarantine, history)
 
     def _hosts(self) -> dict[str, HostLock]:
         every = self._all(_HOST)
@@ -110,6 +112,9 @@ class _Lines:
             Rest(address or mesh or vni, network, int(number) if vni else _number(first or second), int(until))
             for address, network, first, mesh, second, vni, number, until in self._all(_RESTING)
         )
+
+    def _history(self) -> tuple[Version, ...]:
+        return tuple(Version(int(serial), checksum) for serial, checksum in self._all(_BEFORE))
 
     def _passed(self, line: str) -> bool:
         found = self.text.startswith(line, self.at)

@@ -36,11 +36,13 @@ from privnet.model.identifiers import (
     format_address,
     parse_address,
 )
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
 
 VERSION = 1
 BYTES_AT_MOST = 256 * 2**20
 NODES_AT_MOST = 10_000_000
+VERSIONS_KEPT = 100
+"""Versions that a lock file remembers. A host that was changed by one from before that is not contradicted."""
 
 _HEADER = """\
 # Written by privnet before it changes a host: numbers once given stay given.
@@ -50,6 +52,7 @@ _SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
 _KEY = re.compile("[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")  # 32 bytes in their one spelling
 _SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,2000}={0,2}")
 _REST = re.compile("(address pn-[0-9a-f-]{36}|mesh|vni) ([0-9.]+) until ([0-9]{1,12})")
+_BEFORE = re.compile("(0|[1-9][0-9]{0,15}) ([0-9a-f]{64})")
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> BeforeValidator:
@@ -88,6 +91,13 @@ def _rest(text: object) -> object:
     return Rest(kind, network, number, int(found[3]))
 
 
+def _before(text: object) -> object:
+    found = _BEFORE.fullmatch(str(text))
+    if found is None:
+        raise Invalid("PN502", f"{quoted(str(text))} is not a serial and a checksum")
+    return Version(int(found[1]), found[2])
+
+
 SlotName = Annotated[str, _matching(_SLOT, "a container slot")]
 
 
@@ -119,6 +129,7 @@ class LockFile(Part):
     networks: dict[NetworkId, NetworkEntry] = Field(default={})
     applications: dict[ApplicationId, ProjectName] = Field(default={})
     quarantine: tuple[Annotated[Rest, BeforeValidator(_rest)], ...] = Field(default=())
+    history: tuple[Annotated[Version, BeforeValidator(_before)], ...] = Field(default=())
 
 
 def lock_path(directory: Path) -> Path:
@@ -167,6 +178,7 @@ def _lock(file: LockFile) -> Lock:
         },
         applications=file.applications,
         quarantine=file.quarantine,
+        history=file.history,
     )
 
 
@@ -177,13 +189,13 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
     Raises DeclarationError (PN507) when another run has written the file in the meantime.
     """
     path = lock_path(directory)
-    saved = replace(lock, serial=lock.serial + 1)
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        present = load_lock(directory, lock.fleet).serial
-        if present != lock.serial:
-            raise DeclarationError([_moved_on(path, lock.serial, present)], {})
+        present = load_lock(directory, lock.fleet)
+        if present.serial != lock.serial:
+            raise DeclarationError([_moved_on(path, lock.serial, present.serial)], {})
+        saved = replace(lock, serial=lock.serial + 1, history=lock_versions(present)[-VERSIONS_KEPT:])
         _replace(path, lock_text(saved))
         os.fsync(handle)
     finally:
@@ -217,6 +229,11 @@ def lock_text(lock: Lock) -> str:
 def lock_checksum(lock: Lock) -> str:
     """The checksum that the lock file has; by it and the serial a host tells one version from another."""
     return _digest("".join(f"{line}\n" for line in _body(lock)))
+
+
+def lock_versions(lock: Lock) -> tuple[Version, ...]:
+    """This version of the lock file and those that it remembers, the newest last; none when there is no file yet."""
+    return (*lock.history, Version(lock.serial, lock_checksum(lock))) if lock.serial else ()
 
 
 def _digest(body: str) -> str:
@@ -255,6 +272,10 @@ def _body(lock: Lock) -> Iterator[str]:
     for rest in lock.quarantine:
         number = rest.number if rest.kind == "vni" else format_address(rest.number)
         yield f"  - {rest.kind}{' ' + rest.network if rest.network else ''} {number} until {rest.until}"
+    if lock.history:
+        yield "history:"
+    for version in lock.history:
+        yield f"  - {version.serial} {version.checksum}"
 
 
 def _word(name: str) -> str:

@@ -628,22 +628,114 @@ def test_who_has_just_taken_the_lock_is_named_a_moment_later(tmp_path: Path) -> 
         assert holder(held.fileno()) == "run 7 of alice@desk, process 7,"
 
 
+def remembers(made: Fleet, host: str, applied: str | None) -> None:
+    """Let a host say by which lock file it was changed last."""
+    lines = [line for line in made.answers[host] if not line.startswith("applied ")]
+    if applied is not None:
+        lines.insert(lines.index("##privnet packages"), f"applied {applied} r7")
+    made.answers[host] = lines
+
+
+def checksum(made: Fleet) -> str:
+    """The one that the lock file says of itself."""
+    return re.findall("^checksum: (.*)$", (made.directory / "privnet.lock.yaml").read_text(), re.MULTILINE)[0]
+
+
+def stops_as_stale(made: Fleet, said: str) -> None:
+    before = (made.directory / "privnet.lock.yaml").read_bytes()
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert f"PN509: nothing is changed: {said}" in ran.stderr
+    assert ran.programs == {}
+    assert ran.outcome["stopped"]["kind"] == "stale"
+    assert (made.directory / "privnet.lock.yaml").read_bytes() == before, "nothing is written over it"
+
+
+OTHER = "a" * 64
+
+
 def test_a_lock_file_older_than_what_a_host_remembers_stops_the_run(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])
-    at = made.answers["h2"].index("##privnet packages")
-    for applied, found in (
-        (f"44 {'a' * 64} r7", "was changed last by serial 44 of the lock file, and this one has 2"),
-        (f"2 {'a' * 64} r7", "was changed by run r7 with another lock file of serial 2 too"),
-    ):
-        made.answers["h2"].insert(at, f"applied {applied}")
-        ran = made.run("--json", "-y")
-        made.answers["h2"].pop(at)
-        assert ran.code == 1
-        assert f"PN509: nothing is changed: h2 {found}" in ran.stderr
-        assert ran.programs == {}
-        assert ran.outcome["stopped"]["kind"] == "stale"
-        assert load_lock(made.directory, "test").serial == 2, "nothing is written over it"
+    remembers(made, "h2", f"44 {OTHER}")
+    stops_as_stale(made, "h2 was changed last by serial 44 of the lock file, and this one has 2")
+    remembers(made, "h2", f"2 {OTHER}")
+    stops_as_stale(made, "h2 was changed by run r7 with another lock file of serial 2 too")
+
+
+@pytest.mark.parametrize(("own", "other"), [("h1", "h3"), ("h3", "h1")])
+def test_every_host_is_asked_by_which_lock_file_it_was_changed(
+    fleet: Callable[..., Fleet], own: str, other: str
+) -> None:
+    """Of two operators each has changed a host, with the same serial."""
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    remembers(made, own, f"2 {checksum(made)}")
+    remembers(made, other, f"2 {OTHER}")
+    stops_as_stale(made, f"{other} was changed by run r7 with another lock file of serial 2 too")
+    # The twin: both by this one.
+    remembers(made, other, f"2 {checksum(made)}")
+    assert states(made.run("--json", "-y")) == dict.fromkeys(("h1", "h2", "h3"), "changed")
+
+
+def test_a_copy_that_went_its_own_way_is_known_by_its_earlier_serials(fleet: Callable[..., Fleet]) -> None:
+    """Each run with `--limit` raises the serial of a copy, until it is higher than what the other hosts remember."""
+    made = fleet()
+    known = {2: checksum(made)}
+    for serial in (3, 4):
+        save_lock(made.directory, load_lock(made.directory, "test"))
+        known[serial] = checksum(made)
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    remembers(made, "h1", f"4 {known[4]}")
+    remembers(made, "h2", f"3 {OTHER}")
+    stops_as_stale(made, "h2 was changed by run r7 with another lock file of serial 3 than the one from which this")
+    # The twin: it was away while the others were changed.
+    remembers(made, "h2", f"2 {known[2]}")
+    assert states(made.run("--json", "-y")) == dict.fromkeys(("h1", "h2", "h3"), "changed")
+
+
+def new_fleet(made: Fleet) -> Path:
+    """Hosts that have nothing yet, and no lock file."""
+    for name in made.answers:
+        machine = "machine 0123456789abcdef0123456789abcde"
+        made.answers[name] = [f"{machine}{name[-1]}" if machine in line else line for line in text(bare())]
+    lock = made.directory / "privnet.lock.yaml"
+    lock.unlink()
+    return lock
+
+
+@pytest.mark.parametrize("why", ["not asked", "away", "it says nothing", "it has a record"])
+def test_without_a_lock_file_every_host_has_to_say_that_it_has_nothing(fleet: Callable[..., Fleet], why: str) -> None:
+    made = fleet()
+    lock = new_fleet(made)
+    planned = text(answer(compile_fleet(made.directory).plan.hosts["h3"]))
+    spoil: dict[str, tuple[Callable[[], object], str]] = {
+        "not asked": (lambda: None, "there is no privnet.lock.yaml in "),
+        "away": (lambda: made.data.update(h3={"away": True}), "there is no privnet.lock.yaml in "),
+        "it says nothing": (lambda: made.answers.update(h3=["rubbish"]), "there is no privnet.lock.yaml in "),
+        "it has a record": (lambda: made.answers.update(h3=planned), "private networks are on h3 already, and there"),
+    }
+    change, said = spoil[why]
+    change()
+    limit = ("--limit", "h1", "--limit", "h2") if why == "not asked" else ()
+    for mode in ("-y", "--dry"):
+        ran = made.run("--json", mode, *limit)
+        assert not lock.exists()
+        assert ran.programs == {} and ran.outcome["stopped"]["kind"] == "stale"
+        told = ran.outcome["stopped"]["why"]
+        assert told.startswith(f"PN509: nothing is changed: {said}")
+        assert "h3" in told and "privnet import" in told and "git log -- " in told
+        assert ("run without `--limit` while every host answers" in told) == (why != "it has a record")
+
+
+def test_a_new_fleet_gets_its_lock_file_when_all_hosts_have_nothing(fleet: Callable[..., Fleet]) -> None:
+    """The twin of the refusals above."""
+    made = fleet()
+    lock = new_fleet(made)
+    assert made.run("--json", "--dry").outcome["stopped"] is None
+    ran = made.run("--json", "-y")
+    assert ran.outcome["stopped"] is None, ran.stderr
+    assert lock.exists() and set(ran.programs) == {"h1", "h2", "h3"}
 
 
 def test_copies_of_one_machine_are_left_alone_and_the_others_go_on(fleet: Callable[..., Fleet]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -28,9 +29,11 @@ def test_a_lost_fleet_is_rebuilt_from_its_hosts(lab: Lab) -> None:
     assert "3 hosts, 2 projects, 2 private networks, 8 containers" in rebuilt.output
     assert "not found on any host" in rebuilt.output
     assert "Nothing differs from the lock file" in plan(lab)
-    # All of it but what no host remembers: the project without a private network, and how often it was written.
+    # All of it but what no host remembers: the project without a private network, how often it was written, and what
+    # it was before it was that by which the hosts were changed.
     after = (lab.inventory / "privnet.lock.yaml").read_text()
     lost = {line for line in before.splitlines() if line not in after.splitlines()}
+    lost -= {line for line in lost if re.fullmatch("  - [0-9]+ [0-9a-f]{64}", line)}
     assert {line.split(":")[0].strip() for line in lost} <= {CLINIC, "checksum", "serial"}
     with flowing(lab, (f"1.web.{PAGES}", f"1.worker.{PAGES}")) as flows:
         assert deploy(lab).changed == {}

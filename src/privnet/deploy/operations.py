@@ -70,7 +70,7 @@ def ask() -> Commands:
 def record() -> Commands:
     """Write the lock file on this machine, before any host is changed. Never in a dry run, nor over a newer one."""
     run = _run()
-    run.judge(time.time())
+    run.judge(time.time(), _active())
     if run.stopped or not run.must_record():
         host.noop("the lock file is up to date")
         return
@@ -81,7 +81,7 @@ def record() -> Commands:
 def prepare() -> Commands:
     """Packages, the host's own key, networkd; on no host before all have answered."""
     run = _run()
-    judged = run.judge(time.time())
+    judged = run.judge(time.time(), _active())
     if run.stopped:
         yield Refusal(run, run.stopped)
         return

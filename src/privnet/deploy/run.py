@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +23,16 @@ from pathlib import Path
 from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy import preflight
 from privnet.deploy.changes.containers import unit_of
+from privnet.deploy.memory import doubt
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
 from privnet.diagnostics import plural
 from privnet.load import shown_path
-from privnet.model.lock import Lock
+from privnet.model.lock import Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.render import ETC
-from privnet.store import load_lock, lock_checksum, save_lock
+from privnet.store import load_lock, lock_checksum, lock_versions, save_lock
 
 ABORT_SHARE = 3
 """One host in so many that fails while something new is added stops the run before anything is switched."""
@@ -196,15 +197,19 @@ class Run:
         """Hosts that have answered in this phase."""
         return {n: s for (n, e), s in self.answers.items() if e == self.executing and isinstance(s, HostState)}
 
-    def judge(self, now: float) -> Mapping[str, str]:
+    def judge(self, now: float, active: Collection[str]) -> Mapping[str, str]:
         """Hosts that have to be left alone, each with its reasons.
 
-        Stops the run when a host was changed by a newer lock file than this one. While changes are made all hosts have
+        Stops the run when hosts were changed by another lock file than this one. While changes are made all hosts have
         answered when this is asked first; while pyinfra looks for them it asks one host after the other.
+
+        :param active: hosts that have answered, or will be asked yet
         """
         if self.judged is None or not self.executing:
             states = self.states()
-            self._compare_memories(states)
+            silent = [name for name in self.plan.hosts if name not in active or self._is_unknown(name)]
+            if why := doubt(self.directory, self.versions, states, silent):
+                self.stop(why, "stale")
             copies = preflight.twins(states)
             self.judged = {}
             for name, state in states.items():
@@ -220,29 +225,13 @@ class Run:
                     self.judged[name] = "; ".join(reasons)
         return self.judged
 
-    def _compare_memories(self, states: Mapping[str, HostState]) -> None:
-        """A host that remembers a newer lock file, or another one with the same number, proves this one to be wrong."""
-        newest = max(((s.applied.serial, n) for n, s in states.items() if s.applied), default=None)
-        if newest is None:
-            return
-        serial, name = newest
-        applied = states[name].applied
-        known = self.compiled.known.serial
-        where = f"`git log -- {shown_path(self.directory)}/privnet.lock.yaml` shows its versions"
-        if serial > known:
-            have = f"this one has {known}" if known else "there is none here"
-            self.stop(
-                f"PN509: nothing is changed: {name} was changed last by serial {serial} of the lock file, and {have}: "
-                f"it is an older copy, or was lost. What is newer would be taken away. Take the newest one, {where}; "
-                "if it is lost, `privnet import` rebuilds it from the fleet",
-                "stale",
-            )
-        elif applied and serial == known and applied.checksum != lock_checksum(self.compiled.known):
-            self.stop(
-                f"PN509: nothing is changed: {name} was changed by run {applied.run} with another lock file of "
-                f"serial {serial} too: two copies have been deployed. Take the one of that run, {where}",
-                "stale",
-            )
+    @cached_property
+    def versions(self) -> tuple[Version, ...]:
+        """The lock file with which this run began, and those before it."""
+        return lock_versions(self.compiled.known)
+
+    def _is_unknown(self, name: str) -> bool:
+        return isinstance(self.answers.get((name, self.executing)), Unknown)
 
     def too_many_failed(self, failed: set[str]) -> bool:
         """Whether so many of the hosts that something is added to have failed that the change itself must be wrong."""

@@ -31,7 +31,7 @@ from privnet.model.identifiers import (
     check_endpoint,
     parse_address,
 )
-from privnet.model.lock import NetworkLock, Slot
+from privnet.model.lock import NetworkLock, Slot, Version
 from privnet.model.project import Project
 from privnet.plan.allocate import slot_name
 from privnet.plan.printable import KINDS
@@ -43,7 +43,7 @@ BYTES_AT_MOST = 64 * 2**20
 SERIAL_LAST = 10**12
 """More than any fleet reaches: a host could otherwise say a serial after which the lock file has no next one."""
 
-_APPLIED = re.compile("([0-9]{1,16})( [ -~]{0,200})?")
+_APPLIED = re.compile("([0-9]{1,16})(?: ([0-9a-f]{64}))?(?: [ -~]{0,200})?")
 _KEY = re.compile(KINDS["key"])
 _SSH_KEY = re.compile("ssh-ed25519 [A-Za-z0-9+/]{68}")
 _ADDRESS = rf"(?:{OCTET})(?:[.]{OCTET}){{3}}".replace("(25", "(?:25")
@@ -75,7 +75,7 @@ class Answer:
     """A host: what it remembers, who it is, and what runs there.
 
     :param fleet: the fleet's settings, with this host alone
-    :param serial: of the lock file by which it was changed last; 0 when it does not say
+    :param applied: the lock file by which it was changed last; serial 0 or no checksum when it does not say
     :param peers: WireGuard public key by mesh address (a number)
     :param forwarding: where frames for (VNI, address) go: a mesh address
     :param running: address of each container by its slot; empty for a namespace without one
@@ -85,12 +85,16 @@ class Answer:
     mesh: int
     fleet: Fleet
     networks: Mapping[str, Remembered]
-    serial: int
+    applied: Version
     key: str | None
     ssh: str | None
     peers: Mapping[int, str]
     forwarding: Mapping[tuple[int, int], int]
     running: Mapping[str, str]
+
+    @property
+    def serial(self) -> int:
+        return self.applied.serial
 
 
 def _address(value: object) -> object:
@@ -156,7 +160,7 @@ def parse_answer(data: bytes) -> Answer:
         mesh=record.host.mesh,
         fleet=fleet,
         networks={name: network.remembered() for name, network in record.networks.items()},
-        serial=_serial(sections["applied"]),
+        applied=_applied(sections["applied"]),
         key=_first(_KEY, sections["key"]),
         ssh=_first(_SSH_KEY, sections["ssh"]),
         peers={parse_address(found[2]): found[1] for found in _matching(_PEER, sections["peers"])},
@@ -212,10 +216,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _serial(lines: list[str]) -> int:
+def _applied(lines: list[str]) -> Version:
     found = _APPLIED.fullmatch(lines[0]) if lines else None
-    serial = int(found[1]) if found else 0
-    return serial if serial <= SERIAL_LAST else 0
+    if found is None or int(found[1]) > SERIAL_LAST:
+        return Version(0, "")
+    return Version(int(found[1]), found[2] or "")
 
 
 def _first(pattern: re.Pattern[str], lines: list[str]) -> str | None:

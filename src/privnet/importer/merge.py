@@ -20,6 +20,7 @@ from privnet.model.lock import HostLock, Lock
 from privnet.model.project import Project
 from privnet.plan.mesh import OVERHEAD_V4, OVERHEAD_V6
 from privnet.plan.overlay import VXLAN_OVERHEAD
+from privnet.store import VERSIONS_KEPT
 
 UNKNOWN_ZONE = "unknown"
 USUAL_MTU = 1500
@@ -243,6 +244,8 @@ def _lock(fleet: Fleet, answers: Mapping[str, Answer], networks: Mapping[str, Re
         hosts=hosts,
         networks={name: known.lock for name, known in networks.items()},
         applications=dict(sorted(applications.items())),
+        # Of what hosts were changed by, also where that is two copies of one serial: this file comes from all of them.
+        history=tuple(sorted({a.applied for a in answers.values() if a.applied.checksum}))[-VERSIONS_KEPT:],
     )
 
 

@@ -57,12 +57,21 @@ class Rest:
     until: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """One version of the lock file: its serial, and the checksum that tells it from a copy's of that serial."""
+
+    serial: int
+    checksum: str
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """The committed record of numbers once given.
 
     :param serial: grows by one with each write; a save is refused when another write came between
     :param applications: application id to project, for every application a run has seen
+    :param history: the versions before this one, the oldest first, as far as they are remembered
     """
 
     fleet: str
@@ -71,6 +80,7 @@ class Lock:
     networks: Mapping[str, NetworkLock] = field(default_factory=dict)
     applications: Mapping[str, str] = field(default_factory=dict)
     quarantine: tuple[Rest, ...] = ()
+    history: tuple[Version, ...] = ()
 
     @property
     def projects_with_applications(self) -> frozenset[str]:
@@ -78,8 +88,8 @@ class Lock:
         return frozenset(self.applications.values())
 
     def same_numbers(self, other: Lock) -> bool:
-        """Whether both say the same, whatever their serials."""
-        return replace(self, serial=0) == replace(other, serial=0)
+        """Whether both say the same, whatever their serials and what was before them."""
+        return replace(self, serial=0, history=()) == replace(other, serial=0, history=())
 
 
 def forget_host_keys(lock: Lock) -> Lock:

@@ -104,7 +104,7 @@ def followed(lines: Iterable[str]) -> HostState | Unknown:
     other = parse_snapshot(answers()["as planned"])
     run.stopped, run.judged, run.executing = None, None, False
     run.answers = {(OTHER, False): other, (HOST, False): found}
-    for why in [*run.judge(NOW).values(), run.stopped or ""]:
+    for why in [*run.judge(NOW, run.plan.hosts).values(), run.stopped or ""]:
         _is_clean(why, 4000)
     run.executing = True
     for why in (run.lost_key(HOST, found), run.learn(HOST, found), *(why for _, why in run.held(HOST, found))):
@@ -148,7 +148,7 @@ def test_one_of_everything_that_can_be_wrong_is_acted_upon() -> None:
     said = "\n".join([*changes.add(plan, found).lines(), *changes.retire(plan, found).lines()])
     for part in ("chown -h 0:0", "pnx77", "pncffffffffff", "set privnet peer", "overlay/77.fdb", "netns delete 7.web"):
         assert part in said
-    assert len(made().judge(NOW)[HOST].split("; ")) > 3
+    assert len(made().judge(NOW, made().plan.hosts)[HOST].split("; ")) > 3
 
 
 # --- spoilt ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from privnet.importer.ask import Target, program
 from privnet.importer.merge import Rebuilt, merge
 from privnet.importer.write import write_fleet
 from privnet.load import read_declaration
-from privnet.model.lock import HostLock
+from privnet.model.lock import HostLock, Version
 from privnet.plan.record import duration
 from privnet.render import ManagedFile
 from privnet.store import load_lock, lock_path, lock_text, save_lock
@@ -150,6 +150,7 @@ def without_the_unremembered(before: Lost) -> str:
             networks={name: network for name, network in lock.networks.items() if network.slots},
             applications={name: project for name, project in lock.applications.items() if project in kept},
             quarantine=(),
+            history=(Version(12, "0" * 64),),
         )
     )
 
@@ -423,6 +424,23 @@ def test_a_host_without_root_or_record_says_so(lost: Callable[[str], Lost]) -> N
         answer({**parts, "record": []})
     with pytest.raises(Unusable, match="not complete: end"):
         parse_answer(b"\n".join(f"##privnet {name}".encode() for name in SECTIONS[:-1]))
+
+
+def test_a_rebuilt_lock_file_comes_from_all_by_which_hosts_were_changed(
+    lost: Callable[[str], Lost], tmp_path: Path
+) -> None:
+    """Also from two copies of one serial: each of their hosts is changed by it again."""
+    before = lost("lab")
+    for name, (serial, digit) in {"lab-1": (12, "0"), "lab-2": (12, "f"), "lab-3": (9, "a")}.items():
+        before.parts[name]["applied"] = [f"{serial} {digit * 64} run-1"]
+    before.rebuilt(tmp_path / "after")
+    lock = load_lock(tmp_path / "after", "lab")
+    assert lock.serial == 13
+    assert lock.history == (Version(9, "a" * 64), Version(12, "0" * 64), Version(12, "f" * 64))
+    # One that does not say which it was is none of them.
+    before.parts["lab-3"]["applied"] = ["9 x"]
+    before.rebuilt(tmp_path / "again")
+    assert load_lock(tmp_path / "again", "lab").history == lock.history[1:]
 
 
 def test_a_serial_is_read_or_it_is_none(lost: Callable[[str], Lost]) -> None:

@@ -14,7 +14,7 @@ from privnet import store
 from privnet.diagnostics import DeclarationError, render_text
 from privnet.lock_lines import read_lines
 from privnet.model.identifiers import Prefix
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
 from privnet.store import load_lock, lock_path, lock_text, save_lock
 
 AP, AP2 = "ap-a71da13f-7c70-4c00-a644-eee8558d8053", "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
@@ -42,6 +42,7 @@ LOCK = Lock(
         Rest("mesh", "", 0x64400009, 1_700_000_000),
         Rest("vni", "", 4098, 1_700_000_000),
     ),
+    history=(Version(5, "5" * 64), Version(5, "a" * 64), Version(6, "6" * 64)),
 )
 TEXT = lock_text(LOCK)
 Reader = Callable[[str], Lock | str]
@@ -152,8 +153,8 @@ def test_these_are_left_to_the_thorough_reader(text: str) -> None:
 
 def test_the_quick_reader_reads_what_is_written() -> None:
     assert read_lines(TEXT) == LOCK
-    for part in ("hosts", "networks", "applications", "quarantine"):
-        less = replace(LOCK, **{part: () if part == "quarantine" else {}})
+    for part in ("hosts", "networks", "applications", "quarantine", "history"):
+        less = replace(LOCK, **{part: () if part in ("quarantine", "history") else {}})
         assert read_lines(lock_text(less)) == less
 
 

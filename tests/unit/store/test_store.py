@@ -15,7 +15,7 @@ import pytest
 
 from privnet.diagnostics import DeclarationError, render_text
 from privnet.model.identifiers import Prefix
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
 from privnet.store import load_lock, lock_path, lock_text, save_lock
 
 AP = "ap-a71da13f-7c70-4c00-a644-eee8558d8053"
@@ -36,6 +36,7 @@ LOCK = Lock(
         Rest("mesh", "", 0x64400009, 1_700_000_000),
         Rest("vni", "", 4097, 1_700_000_000),
     ),
+    history=(Version(5, "5" * 64), Version(6, "6" * 64)),
 )
 
 
@@ -58,6 +59,26 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 def test_no_lock_file_is_an_empty_one(tmp_path: Path) -> None:
     assert load_lock(tmp_path, "test") == Lock(fleet="test")
+
+
+def test_a_saved_file_remembers_those_before_it(tmp_path: Path) -> None:
+    """Also one from before lock files remembered anything: by the checksum that it has, which hosts have from it."""
+    lock_path(tmp_path).write_text(lock_text(replace(LOCK, history=())))
+    assert "history" not in lock_path(tmp_path).read_text()
+    seen = []
+    for _ in range(3):
+        seen.append((load_lock(tmp_path, "test").serial, stated(tmp_path)))
+        # What a caller says of the past does not count.
+        save_lock(tmp_path, replace(load_lock(tmp_path, "test"), history=()))
+        assert [(one.serial, one.checksum) for one in load_lock(tmp_path, "test").history] == seen
+    assert [serial for serial, _ in seen] == [7, 8, 9]
+    lines = [f"  - {serial} {digest}\n" for serial, digest in seen]
+    assert lock_path(tmp_path).read_text().endswith("".join(["history:\n", *lines]))
+
+
+def stated(directory: Path) -> str:
+    """The checksum that stands in the file."""
+    return lock_path(directory).read_text().partition("checksum: ")[2].partition("\n")[0]
 
 
 def test_the_text_is_for_reviewers(tmp_path: Path) -> None:
@@ -115,6 +136,7 @@ def test_an_edited_or_merged_file_says_so(tmp_path: Path, old: str, new: str, co
         {"networks": {PN: NetworkLock("shop", 5, Prefix.parse("10.0.0.0/24"), {f"1.web.{AP}": Slot(1, "; rm -rf /")})}},
         {"quarantine": (Rest("nothing", "", 1, 1),)},
         {"applications": {"ap-1": "shop"}},
+        {"history": (Version(6, "not a checksum"),)},
     ],
     ids=lambda change: next(iter(change)),
 )
