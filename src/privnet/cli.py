@@ -172,6 +172,8 @@ def plan(
     with _told(format):
         from privnet.report.fleet import plan_data, plan_lines
 
+        if out is not None and out.is_symlink():
+            _refuse(f"{out} is a symbolic link, and what it leads to would be overwritten; give the file's own name")
         compiled = _compile(inventory, format)
         found = _ask(compiled) if live else None
         if format is Format.json:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,7 +197,7 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
         if present.serial != lock.serial:
             raise DeclarationError([_moved_on(path, lock.serial, present.serial)], {})
         saved = replace(lock, serial=lock.serial + 1, history=lock_versions(present)[-VERSIONS_KEPT:])
-        _replace(path, lock_text(saved))
+        replace_file(path, lock_text(saved).encode("ascii"))
         os.fsync(handle)
     finally:
         # Not by the close alone: gevent, in pyinfra's process, puts that off (gevent/os.py, since 25.8.1), and a second
@@ -206,18 +207,34 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
     return saved
 
 
-def _replace(path: Path, text: str) -> None:
-    # One name for all: who writes it holds the lock, and what a power cut leaves of it is overwritten by the next.
+def replace_file(path: Path, data: bytes) -> None:
+    """All of the new content or all of the old, with the file's own mode. Nothing is written through a link.
+
+    Raises OSError, and leaves nothing behind.
+    """
+    # One name for all, so that what a power cut leaves of it goes with the next write.
     temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("w", encoding="ascii") as file:
-            file.write(text)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor
+            if (mode := _mode_of(path)) is not None:
+                os.fchmod(handle, mode)
+            file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(handle)
         temporary.rename(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else None
 
 
 def lock_text(lock: Lock) -> str:

@@ -6,9 +6,7 @@ pyinfra executes a deploy once per host; what is the same for all hosts is here,
 from __future__ import annotations
 
 import atexit
-import fcntl
 import getpass
-import hashlib
 import os
 import secrets
 import socket
@@ -22,12 +20,13 @@ from pathlib import Path
 
 from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy import preflight
+from privnet.deploy.alone import Held, place, take
 from privnet.deploy.changes.containers import unit_of
 from privnet.deploy.memory import doubt
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
-from privnet.diagnostics import plural
+from privnet.diagnostics import DeclarationError, plural
 from privnet.load import shown_path
 from privnet.model.lock import Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
@@ -39,8 +38,6 @@ ABORT_SHARE = 3
 REASONS_SAID = 5
 """Of one host: a host can say as many foreign routes and devices as it likes."""
 BREAK = "PRIVNET_BREAK_LEASE"
-UNDER_WAY = ".privnet.run"
-"""In the fleet's directory; who holds its lock is the one run that may change the fleet from this machine."""
 
 KEY = f"{ETC}/wireguard.key"
 CONFIG = "/etc/wireguard/privnet.conf"
@@ -126,21 +123,18 @@ class Run:
         """Take this machine's lock, until the process ends. Stops the run when another one has it."""
         if self.under_way is not None or self.stopped:
             return
-        path = self.directory / UNDER_WAY
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = holder(handle)
-            os.close(handle)
-            where = shown_path(self.directory)
-            self.stop(f"nothing is changed: {other} is under way in {where}. Wait for its end", "locked")
+            self.under_way = take(self.directory, self.id, self.owner)
+            # What was compiled before the lock was had may be what another run has changed since.
+            present = load_lock(self.directory, self.saved.fleet).serial
+        except Held as error:
+            self.stop(f"nothing is changed: {error}", "locked")
             return
-        self.under_way = handle
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"run {self.id} of {self.owner}, process {os.getpid()},\n".encode("ascii", "replace"), 0)
-        # What was compiled before the lock was had may be what another run has changed since.
-        present = load_lock(self.directory, self.saved.fleet).serial
+        except DeclarationError as error:
+            problem = error.problems[0]
+            why = f"{problem.code}: nothing is changed: {problem.message}, since this run has read it"
+            self.stop("; ".join(filter(None, (why, problem.help))), "stale")
+            return
         if present != self.saved.serial:
             self.stop(
                 f"nothing is changed: the lock file has got serial {present} since this run read {self.saved.serial}, "
@@ -161,13 +155,7 @@ class Run:
     @cached_property
     def token(self) -> str:
         """What all runs have in common that this machine's lock keeps apart."""
-        try:
-            machine = Path("/etc/machine-id").read_text().strip()
-        except OSError:
-            machine = ""
-        # In a container image it is empty: all containers would be one machine.
-        machine = machine or socket.gethostname()
-        return hashlib.sha256(f"{machine}\n{self.directory}".encode()).hexdigest()[:32]
+        return place(self.directory)
 
     def turn(self, name: str, wave: str, state: HostState) -> Turn:
         """What a host is told before and after a wave's program."""
@@ -310,15 +298,6 @@ class Run:
         if learnt != known:
             self.lock = replace(self.lock, hosts={**self.lock.hosts, host: learnt})
         return None
-
-
-def holder(handle: int) -> str:
-    """Who has this machine's lock; who has just taken it writes that down only then."""
-    for _ in range(20):
-        if said := os.pread(handle, 300, 0).decode("ascii", "replace").strip():
-            return said
-        time.sleep(0.01)
-    return "another run"
 
 
 _RUNS: dict[Path, Run] = {}

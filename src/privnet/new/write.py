@@ -14,7 +14,7 @@ from privnet.load import FLEET_FILE, PROJECTS_DIRECTORY, Document, parse_documen
 from privnet.model.identifiers import Invalid, check_fleet_name, check_host_name, check_project_name
 from privnet.new import NotWritten, documents
 from privnet.new.insert import Entry, insert
-from privnet.store import lock_path
+from privnet.store import lock_path, replace_file
 
 
 def new_fleet(directory: Path, hosts: Mapping[str, str]) -> list[Path]:
@@ -94,7 +94,7 @@ def _add(directory: Path, path: Path, field: str, entry: Entry) -> None:
     _must_compile({str(path.relative_to(directory)): after}, directory)
     if path.read_bytes() != before:
         raise NotWritten(f"{path} was changed by somebody else in the meantime; run the same command again")
-    _replace(path, mark + after.encode())
+    replace_file(path, mark + after.encode())
 
 
 def _is_yaml(text: str) -> bool:
@@ -126,15 +126,3 @@ def _create(path: Path, text: str) -> None:
     """Write a file that must not be there. Raises FileExistsError."""
     with path.open("xb") as file:
         file.write(text.encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """All of the new content or all of the old, with the file's own mode."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_bytes(data)
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

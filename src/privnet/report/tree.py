@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from privnet.render import ManagedFile
+from privnet.store import replace_file
 
 MANIFEST = ".privnet-render"
 """Lists what we wrote, relative to the directory: its presence makes the directory ours."""
@@ -64,9 +65,7 @@ def _is_inside(path: str) -> bool:
 
 
 def _record(directory: Path, paths: Iterable[str]) -> None:
-    temporary = directory / f"{MANIFEST}.new"
-    temporary.write_text("".join(f"{path}\n" for path in sorted(paths)), encoding="utf-8")
-    temporary.rename(directory / MANIFEST)
+    replace_file(directory / MANIFEST, "".join(f"{path}\n" for path in sorted(paths)).encode())
 
 
 def _write(path: str, file: ManagedFile) -> bool:

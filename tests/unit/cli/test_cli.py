@@ -183,6 +183,17 @@ def test_plan_shows_what_differs_from_the_lock_file(shop: Path, fleets: Any) -> 
     ]
 
 
+def test_a_plan_is_saved_through_no_link(shop: Path, tmp_path: Path) -> None:
+    target, out = tmp_path / "mine", tmp_path / "change.plan"
+    target.write_text("not privnet's\n")
+    out.symlink_to(target)
+    assert f"{out} is a symbolic link, and what it leads to would be overwritten" in refused("plan", shop, "--out", out)
+    assert target.read_text() == "not privnet's\n"
+    # The twin: what is there under its own name is overwritten.
+    assert typed("plan", shop, "--out", target).returncode == 0
+    assert "privnet's" not in target.read_text()
+
+
 def test_plan_shows_an_application_that_changed_its_project(shop: Path, fleets: Any) -> None:
     deployed(shop)
     moved = {"shop": fleets.project("shop", {}), "blog": fleets.project("blog", {"a": {"web": ["h1", "h2"]}})}

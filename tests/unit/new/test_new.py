@@ -111,6 +111,16 @@ def test_an_application_is_added_below_the_last_and_nothing_else_changes(prod: P
     assert (formation, web) == ("+    formation:", "+      web: [par-a-1, par-b-1]")
 
 
+def test_nothing_is_written_through_a_link(prod: Path, tmp_path: Path) -> None:
+    """One that was committed under the name that the next version is written under."""
+    (tmp_path / "mine").write_text("not privnet's\n")
+    (prod / ".fleet.yaml.new").symlink_to(tmp_path / "mine")
+    new_host(prod, "par-z-9", "192.0.2.99", "par-a")
+    assert "par-z-9" in compile_fleet(prod).declaration.fleet.hosts
+    assert (tmp_path / "mine").read_text() == "not privnet's\n"
+    assert not (prod / ".fleet.yaml.new").is_symlink()
+
+
 def test_a_host_is_added_below_the_last(prod: Path) -> None:
     path = prod / "fleet.yaml"
     before = path.read_text()

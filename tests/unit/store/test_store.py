@@ -217,6 +217,28 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
     assert save_lock(tmp_path, replace(first, applications={AP: "x"})).serial == 2
 
 
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_save_writes_through_no_link(tmp_path: Path, target: str) -> None:
+    """One that was committed under the name that the next lock file is written under."""
+    directory = tmp_path / "fleet"
+    directory.mkdir()
+    (tmp_path / "elsewhere").write_text("not privnet's\n")
+    (directory / f".{lock_path(directory).name}.new").symlink_to(tmp_path / target)
+    saved = save_lock(directory, LOCK_AT_START)
+    assert load_lock(directory, "test") == saved
+    assert (tmp_path / "elsewhere").read_text() == "not privnet's\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "fleet"]
+    assert [path.name for path in directory.iterdir()] == [lock_path(directory).name]
+
+
+def test_a_save_keeps_the_mode_of_the_file(tmp_path: Path) -> None:
+    """A group that shares a checkout goes on to share it."""
+    first = save_lock(tmp_path, LOCK_AT_START)
+    lock_path(tmp_path).chmod(0o660)
+    save_lock(tmp_path, first)
+    assert lock_path(tmp_path).stat().st_mode & 0o777 == 0o660
+
+
 LOCK_AT_START = Lock(fleet="test")
 
 
