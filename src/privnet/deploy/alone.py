@@ -133,11 +133,12 @@ def _pids(handle: int) -> set[int]:
 
 
 def place(directory: Path) -> str:
-    """What all runs have in common that the lock keeps apart."""
+    """What all runs have in common that the lock keeps apart: this machine, and the directory.
+
+    Machines that were made from one image have one machine-id, and containers none; so the name of the host counts too.
+    """
     try:
         machine = MACHINE_ID.read_text().strip()
     except OSError:
         machine = ""
-    # In a container image it is empty: all containers would be one machine.
-    machine = machine or socket.gethostname()
-    return hashlib.sha256(f"{machine}\n{directory}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{machine}\n{socket.gethostname()}\n{directory}".encode()).hexdigest()[:32]

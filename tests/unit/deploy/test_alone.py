@@ -19,7 +19,7 @@ from threading import Timer
 import pytest
 
 from privnet.deploy import alone
-from privnet.deploy.alone import UNDER_WAY, Held, take
+from privnet.deploy.alone import UNDER_WAY, Held, place, take
 
 OWNER = f"alice@{socket.gethostname()}"
 MINE = "not privnet's\n"
@@ -256,3 +256,22 @@ def test_without_the_kernels_word_nobody_is_told_to_kill(
     monkeypatch.setattr(alone, "LOCKS", directory / "nothing")
     told = refused(directory)
     assert told.startswith(f"run other-run of {OWNER}, process {run.pid}, is under way in ") and "kill" not in told
+
+
+# --- where a run is started --------------------------------------------------------------------------
+
+
+def test_machines_of_one_image_are_two_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One machine-id and one path, as runners of a pipeline have them; and containers, which have none."""
+    directory = Path("/builds/fleet/inventory/prod")
+    for text in ("0123456789abcdef0123456789abcdef\n", ""):
+        (tmp_path / "machine-id").write_text(text)
+        monkeypatch.setattr(alone, "MACHINE_ID", tmp_path / "machine-id")
+        found = {}
+        for name in ("runner-1", "runner-2"):
+            monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+            found[name] = place(directory)
+            assert found[name] == place(directory), "the twin: one machine is one place"
+            assert re.fullmatch("[0-9a-f]{32}", found[name])
+        assert found["runner-1"] != found["runner-2"]
+    assert place(directory) != place(directory.parent)
