@@ -15,7 +15,7 @@ class Snapshot(FactBase[HostState | Unknown]):
 
     def command(self) -> StringCommand:
         program = (resources.files("privnet.deploy") / "snapshot.sh").read_text()
-        # What is no plain text would end the reading of the answer: pyinfra expects UTF-8.
+        # What is no plain text is a `?`: made there, on a host that does what it is asked to, and here (`connection`).
         return StringCommand("sh", "-c", QuoteString(program), "|", "tr", "-c", QuoteString(r"\11\12\40-\176"), "'?'")
 
     def process(self, output: Iterable[str]) -> HostState | Unknown:

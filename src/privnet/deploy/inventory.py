@@ -18,6 +18,7 @@ from pyinfra.api.exceptions import InventoryError
 
 from privnet.check import removal
 from privnet.compiler import refuse
+from privnet.deploy.connection import connection
 from privnet.deploy.host_keys import explain_other_host_keys
 from privnet.deploy.run import Run, begin
 from privnet.diagnostics import DeclarationError, Problem, plural, render_text
@@ -88,6 +89,7 @@ def _host_data(run: Run, name: str, host: Host) -> dict[str, Any]:
         "ssh_user": host.ssh.user,
         "ssh_port": host.ssh.port,
         "privnet_directory": str(run.directory),
+        "ssh_paramiko_connect_kwargs": {"transport_factory": connection},
     }
     if host.ssh.user != "root":
         data["_sudo"] = True

@@ -22,6 +22,7 @@ from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
 from privnet.deploy import changes
+from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Snapshot
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
@@ -275,10 +276,12 @@ def _snapshot(run: Run, again: bool = False) -> HostState | Unknown:
     if again or key not in run.answers:
         _notice_silence(host)
         try:
-            with _at_most(QUESTION_SECONDS):
+            with _at_most(host, QUESTION_SECONDS):
                 answer = host.get_fact(Snapshot, _timeout=QUESTION_SECONDS)
         except TimeoutError:
             answer = Unknown("it gave no answer in time")
+        if isinstance(answer, Unknown) and (complaint := _complaint(host)):
+            answer = Unknown(f"{answer.why}: {complaint}")
         if isinstance(answer, HostState):
             answer = _usable(answer)
             if isinstance(answer, HostState) and answer.applied:
@@ -407,7 +410,7 @@ def _executed(
 ) -> Any:
     _notice_silence(host)
     try:
-        with _at_most(seconds):
+        with _at_most(host, seconds):
             done, output = execute(state, host, connector_arguments)
     except (OSError, SSHException, EOFError) as error:
         # pyinfra says it, and goes on without the host.
@@ -423,12 +426,13 @@ def _executed(
 
 
 @contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError when pyinfra's own time did not end the waiting.
+def _at_most(host: Any, seconds: int) -> Iterator[None]:
+    """Bound what the host sends, and raise TimeoutError when pyinfra's own time did not end the waiting.
 
     That one ends with the output (pyinfra 3.10): a server that never says how a command has ended would be waited for.
     """
-    with gevent.Timeout(seconds + GRACE_SECONDS, TimeoutError("it does not say how it has ended")):
+    hangs = TimeoutError("it does not say how it has ended")
+    with bounded(_transport(host)), gevent.Timeout(seconds + GRACE_SECONDS, hangs):
         yield
 
 
@@ -483,8 +487,7 @@ def _reconnected(run: Run, host: Any) -> bool:
 
 def _notice_silence(host: Any) -> None:
     """Let the kernel ask a silent host whether it is still there, and do not wait for a server that hangs."""
-    client = getattr(host.connector, "client", None)
-    transport = client.get_transport() if client is not None else None
+    transport = _transport(host)
     if transport is None:
         return
     transport.channel_timeout = CHANNEL_SECONDS
@@ -492,6 +495,18 @@ def _notice_silence(host: Any) -> None:
         transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in SILENCE.items():
             transport.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _transport(host: Any) -> Any:
+    """paramiko's transport to a host, if it has one."""
+    client = getattr(host.connector, "client", None)
+    return client.get_transport() if client is not None else None
+
+
+def _complaint(host: Any) -> str:
+    """What the execution that has just failed on a host has said last."""
+    transport = _transport(host)
+    return visible(transport.complaint[:1000]) if isinstance(transport, Connection) else ""
 
 
 _OPEN: list[Any] = []
