@@ -218,6 +218,15 @@ def test_the_removal_guard(typed: Typed) -> None:
     assert "3 of 3 hosts answered, 2 of them would be changed" in output
 
 
+def test_a_live_plan_says_what_is_wrong_with_an_answer(typed: Typed) -> None:
+    typed.fleet.answers.update(h2=["rubbish"])
+    typed.away.add("h3")
+    code, output, _ = typed("plan", "test", "--live")
+    assert code == 0 and "1 of 3 hosts answered" in output, output
+    assert "  h2  would fail: its answer is not complete: system" in output
+    assert "  h3  no answer\n" in output
+
+
 def test_a_live_plan(typed: Typed) -> None:
     typed.fleet.project("p1", 1, ["h1", "h3"])
     typed.fleet.failures["h2"] = ["no"]

@@ -61,6 +61,9 @@ def ask() -> Commands:
         return
     found = _snapshot(run)
     if isinstance(found, Unknown):
+        if not state.is_executing:
+            # What is yielded now is shown, and not executed: a dry run would call it silent.
+            run.note(host.name, "failed", found.why)
         yield Refusal(run, found.why)
         return
     run.note(host.name, "unchanged")
