@@ -29,6 +29,9 @@ BYTES_AT_MOST = 64 * 2**20
 LINE_AT_MOST = 10_000
 """Characters; a file's line has two paths of 4,096 at most. Where a line is JSON, only the whole answer is bounded."""
 JSON = ("links", "guard", "namespaces")
+JSON_AT_MOST = 4 * 10**6
+"""Commas, brackets and braces: each may be an object of 64 bytes and more. A host with 10,000 containers has some
+1.4 million; a megabyte of a lie could take 25 here."""
 LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
 TOLD = frozenset({"user", "machine", "time", "release"})
@@ -253,7 +256,7 @@ def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
 def _sections(lines: Iterable[str]) -> dict[str, list[str]]:
     sections: dict[str, list[str]] = {}
     current: list[str] | None = None
-    name, size = "", 0
+    name, size, values = "", 0, 0
     for line in lines:
         size += len(line)
         if size > BYTES_AT_MOST:
@@ -268,6 +271,10 @@ def _sections(lines: Iterable[str]) -> dict[str, list[str]]:
         elif current is not None and line:
             if len(line) > LINE_AT_MOST and name not in JSON:
                 raise Malformed(f"its answer has a line of more than {LINE_AT_MOST:,} characters")
+            if name in JSON:
+                values += sum(map(line.count, ",[{"))
+                if values > JSON_AT_MOST:
+                    raise Malformed(f"its answer has more than {JSON_AT_MOST:,} values")
             current.append(line)
     if tuple(sections) != SECTIONS:
         raise Malformed("its answer is not complete: " + ", ".join(name for name in SECTIONS if name not in sections))

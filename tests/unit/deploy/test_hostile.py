@@ -276,3 +276,11 @@ def test_a_megabyte_of_one_thing_takes_no_longer_than_it_is_long(what: str) -> N
     begun = time.monotonic()
     assert isinstance(followed(text(planned | {section: [*planned[section], *many]})), HostState)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("value", ["{},", "[],", '{"a":1},', "0,"])
+def test_more_values_than_a_host_has_are_not_read(value: str) -> None:
+    """Sixty megabytes of them would be up to 1.5 GB here."""
+    found = parse_snapshot(text(bare() | {"links": [f"[{value * 4_000_000}{value[:-1]}]"]}))
+    assert found == Unknown("its answer has more than 4,000,000 values")
+    assert isinstance(parse_snapshot(text(bare() | {"links": [f"[{'{},' * 1_900_000}{{}}]"]})), HostState)
