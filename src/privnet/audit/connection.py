@@ -84,7 +84,8 @@ OTHER_KEY = (
 class Dialogue:
     """A local process (ssh) whose output is read with a deadline and a limit."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], bytes_at_most: int = BYTES_AT_MOST) -> None:
+        self.bytes_at_most = bytes_at_most
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
@@ -181,9 +182,9 @@ class Dialogue:
 
     def _take(self, data: bytes) -> None:
         self._read += len(data)
-        if self._read > BYTES_AT_MOST:
+        if self._read > self.bytes_at_most:
             self.process.kill()
-            raise Unanswered(f"its answer is longer than {BYTES_AT_MOST:,} bytes")
+            raise Unanswered(f"its answer is longer than {self.bytes_at_most:,} bytes")
         self._buffer += data
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from privnet.audit.connection import COMMAND_SECONDS, CONNECT_SECONDS, SSH_FAILED, Dialogue
 from privnet.audit.finding import Unanswered
 from privnet.diagnostics import quoted
-from privnet.importer.answer import Answer, Unusable, parse_answer
+from privnet.importer.answer import BYTES_AT_MOST, Answer, Unusable, parse_answer
 from privnet.model.identifiers import SSH_USER
 
 AT_ONCE = 16
@@ -67,7 +67,7 @@ def ask_all(targets: Iterable[Target], ssh_config: Path | None) -> Mapping[Targe
 
 def _ask(target: Target, ssh_config: Path | None) -> Answer | Unusable:
     try:
-        return parse_answer(_converse(Dialogue(target.argv(ssh_config))))
+        return parse_answer(_converse(Dialogue(target.argv(ssh_config), BYTES_AT_MOST)))
     except Unanswered as error:
         return Unusable(f"did not answer ({error})")
     except Unusable as error:
