@@ -123,8 +123,9 @@ class Dialogue:
 
     def read_line(self, seconds: float = COMMAND_SECONDS) -> str:
         """One line without its end. Raises Unanswered at the end of the output or of the time."""
-        deadline = time.monotonic() + seconds
-        while (end := self._buffer.find(b"\n")) < 0:
+        deadline, seen = time.monotonic() + seconds, 0
+        while (end := self._buffer.find(b"\n", seen)) < 0:
+            seen = len(self._buffer)
             if not self._selector.get_map():
                 raise Unanswered(self.complaint() or "its answer ended too early")
             self._wait(deadline)

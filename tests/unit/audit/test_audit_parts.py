@@ -57,6 +57,15 @@ def test_an_endless_answer_ends_at_the_limit() -> None:
     assert whole.close() == 0
 
 
+def test_a_line_without_end_takes_no_longer_than_it_is_long() -> None:
+    """Looked at from its beginning with each piece that arrives, it would take a minute and a half."""
+    begun = time.monotonic()
+    dialogue = shell("head -c 200000000 /dev/zero | tr '\\0' x; echo; echo next")
+    assert len(dialogue.read_line()) == 200_000_000 and dialogue.read_line() == "next"
+    dialogue.close()
+    assert time.monotonic() - begun < 20
+
+
 def test_an_answer_that_does_not_come_ends_at_the_deadline() -> None:
     begun = time.monotonic()
     dialogue = shell("exec sleep 60")
