@@ -13,11 +13,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import Any, cast
 
-from paramiko import Channel, SSHException, Transport
+from paramiko import Channel, ProxyCommand, SSHException, Transport
 from paramiko.buffered_pipe import BufferedPipe
 from paramiko.packet import Packetizer
 
@@ -43,7 +43,18 @@ _PLAIN = bytes(byte if byte in b"\t\n" or 0x20 <= byte < 0x7F else ord("?") for 
 
 def connection(sock: Any, **arguments: Any) -> Transport:
     """To a host that may send anything; paramiko calls this. (pyinfra prints functions, and fails at classes.)"""
+    if isinstance(sock, ProxyCommand):
+        sock.__class__ = Proxy  # pyinfra makes it
     return Connection(sock, packetizer_class=Packets, **arguments)
+
+
+class Proxy(ProxyCommand):
+    """A proxy's process. paramiko 4 ends it twice when a connection is cut, the second time with a traceback."""
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        with suppress(ProcessLookupError):
+            super().close()
 
 
 class Packets(Packetizer):

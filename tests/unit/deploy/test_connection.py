@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paramiko import ProxyCommand
 from pyinfra.connectors.util import SUDO_PASSWORD_REQUIRED_LINES
 
 from privnet.deploy import connection
@@ -85,6 +86,15 @@ def test_too_much_ends_one_connection_with_a_line_and_holds_up_nobody(server: in
     assert (other["done"], other["stdout"]) == (True, ["fine"])
     assert found["grown"] < 1.5 * connection.OUTPUT_AT_MOST / MIB
     assert max(found["wait"], other["seconds"]) < 5 < 60 > liar["seconds"]
+
+
+def test_a_proxy_that_has_ended_is_ended_without_a_traceback() -> None:
+    proxy = ProxyCommand("true")
+    proxy.process.wait()
+    with pytest.raises(ProcessLookupError):
+        proxy.close()
+    connection.connection(proxy)
+    proxy.close()
 
 
 def test_without_it_memory_is_what_a_host_wants(server: int, tmp_path: Path) -> None:
