@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("shape",),
     ("load", "lock_lines", "schema"),
-    ("check", "store"),
+    ("check", "store", "progress"),
     ("plan",),
     ("render",),
     ("compiler",),

@@ -2,7 +2,7 @@
 
 Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
 
-    diagnostics ◀ model ◀ shape ◀ {load, lock_lines} ◀ {check, store} ◀ plan ◀ render ◀ compiler
+    diagnostics ◀ model ◀ shape ◀ {load, lock_lines} ◀ {check, store, progress} ◀ plan ◀ render ◀ compiler
     compiler ◀ {report, new} ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
 
 ===============  ==========================================================================================
@@ -14,6 +14,7 @@ Begin with ``compiler``: it is one line a pass. Imports go to the left only (``t
 ``check``        rules across documents; they yield problems and never raise
 ``lock_lines``   the lock file as privnet writes it, read quickly
 ``store``        the lock file on disk
+``progress``     which hosts have what the lock file says
 ``plan``         numbers for what is new, then what every host is to be: mesh, overlay, names, guard, containers
 ``render``       the plan of a host → managed files, through ``templates/``
 ``compiler``     load → lock file → check → allocate → plan

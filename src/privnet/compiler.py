@@ -42,7 +42,8 @@ class Compiled:
 
     @property
     def lock_changed(self) -> bool:
-        return not self.lock.same_numbers(self.known)
+        """Whether something is declared otherwise than the lock file says; what it does not say is no difference."""
+        return not self.lock.same_numbers(self.known.settled_by(self.lock))
 
 
 def compile_fleet(directory: Path, now: int | None = None) -> Compiled:

@@ -14,8 +14,22 @@ from collections.abc import Sequence
 from functools import cache
 from socket import inet_aton
 
-from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID, OCTET, VNI_LAST, Invalid, Prefix
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
+from privnet.model.identifiers import (
+    APPLICATION_ID,
+    LABEL,
+    MTU_FIRST,
+    MTU_LAST,
+    NETWORK_ID,
+    OCTET,
+    VNI_LAST,
+    Invalid,
+    Prefix,
+    check_address,
+    check_domain,
+    check_endpoint,
+    check_upstream,
+)
+from privnet.model.lock import HostLock, HostSettings, Lock, NetworkLock, Rest, SettingsLock, Slot, Version
 
 _SERIAL_LAST = 2**53
 
@@ -26,6 +40,16 @@ _SLOT = f"[1-9][0-9]{{0,5}}[.]{_LABEL}[.]{APPLICATION_ID}"
 
 _HEAD = re.compile("# Written by privnet [ -~]*\n# Commit [ -~]*\nversion: 1\nchecksum: ([0-9a-f]{64})\n(?=fleet: )")
 _BEGINNING = re.compile(f"fleet: ({_WORD})\nserial: (0|[1-9][0-9]{{0,15}})\n")
+_NUMBER = "([1-9][0-9]{0,4})"
+_PORT_LAST = 65535
+_TTL_LAST = 3600
+_SETTINGS = re.compile(
+    f"settings:\n  domain: ([a-z0-9.-]{{1,200}})\n  wireguard_mesh: ([0-9.]+/[0-9]+)\n  wireguard_port: {_NUMBER}\n"
+    f"  vxlan_port: {_NUMBER}\n  dns_ttl: {_NUMBER}\n((?:  dns_upstream:\n(?:    - [0-9a-f:][0-9a-f.:#]{{0,60}}\n)+)?)"
+)
+_DECLARED = re.compile(
+    f"    ({_LABEL}): ([0-9a-f][0-9a-f.:]{{1,44}})(?: endpoint ([0-9a-f.:\\[\\]]{{3,60}}))? mtu {_NUMBER}\n"
+)
 _HOST = re.compile(
     f"  ({_LABEL}):\n    mesh: ({_ADDRESS})\n"
     "(?:    wireguard: ([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)\n)?"
@@ -66,6 +90,7 @@ class _Lines:
 
     def lock(self) -> Lock:
         fleet, serial = self._expect(_BEGINNING)
+        settings = self._settings() if self.text.startswith("settings:\n", self.at) else None
         hosts = self._hosts() if self._passed("hosts:\n") else {}
         networks = self._networks() if self._passed("networks:\n") else {}
         applications = self._applications() if self._passed("applications:\n") else {}
@@ -76,7 +101,20 @@ class _Lines:
         _different([host.mesh for host in hosts.values()])
         _different([host.wireguard for host in hosts.values() if host.wireguard])
         _different([network.vni for network in networks.values()])
-        return Lock(fleet, int(serial), hosts, networks, applications, quarantine, history)
+        return Lock(fleet, int(serial), settings, hosts, networks, applications, quarantine, history)
+
+    def _settings(self) -> SettingsLock:
+        domain, mesh, port, vxlan_port, ttl, upstream = self._expect(_SETTINGS)
+        every = self._all(_DECLARED) if self._passed("  hosts:\n") else []
+        _different([name for name, *_ in every])
+        resolvers = tuple(check_upstream(line.removeprefix("    - ")) for line in upstream.splitlines()[1:])
+        if max(int(port), int(vxlan_port)) > _PORT_LAST or int(ttl) > _TTL_LAST:
+            raise _Otherwise
+        hosts = {
+            name: HostSettings(check_address(address), check_endpoint(endpoint) if endpoint else None, _mtu(mtu))
+            for name, address, endpoint, mtu in every
+        }
+        return SettingsLock(check_domain(domain), _prefix(mesh), int(port), int(vxlan_port), int(ttl), resolvers, hosts)
 
     def _hosts(self) -> dict[str, HostLock]:
         every = self._all(_HOST)
@@ -142,6 +180,12 @@ class _Lines:
 def _different(values: Sequence[object]) -> None:
     if len(set(values)) != len(values):
         raise _Otherwise
+
+
+def _mtu(text: str) -> int:
+    if not MTU_FIRST <= int(text) <= MTU_LAST:
+        raise _Otherwise
+    return int(text)
 
 
 def _identity(name: str) -> bool:

@@ -25,8 +25,11 @@ from privnet.model.base import Part
 from privnet.model.identifiers import (
     APPLICATION_ID,
     LABEL,
+    MTU_FIRST,
+    MTU_LAST,
     VNI_LAST,
     ApplicationId,
+    Domain,
     FleetName,
     HostName,
     Integer,
@@ -34,10 +37,13 @@ from privnet.model.identifiers import (
     NetworkId,
     Prefix,
     ProjectName,
+    Upstream,
+    check_address,
+    check_endpoint,
     format_address,
     parse_address,
 )
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
+from privnet.model.lock import HostLock, HostSettings, Lock, NetworkLock, Rest, SettingsLock, Slot, Version
 
 VERSION = 1
 BYTES_AT_MOST = 256 * 2**20
@@ -52,6 +58,7 @@ _HEADER = """\
 _SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
 _KEY = re.compile("[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")  # 32 bytes in their one spelling
 _SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,2000}={0,2}")
+_DECLARED = re.compile("([^ ]+)(?: endpoint ([^ ]+))? mtu ([^ ]+)")
 _REST = re.compile("(address pn-[0-9a-f-]{36}|mesh|vni) ([0-9.]+) until ([0-9]{1,12})")
 _BEFORE = re.compile("(0|[1-9][0-9]{0,15}) ([0-9a-f]{64})")
 
@@ -99,7 +106,27 @@ def _before(text: object) -> object:
     return Version(int(found[1]), found[2])
 
 
+def _declared(text: object) -> object:
+    found = _DECLARED.fullmatch(str(text))
+    if found is None:
+        raise Invalid("PN502", f"{quoted(str(text))} is not how a host was declared")
+    mtu = Integer(MTU_FIRST, MTU_LAST, "host MTU").parse(found[3])
+    return HostSettings(check_address(found[1]), check_endpoint(found[2]) if found[2] else None, mtu)
+
+
 SlotName = Annotated[str, _matching(_SLOT, "a container slot")]
+
+
+class SettingsEntry(Part):
+    """The settings that a fleet was deployed with."""
+
+    domain: Domain
+    wireguard_mesh: Prefix
+    wireguard_port: Annotated[int, Integer(1, 65535, "WireGuard port")]
+    vxlan_port: Annotated[int, Integer(1, 65535, "VXLAN port")]
+    dns_ttl: Annotated[int, Integer(1, 3600, "DNS TTL")]
+    dns_upstream: tuple[Upstream, ...] = Field(default=())
+    hosts: dict[HostName, Annotated[HostSettings, BeforeValidator(_declared)]] = Field(default={})
 
 
 class HostEntry(Part):
@@ -126,6 +153,7 @@ class LockFile(Part):
     fleet: FleetName
     serial: Annotated[int, Integer(0, 2**53, "serial")]
     checksum: str
+    settings: SettingsEntry | None = None
     hosts: dict[HostName, HostEntry] = Field(default={})
     networks: dict[NetworkId, NetworkEntry] = Field(default={})
     applications: dict[ApplicationId, ProjectName] = Field(default={})
@@ -172,6 +200,7 @@ def _lock(file: LockFile) -> Lock:
     return Lock(
         fleet=file.fleet,
         serial=file.serial,
+        settings=_settings(file.settings) if file.settings else None,
         hosts={name: HostLock(entry.mesh, entry.wireguard, entry.ssh) for name, entry in file.hosts.items()},
         networks={
             name: NetworkLock(entry.project, entry.vni, entry.cidr, entry.slots)
@@ -180,6 +209,18 @@ def _lock(file: LockFile) -> Lock:
         applications=file.applications,
         quarantine=file.quarantine,
         history=file.history,
+    )
+
+
+def _settings(entry: SettingsEntry) -> SettingsLock:
+    return SettingsLock(
+        entry.domain,
+        entry.wireguard_mesh,
+        entry.wireguard_port,
+        entry.vxlan_port,
+        entry.dns_ttl,
+        entry.dns_upstream,
+        entry.hosts,
     )
 
 
@@ -260,6 +301,8 @@ def _digest(body: str) -> str:
 def _body(lock: Lock) -> Iterator[str]:
     yield f"fleet: {_word(lock.fleet)}"
     yield f"serial: {lock.serial}"
+    if lock.settings:
+        yield from _settings_body(lock.settings)
     if lock.hosts:
         yield "hosts:"
     for name, host in sorted(lock.hosts.items()):
@@ -293,6 +336,23 @@ def _body(lock: Lock) -> Iterator[str]:
         yield "history:"
     for version in lock.history:
         yield f"  - {version.serial} {version.checksum}"
+
+
+def _settings_body(settings: SettingsLock) -> Iterator[str]:
+    yield "settings:"
+    yield f"  domain: {settings.domain}"
+    yield f"  wireguard_mesh: {settings.wireguard_mesh}"
+    yield f"  wireguard_port: {settings.wireguard_port}"
+    yield f"  vxlan_port: {settings.vxlan_port}"
+    yield f"  dns_ttl: {settings.dns_ttl}"
+    if settings.dns_upstream:
+        yield "  dns_upstream:"
+        yield from (f"    - {resolver}" for resolver in settings.dns_upstream)
+    if settings.hosts:
+        yield "  hosts:"
+    for name, host in sorted(settings.hosts.items()):
+        endpoint = f" endpoint {host.endpoint}" if host.endpoint else ""
+        yield f"    {name}: {host.address}{endpoint} mtu {host.mtu}"
 
 
 def _word(name: str) -> str:

@@ -264,6 +264,37 @@ def test_a_saved_plan_is_done_while_it_holds(typed: Typed) -> None:
     assert "error[PN603]: the YAML has changed since the plan was saved: projects/p1.yaml" in errors
 
 
+def test_a_plan_tells_what_a_run_has_not_finished(typed: Typed) -> None:
+    """Hosts say the same all the time, so each run has to do the same again, with the same lock file."""
+
+    def told() -> str:
+        return typed("plan", "test")[1]
+
+    assert typed("deploy", "test", "--dry")[0] == 0
+    assert "is not known here" in told(), "a dry run has finished nothing"
+    typed.fleet.project("p1", 1, ["h1", "h3"])
+    typed.fleet.programs["h1"] = ["cannot: no"]
+    assert typed("deploy", "test", "-y")[0] == 1
+    said = told()
+    assert "Nothing differs from the lock file" in said
+    told_of = "The last run was not finished on: h1 (failed: cannot: no), h2 (no run has come to its end there), h3 "
+    assert told_of in said
+    typed.fleet.programs.clear()
+    assert typed("deploy", "test", "-y")[0] == 0
+    assert "not finished" not in told() and "not known" not in told()
+    # The control machine dies in the middle of the next one.
+    run = typed.begin("deploy", "test", "-y", seconds=2)
+    while "base64 -d" not in typed.log.read_text():
+        assert run.poll() is None
+        time.sleep(0.05)
+    for process in (*Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split(), run.pid):
+        os.kill(int(process), signal.SIGKILL)
+    run.communicate()
+    assert "The last run was not finished on: h1 (pending: the run ended before it was done there). A plain" in told()
+    assert typed("deploy", "test", "-y")[0] == 0
+    assert "not finished" not in told()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_reaches_pyinfra(typed: Typed, number: signal.Signals) -> None:
     """What is being executed ends, nothing more begins. Only who was started is told, not its process group."""

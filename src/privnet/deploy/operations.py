@@ -190,6 +190,7 @@ def confirm() -> Commands:
     if host.name in run.armed:
         yield Confirmation(run, run.id, run.been[host.name])
     elif run.stopped or isinstance(found, Unknown) or found.armed is None:
+        run.unchanged(host.name)
         host.noop("there is nothing to confirm")
     elif found.armed.token in (run.token, ""):
         # A run of this machine has died after it did what this one found done.

@@ -30,6 +30,7 @@ from privnet.diagnostics import DeclarationError, plural
 from privnet.load import shown_path
 from privnet.model.lock import Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
+from privnet.progress import Diary
 from privnet.render import ETC
 from privnet.store import load_lock, lock_checksum, lock_versions, save_lock
 
@@ -96,6 +97,25 @@ class Run:
         self.host(name).state = state
         self.host(name).why = why
         self.outcome.write()
+        if self.executing and not self.stopped:
+            self._note_progress(name, state, why)
+
+    def _note_progress(self, name: str, state: str, why: str = "") -> None:
+        serial = self.saved.serial
+        if state == "changed":
+            self.diary.done(name, serial, self.checksum(serial))
+        elif state in ("pending", "failed"):
+            self.diary.begun(name, serial, self.checksum(serial), f"{state}: {why}" if why else state)
+
+    def unchanged(self, name: str) -> None:
+        """The run has come to its end at a host, and found nothing to do there."""
+        if self.executing and not self.stopped and self.host(name).state == "unchanged":
+            self._note_progress(name, "changed")
+
+    @cached_property
+    def diary(self) -> Diary:
+        """For a later plan: which hosts this run has come to, and which it has finished."""
+        return Diary(self.directory, self.saved.fleet, self.plan.hosts)
 
     def note_changes(self, name: str, stage: str, script: Script) -> None:
         """Write down what a stage does, or would do, to a host; until it is confirmed the host is pending."""

@@ -13,6 +13,7 @@ from privnet.lab import settings
 from privnet.lab.errors import LabError
 from privnet.load import LOCK_FILE, read_declaration
 from privnet.model.lock import forget_host_keys
+from privnet.progress import PROGRESS_FILE
 from privnet.store import load_lock, lock_text
 
 _SHIM = """from privnet.deploy.inventory import groups as _groups
@@ -74,6 +75,7 @@ def read_fleet(directory: Path) -> LabFleet:
 
 def forget_lock(directory: Path) -> bool:
     """Remove a lab fleet's lock file: its addresses and keys were those of hosts that are gone."""
+    (directory / PROGRESS_FILE).unlink(missing_ok=True)
     lock = directory / LOCK_FILE
     if not lock.exists():
         return False
@@ -91,7 +93,7 @@ def rehearse(fleet: LabFleet, copy: Path) -> None:
     kept = lock.read_bytes() if lock.is_file() else None
     if copy.is_dir():
         shutil.rmtree(copy)
-    shutil.copytree(fleet.directory, copy, ignore=shutil.ignore_patterns(f"{LOCK_FILE}*", ".*"))
+    shutil.copytree(fleet.directory, copy, ignore=shutil.ignore_patterns(f"{LOCK_FILE}*", PROGRESS_FILE, ".*"))
     _mark_as_lab(copy / "fleet.yaml")
     _copy_shim(fleet.directory, copy)
     if kept is not None:

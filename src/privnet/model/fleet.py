@@ -9,6 +9,8 @@ from pydantic import Field
 from privnet.model.base import Part
 from privnet.model.decision import Override
 from privnet.model.identifiers import (
+    MTU_FIRST,
+    MTU_LAST,
     QUARANTINE_LAST,
     ROLLBACK_LAST,
     VNI_LAST,
@@ -150,7 +152,7 @@ class Host(Part):
         description="Hosts that fail together; `spread: zone` divides containers over zones.",
         examples=["par-a"],
     )
-    mtu: Annotated[int, Integer(1280, 9216, "host MTU")] = Field(
+    mtu: Annotated[int, Integer(MTU_FIRST, MTU_LAST, "host MTU")] = Field(
         default=1500, description="Largest packet of the underlay, in bytes.", examples=[1500]
     )
     ssh: Ssh = Field(

@@ -66,16 +66,40 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class HostSettings:
+    """How a host was declared, as far as others feel it; named as in ``fleet.yaml``."""
+
+    address: str
+    endpoint: str | None
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsLock:
+    """The settings of a fleet that traffic feels, as they were applied last. Decides nothing: a plan compares them."""
+
+    domain: str
+    wireguard_mesh: Prefix
+    wireguard_port: int
+    vxlan_port: int
+    dns_ttl: int
+    dns_upstream: tuple[str, ...]
+    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """The committed record of numbers once given.
 
     :param serial: grows by one with each write; a save is refused when another write came between
+    :param settings: those of the last run; None when an older privnet wrote the file
     :param applications: application id to project, for every application a run has seen
     :param history: the versions before this one, the oldest first, as far as they are remembered
     """
 
     fleet: str
     serial: int = 0
+    settings: SettingsLock | None = None
     hosts: Mapping[str, HostLock] = field(default_factory=dict)
     networks: Mapping[str, NetworkLock] = field(default_factory=dict)
     applications: Mapping[str, str] = field(default_factory=dict)
@@ -91,7 +115,11 @@ class Lock:
         """Whether both say the same, whatever their serials and what was before them."""
         return replace(self, serial=0, history=()) == replace(other, serial=0, history=())
 
+    def settled_by(self, other: Lock) -> Lock:
+        """The same, with the other's settings where this one knows none."""
+        return self if self.settings else replace(self, settings=other.settings)
+
 
 def forget_host_keys(lock: Lock) -> Lock:
-    """The same numbers for machines with other keys: what a rehearsal starts from."""
-    return replace(lock, hosts={name: HostLock(mesh=host.mesh) for name, host in lock.hosts.items()})
+    """The same numbers for machines with other keys, and addresses: what a rehearsal starts from."""
+    return replace(lock, settings=None, hosts={name: HostLock(mesh=host.mesh) for name, host in lock.hosts.items()})

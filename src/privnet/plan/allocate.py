@@ -20,6 +20,7 @@ from privnet.model.fleet import Fleet
 from privnet.model.identifiers import Prefix
 from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
 from privnet.model.project import Project
+from privnet.plan.settings import settings_of
 
 RESOLVER_OFFSET = 1
 """The first usable address of every private network is its resolver's, on every host."""
@@ -77,10 +78,15 @@ def allocate(declaration: Declaration, lock: Lock, now: int) -> Allocation:
         application: project.project for project in declaration.projects for application in project.applications
     }
     extended = replace(
-        lock, fleet=fleet.fleet, hosts=hosts, networks=networks, applications=dict(sorted(applications.items()))
+        lock,
+        fleet=fleet.fleet,
+        settings=settings_of(fleet),
+        hosts=hosts,
+        networks=networks,
+        applications=dict(sorted(applications.items())),
     )
     # The end of a quarantine is no change by itself: a run that changes nothing leaves the file as it is.
-    if not extended.same_numbers(lock):
+    if not extended.same_numbers(lock.settled_by(extended)):
         extended = replace(extended, quarantine=tuple(sorted(quarantine.resting)))
     return Allocation(extended, tuple(problems))
 

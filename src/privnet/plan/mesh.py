@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from privnet.model.fleet import Fleet, Host
 from privnet.model.identifiers import format_address
-from privnet.model.lock import HostLock
+from privnet.model.lock import HostLock, HostSettings
 
 OVERHEAD_V4 = 60
 """Bytes that WireGuard adds on an IPv4 underlay: IPv4 20 + UDP 8 + WireGuard 32."""
@@ -41,7 +41,7 @@ class Mesh:
     pending: tuple[str, ...]
 
 
-def endpoint_of(host: Host, port: int) -> str:
+def endpoint_of(host: Host | HostSettings, port: int) -> str:
     """``address:port`` at which a host's WireGuard is reached, IPv6 in brackets."""
     if host.endpoint is not None:
         return host.endpoint
@@ -53,7 +53,7 @@ def mesh_mtu(host: Host, port: int) -> int:
     return host.mtu - _overhead([host], port)
 
 
-def path_mtu(hosts: Collection[Host], port: int) -> int:
+def path_mtu(hosts: Collection[Host | HostSettings], port: int) -> int:
     """Largest packet that fits every tunnel between some hosts, in bytes.
 
     A tunnel speaks IPv6 when either end is reached by it, so one such end costs the smallest underlay its bytes too.
@@ -61,7 +61,7 @@ def path_mtu(hosts: Collection[Host], port: int) -> int:
     return min((host.mtu for host in hosts), default=1500) - _overhead(hosts, port)
 
 
-def _overhead(hosts: Iterable[Host], port: int) -> int:
+def _overhead(hosts: Iterable[Host | HostSettings], port: int) -> int:
     return OVERHEAD_V6 if any(endpoint_of(host, port).startswith("[") for host in hosts) else OVERHEAD_V4
 
 

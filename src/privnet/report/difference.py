@@ -9,8 +9,9 @@ from itertools import groupby
 
 from privnet.compiler import Compiled
 from privnet.diagnostics import plural
+from privnet.model.fleet import Host
 from privnet.model.identifiers import format_address
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
+from privnet.model.lock import HostLock, HostSettings, Lock, NetworkLock, Rest, SettingsLock, Slot
 from privnet.plan.mesh import path_mtu
 from privnet.plan.overlay import VXLAN_OVERHEAD
 
@@ -23,10 +24,11 @@ class Change:
     """One thing that differs.
 
     :param sign: ``+`` new, ``-`` gone, ``~`` changed
-    :param kind: ``host``, ``network``, ``mtu``, ``application``, ``container`` or ``quarantine``
+    :param kind: ``setting``, ``host``, ``network``, ``mtu``, ``application``, ``container`` or ``quarantine``
+    :param name: of a setting its path in ``fleet.yaml``
     :param where: the private network of a container or address, else empty
-    :param was: old number or place, empty for what is new
-    :param becomes: new number or place, empty for what is gone
+    :param was: old number, place or value, empty for what is new
+    :param becomes: new number, place or value, empty for what is gone
     """
 
     sign: str
@@ -38,19 +40,51 @@ class Change:
 
 
 def changes_of(compiled: Compiled) -> tuple[Change, ...]:
-    """Everything that the lock files say differently, and the MTU of networks whose hosts are others now."""
+    """Everything that the lock files say differently, and the MTU of networks that follows from it."""
     return (*differences(compiled.known, compiled.lock), *_mtus(compiled))
 
 
 def differences(old: Lock, new: Lock) -> tuple[Change, ...]:
-    """Everything that ``new`` says otherwise than ``old``: hosts, networks, applications, containers, quarantine."""
+    """Everything that ``new`` says otherwise than ``old``, from settings to quarantines."""
     return (
+        *_settings(old.settings, new.settings),
         *_hosts(old, new),
         *_networks(old, new),
         *_applications(old, new),
         *_containers(old, new),
         *_quarantine(old, new),
     )
+
+
+FLEET_SETTINGS = {
+    "domain": "domain",
+    "wireguard.mesh": "wireguard_mesh",
+    "wireguard.port": "wireguard_port",
+    "vxlan.port": "vxlan_port",
+    "dns.ttl": "dns_ttl",
+    "dns.upstream": "dns_upstream",
+}
+"""Path in ``fleet.yaml`` → field of the lock file."""
+HOST_SETTINGS = ("address", "endpoint", "mtu")
+NOTHING = "none"
+
+
+def _settings(old: SettingsLock | None, new: SettingsLock | None) -> Iterator[Change]:
+    """Settings of the fleet and of hosts that stay; where the lock file has none, nothing is known to differ."""
+    if old is None or new is None:
+        return
+    for path, name in FLEET_SETTINGS.items():
+        yield from _change("setting", path, "", _value(getattr(old, name)), _value(getattr(new, name)))
+    for host in sorted(old.hosts.keys() & new.hosts.keys()):
+        for name in HOST_SETTINGS:
+            was, becomes = (_value(getattr(found.hosts[host], name)) for found in (old, new))
+            yield from _change("setting", f"hosts.{host}.{name}", "", was, becomes)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value) or NOTHING
+    return NOTHING if value is None else str(value)
 
 
 def _hosts(old: Lock, new: Lock) -> Iterator[Change]:
@@ -102,12 +136,14 @@ def _quarantine(old: Lock, new: Lock) -> Iterator[Change]:
 
 
 def _mtus(compiled: Compiled) -> Iterator[Change]:
-    """The lock file has no MTU, but it has the hosts that decided it, as far as they are still there."""
-    fleet = compiled.declaration.fleet
+    """The lock file has no MTU of a network, but the hosts that decided it; an old one, as far as they are there."""
+    fleet, settings = compiled.declaration.fleet, compiled.known.settings
+    known: Mapping[str, Host | HostSettings] = settings.hosts if settings else fleet.hosts
+    port = settings.wireguard_port if settings else fleet.wireguard.port
     for name, network in sorted(compiled.plan.networks.items()):
         before = {slot.host for slot in _slots(compiled.known, name).values()}
-        if before and before != set(network.hosts) and before <= fleet.hosts.keys() and network.hosts:
-            was = path_mtu([fleet.hosts[host] for host in sorted(before)], fleet.wireguard.port) - VXLAN_OVERHEAD
+        if before and before <= known.keys() and network.hosts:
+            was = path_mtu([known[host] for host in sorted(before)], port) - VXLAN_OVERHEAD
             yield from _change("mtu", name, name, f"MTU {was}", f"MTU {network.mtu}")
 
 
@@ -139,6 +175,7 @@ class HostChange:
     :param told: networks that it stays in, whose names or forwarding change
     :param meets: hosts that become its peers, since they get a network in common
     :param parts: hosts that are its peers no more
+    :param settings: of the fleet and of its own, by their path, and of its peers: those that it is told of
     """
 
     comes: list[str] = field(default_factory=list)
@@ -148,6 +185,7 @@ class HostChange:
     told: list[str] = field(default_factory=list)
     meets: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list)
 
 
 def host_changes(old: Lock, new: Lock) -> dict[str, HostChange]:
@@ -160,10 +198,24 @@ def host_changes(old: Lock, new: Lock) -> dict[str, HostChange]:
         for name in new.hosts:
             found[name].told = sorted({*found[name].told, *_networks_of(new).get(name, ())})
     before, after = _networks_of(old), _networks_of(new)
+    for change in _settings(old.settings, new.settings):
+        for name in _concerned(new, after, change.name):
+            found[name].settings.append(change.name)
     for name in [name for name in found if name in new.hosts]:
         was, becomes = (_peers(lock, networks.get(name, ()), name) for lock, networks in ((old, before), (new, after)))
         found[name].meets, found[name].parts = sorted(becomes - was), sorted(was - becomes)
     return {name: found[name] for name in sorted(found) if name in new.hosts}
+
+
+def _concerned(lock: Lock, networks: Mapping[str, set[str]], setting: str) -> Iterator[str]:
+    """Hosts that a changed setting is put on, or whose peers go to another place by it."""
+    if setting in FLEET_SETTINGS:
+        yield from lock.hosts
+        return
+    _, host, name = setting.split(".")
+    yield host
+    if name != "mtu":
+        yield from _peers(lock, networks.get(host, ()), host)
 
 
 def _of_network(old: Lock, new: Lock, network: str, found: dict[str, HostChange]) -> None:
@@ -204,7 +256,7 @@ def _peers(lock: Lock, networks: set[str] | tuple[()], host: str) -> set[str]:
 # --- for people -------------------------------------------------------------------------------------
 
 _SAID = {"+": "new", "-": "gone", "~": "changed"}
-_KINDS = ("host", "network", "mtu", "application", "container", "quarantine")
+_KINDS = ("setting", "host", "network", "mtu", "application", "container", "quarantine")
 
 
 def changes_in_order(changes: tuple[Change, ...]) -> list[Change]:

@@ -9,11 +9,13 @@ from typing import Any
 
 from privnet.check.removal import Removals, exceeds, removals
 from privnet.compiler import Compiled
-from privnet.diagnostics import plural
+from privnet.diagnostics import plural, visible
 from privnet.model.lock import Rest
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
+from privnet.progress import PROGRESS_FILE, load_progress, unfinished
 from privnet.report.difference import (
+    FLEET_SETTINGS,
     LISTED_AT_MOST,
     Change,
     HostChange,
@@ -26,8 +28,10 @@ from privnet.report.difference import (
 )
 from privnet.report.impact import NEW, ORDER, Impact, Label, impacts
 from privnet.report.policy import decision_lines, decisions
+from privnet.store import lock_checksum
 
 CONTAINERS_LISTED = 40
+PENDING_LISTED = 6
 PARTS_LISTED = 30
 """Networks, and hosts, that are listed one by one on a terminal; more are counted."""
 
@@ -77,6 +81,8 @@ def plan_data(compiled: Compiled) -> dict[str, Any]:
         "changes": [_change_data(change, impact) for change, impact in _changes(compiled)],
         "host_changes": {name: asdict(found) for name, found in _hosts_changed(compiled).items()},
         "removals": removal_data(compiled),
+        "settings_compared": compiled.known.settings is not None or not compiled.known.serial,
+        "unfinished": open_hosts(compiled),
         "quarantine": [_rest_data(rest) for rest in compiled.lock.quarantine],
     }
 
@@ -216,7 +222,43 @@ def _change_lines(compiled: Compiled) -> Iterator[str]:
         yield f"Differs from the lock file (serial {compiled.known.serial}); impact at most: {worst}"
         yield from _felt_lines(compiled, felt)
         yield from _changed_host_lines(compiled)
+    if compiled.known.serial and compiled.known.settings is None:
+        yield _UNSETTLED
+    yield from _progress_lines(compiled)
     yield from _ending_lines(compiled)
+
+
+def open_hosts(compiled: Compiled) -> dict[str, str] | None:
+    """Hosts that no run is known to have brought to the lock file as it stands, with reasons; None: not known."""
+    known = compiled.known
+    found = load_progress(compiled.declaration.directory, known.fleet)
+    if found is None or not known.serial:
+        return None
+    names = sorted(known.hosts.keys() & compiled.plan.hosts.keys())
+    return unfinished(found, names, known.serial, lock_checksum(known))
+
+
+def _progress_lines(compiled: Compiled) -> Iterator[str]:
+    """The lock file is written before hosts are changed: who has what it says is another question."""
+    found = open_hosts(compiled)
+    if found:
+        some = [f"{name} ({visible(why)})" for name, why in [*found.items()][:PENDING_LISTED]]
+        more = f", and {len(found) - len(some):,} more" if len(found) > len(some) else ""
+        yield (
+            f"The last run was not finished on: {', '.join(some)}{more}. "
+            "A plain run finishes it; `--live` asks what is missing there."
+        )
+    elif found is None and compiled.known.serial:
+        yield (
+            f"Whether each host has serial {compiled.known.serial} is not known here: there is no {PROGRESS_FILE} that "
+            "can be read, which each run writes. `--live` asks the hosts."
+        )
+
+
+_UNSETTLED = (
+    "Ports, names, MTUs and addresses of hosts are not compared: the lock file is of an older privnet and does not say "
+    "which were deployed. `--live` asks the hosts; the next run writes them down."
+)
 
 
 def _ending_lines(compiled: Compiled) -> Iterator[str]:
@@ -285,15 +327,21 @@ def _changed_host_lines(compiled: Compiled) -> Iterator[str]:
         return
     if len(found) > LISTED_AT_MOST:
         comes, goes = (sum(bool(getattr(host, name)) for host in found.values()) for name in ("comes", "goes"))
-        yield f"{plural(len(found), 'host')} with changes: containers come to {comes:,} of them and go from {goes:,}"
+        told = sum(bool(host.settings) for host in found.values())
+        settings = f"; other settings on {told:,}" if told else ""
+        moves = f"containers come to {comes:,} of them and go from {goes:,}"
+        yield f"{plural(len(found), 'host')} with changes: {moves}{settings}"
         return
     yield "hosts"
+    parts = {name: ", ".join(_host_parts(compiled, name, host)) for name, host in found.items()}
+    everywhere = [setting for setting in FLEET_SETTINGS if any(setting in host.settings for host in found.values())]
+    if everywhere:
+        yield f"  all hosts  setting {' '.join(everywhere)}"
     width = max(map(len, found))
-    for name, host in found.items():
-        yield f"  {name:{width}}  {', '.join(_host_parts(compiled, host))}"
+    yield from (f"  {name:{width}}  {said}" for name, said in parts.items() if said)
 
 
-def _host_parts(compiled: Compiled, host: HostChange) -> Iterator[str]:
+def _host_parts(compiled: Compiled, name: str, host: HostChange) -> Iterator[str]:
     if host.comes:
         yield f"{plural(len(host.comes), 'container')} more"
     if host.goes:
@@ -304,6 +352,12 @@ def _host_parts(compiled: Compiled, host: HostChange) -> Iterator[str]:
     for what, networks in (("enters", host.joins), ("leaves", host.leaves), ("new entries in", host.told)):
         if networks:
             yield f"{what} VNI {_first([_vni(compiled, network) for network in networks])}"
+    places = [setting.split(".")[1:] for setting in host.settings if setting not in FLEET_SETTINGS]
+    own = [setting for of, setting in places if of == name]
+    if own:
+        yield f"its {' and '.join(own)}"
+    if others := sorted({of for of, _ in places} - {name}):
+        yield f"where {_first(others)} {'is' if len(others) == 1 else 'are'}"
 
 
 def _vni(compiled: Compiled, network: str) -> str:

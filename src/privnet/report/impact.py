@@ -7,12 +7,13 @@ anything is switched, and everything is switched before anything old goes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from privnet.model.lock import Lock
-from privnet.report.difference import Change
+from privnet.plan.mesh import endpoint_of
+from privnet.report.difference import NOTHING, Change
 
 
 class Label(StrEnum):
@@ -91,6 +92,31 @@ LARGER = Impact(
     "flows of the network",
     "connections keep their size of packets; a larger datagram is lost until all hosts have the new MTU",
 )
+BETWEEN = "all flows between hosts"
+UNTIL_BOTH = "from the first host's change to the other one's; a host that a run does not reach stays apart from them"
+SETTINGS: Mapping[str, Impact] = {
+    "domain": Impact(
+        Label.outage,
+        "questions for names in the old domain",
+        "they have no answer from the switch on, and each resolver starts again; flows that there are go on",
+    ),
+    "wireguard.mesh": Impact(Label.brief, BETWEEN, "the address of each host's mesh is set anew, with another length"),
+    "wireguard.port": Impact(Label.brief, BETWEEN, UNTIL_BOTH),
+    "vxlan.port": Impact(Label.brief, BETWEEN, f"the networks' devices are made anew: {UNTIL_BOTH}"),
+    "dns.ttl": Impact(Label.brief, "questions for names", "each resolver starts again"),
+}
+UPSTREAM_NEW = Impact(Label.brief, "questions for names", "each resolver starts again, and then asks outside too")
+UPSTREAM_GONE = Impact(
+    Label.outage, "questions for names outside", "they are refused from now on, and each resolver starts again"
+)
+UPSTREAM = Impact(Label.brief, "questions for names outside", "each host's forwarder starts again")
+ENDPOINT = Impact(
+    Label.brief,
+    "all flows between this host and others",
+    "until both sides send to where the other one is; they end when it is not reached there",
+)
+LOGIN_ONLY = nothing("the other hosts reach it where they did; a run goes there")
+OWN_MTU = nothing("where the MTU of a network follows from it, that is said of the network")
 
 
 def impacts(old: Lock, new: Lock, changes: Iterable[Change]) -> Iterator[tuple[Change, Impact]]:
@@ -103,6 +129,8 @@ def impacts(old: Lock, new: Lock, changes: Iterable[Change]) -> Iterator[tuple[C
 
 def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str]) -> Impact:
     match change.kind, change.sign:
+        case "setting", _:
+            return _of_setting(old, new, change)
         case "container", "-":
             gone = change.where not in new.networks
             return MIGRATED if change.name in stay else NETWORK_REMOVED if gone else REMOVED
@@ -126,6 +154,20 @@ def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str])
         case "quarantine", _:
             return NUMBERS
     return NEW
+
+
+def _of_setting(old: Lock, new: Lock, change: Change) -> Impact:
+    if change.name in SETTINGS:
+        return SETTINGS[change.name]
+    if change.name == "dns.upstream":
+        return UPSTREAM_NEW if change.was == NOTHING else UPSTREAM_GONE if change.becomes == NOTHING else UPSTREAM
+    _, host, name = change.name.split(".")
+    if name == "mtu" or old.settings is None or new.settings is None:
+        return OWN_MTU
+    # With one port for both: another one is a change of its own.
+    port = new.settings.wireguard_port
+    was, becomes = (endpoint_of(settings.hosts[host], port) for settings in (old.settings, new.settings))
+    return LOGIN_ONLY if was == becomes else ENDPOINT
 
 
 def _of_network(old: Lock, new: Lock, name: str) -> Impact:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from privnet.compiler import compile_fleet
+from privnet.progress import Progress, save_progress
 from privnet.report.difference import HostChange, changes_of, host_changes
-from privnet.report.fleet import plan_lines
-from privnet.report.impact import ORDER, Impact, Label, impacts, steps_impact
-from privnet.store import save_lock
+from privnet.report.fleet import plan_data, plan_lines
+from privnet.report.impact import LOGIN_ONLY, ORDER, Impact, Label, impacts, steps_impact
+from privnet.store import lock_checksum, save_lock
 
 Declare = Callable[..., dict[tuple[str, str, str], Impact]]
 HOSTS = ("h1", "h2", "h3", "h4")
@@ -34,8 +36,10 @@ def felt(written: Callable[..., Path], fleets: Any) -> Declare:
     directory = declare()
     save_lock(directory, compile_fleet(directory).lock)
 
-    def changed(*removed: str, **more: Any) -> dict[tuple[str, str, str], Impact]:
+    def changed(*removed: str, deployed: bool = False, **more: Any) -> dict[tuple[str, str, str], Impact]:
         declare(**more)
+        if deployed:
+            save_lock(directory, compile_fleet(directory).lock)
         for name in removed:
             (directory / "projects" / f"{name}.yaml").unlink()
         compiled = compile_fleet(directory)
@@ -116,7 +120,7 @@ def test_a_network_whose_only_host_goes(felt: Declare, fleets: Any) -> None:
 def test_other_numbers(felt: Declare, numbers: Any, fleet: Any, kind: str, label: str, flows: str) -> None:
     found = felt(numbers=numbers, **fleet)
     assert {(str(i.label), i.flows) for (_, k, _), i in found.items() if k == kind} == {(label, flows)}
-    assert set(labels(found)) <= {("~", kind), ("~", "container")}
+    assert set(labels(found)) <= {("~", kind), ("~", "container"), ("~", "setting")}
 
 
 def test_other_addresses_are_said_of_each_container(felt: Declare) -> None:
@@ -134,9 +138,123 @@ def test_a_host_that_changes_the_mtu_of_its_networks(felt: Declare, fleets: Any,
 
 def test_a_network_that_leaves_its_smallest_underlay(felt: Declare, fleets: Any) -> None:
     hosts = fleets.hosts(*HOSTS, h3={"address": "192.0.2.13", "mtu": 1400})
+    felt(hosts=hosts, deployed=True)
     found = felt(shop={"a": {"web": ["h1", "h2"], "worker": ["h1"]}}, hosts=hosts)
     ((key, impact),) = [(key, impact) for key, impact in found.items() if key[1] == "mtu"]
     assert (key, impact.label) == (("~", "mtu", fleets.network("shop")["id"]), Label.new_flows)
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+BETWEEN = "all flows between hosts"
+
+
+@pytest.mark.parametrize(
+    ("fleet", "name", "was", "becomes", "label", "flows"),
+    [
+        ({"domain": "pn.example"}, "domain", "private-network.internal", "pn.example", "outage", "old domain"),
+        ({"wireguard": {"port": 51821}}, "wireguard.port", "51820", "51821", "brief", BETWEEN),
+        ({"wireguard": {"mesh": "100.64.0.0/12"}}, "wireguard.mesh", "100.64.0.0/16", "/12", "brief", BETWEEN),
+        ({"vxlan": {"port": 4790}}, "vxlan.port", "4789", "4790", "brief", BETWEEN),
+        ({"dns": {"ttl": 60}}, "dns.ttl", "5", "60", "brief", "questions for names"),
+        ({"dns": {"upstream": ["9.9.9.9"]}}, "dns.upstream", "none", "9.9.9.9", "brief", "questions for names"),
+    ],
+)
+def test_a_setting_of_the_fleet(
+    felt: Declare, tmp_path: Path, fleet: Any, name: str, was: str, becomes: str, label: str, flows: str
+) -> None:
+    found = felt(**fleet)
+    assert list(found) == [("~", "setting", name)]
+    assert str(found["~", "setting", name].label) == label and flows in found["~", "setting", name].flows
+    text = "\n".join(plan_lines(compile_fleet(tmp_path / "inventory" / "test")))
+    assert f"~ setting {name}: {was} → " in text and becomes in text
+    assert f"  all hosts  setting {name}\n" in text
+    felt(deployed=True, **fleet)
+    assert felt(**fleet) == {}, "the twin: it is deployed"
+
+
+def test_other_resolvers_outside_and_none_any_more(felt: Declare) -> None:
+    felt(deployed=True, dns={"upstream": ["9.9.9.9"]})
+    key = "~", "setting", "dns.upstream"
+    assert (felt(dns={"upstream": ["1.1.1.1"]})[key].label, felt()[key].label) == (Label.brief, Label.outage)
+
+
+def test_settings_of_hosts(felt: Declare, fleets: Any) -> None:
+    h3 = {"address": "198.51.100.3", "mtu": 1400}
+    found = felt(hosts=fleets.hosts(*HOSTS, h3=h3))
+    assert {(kind, name): str(impact.label) for (_, kind, name), impact in found.items()} == {
+        ("setting", "hosts.h3.address"): "brief",
+        ("setting", "hosts.h3.mtu"): "none",
+        ("mtu", fleets.network("shop")["id"]): "brief",
+        ("mtu", fleets.network("blog")["id"]): "brief",
+    }
+    assert felt(hosts=fleets.hosts(*HOSTS, h3={"address": "192.0.2.13", "endpoint": "192.0.2.13:51820"})) == {
+        ("~", "setting", "hosts.h3.endpoint"): LOGIN_ONLY
+    }
+    there = {"endpoint": "203.0.113.3:51820"}
+    felt(hosts=fleets.hosts(*HOSTS, h3={"address": "192.0.2.13", **there}), deployed=True)
+    moved = felt(hosts=fleets.hosts(*HOSTS, h3={"address": "198.51.100.3", **there}))
+    assert moved == {("~", "setting", "hosts.h3.address"): LOGIN_ONLY}, "only a run goes to another place"
+
+
+def test_many_hosts_with_other_settings_are_counted(written: Callable[..., Path], fleets: Any) -> None:
+    names = [f"h{number}" for number in range(1, 41)]
+
+    def declare(mtu: int) -> Path:
+        hosts = {name: {**host, "mtu": mtu} for name, host in fleets.hosts(*names).items()}
+        return written({"hosts": hosts}, {"shop": fleets.project("shop", {"a": {"web": ["h1", "h2"]}})})
+
+    save_lock(declare(1500), compile_fleet(declare(1500)).lock)
+    lines = [*plan_lines(compile_fleet(declare(1400)))]
+    assert "  ~ 40 settings changed" in lines and len(lines) < 15
+    assert any(line.endswith("; other settings on 40") for line in lines)
+
+
+def test_a_lock_file_without_settings_says_that_it_cannot_tell(written: Callable[..., Path], fleets: Any) -> None:
+    def declare(**fleet: Any) -> Path:
+        projects = {"shop": fleets.project("shop", {"a": {"web": ["h1", "h2"]}})}
+        return written({"hosts": fleets.hosts("h1", "h2"), **fleet}, projects)
+
+    directory = declare()
+    save_lock(directory, replace(compile_fleet(directory).lock, settings=None))
+    compiled = compile_fleet(declare(dns={"ttl": 60}))
+    text = "\n".join(plan_lines(compiled))
+    assert "are not compared" in text and "`--live` asks the hosts" in text
+    assert plan_data(compiled)["settings_compared"] is False and not compiled.lock_changed
+    save_lock(directory, compiled.lock)
+    compiled = compile_fleet(directory)
+    assert "are not compared" not in "\n".join(plan_lines(compiled))
+    assert plan_data(compiled)["settings_compared"] is True
+
+
+# --- what a run has not finished --------------------------------------------------------------------
+
+
+def test_a_run_that_was_not_finished_is_told(written: Callable[..., Path], fleets: Any) -> None:
+    def declare(web: list[str]) -> Path:
+        return written({"hosts": fleets.hosts("h1", "h2", "h3")}, {"shop": fleets.project("shop", {"a": {"web": web}})})
+
+    directory = declare(["h1", "h2"])
+    first = save_lock(directory, compile_fleet(directory).lock)
+
+    def text() -> str:
+        return "\n".join(plan_lines(compile_fleet(directory)))
+
+    assert "there is no privnet.progress.json" in text(), "nobody has run"
+    sure = {name: Progress(first.serial, lock_checksum(first)) for name in first.hosts}
+    save_progress(directory, "test", sure)
+    assert "progress" not in text() and "not finished" not in text()
+    # A run has written new numbers, changed one host, and was killed.
+    declare(["h1", "h2", "h3"])
+    second = save_lock(directory, compile_fleet(directory).lock)
+    now = Progress(second.serial, lock_checksum(second))
+    save_progress(directory, "test", {**sure, "h1": now, "h2": replace(now, open="failed: \x1bno")})
+    said = text()
+    assert "Nothing differs from the lock file (serial 2)." in said
+    assert "The last run was not finished on: h2 (failed: \\x1bno), h3 (it has serial 1). A plain run finishes" in said
+    assert plan_data(compile_fleet(directory))["unfinished"] == {"h2": "failed: \x1bno", "h3": "it has serial 1"}
+    (directory / "privnet.progress.json").write_text("{")
+    assert "is not known here" in text()
 
 
 def test_labels_have_an_order() -> None:

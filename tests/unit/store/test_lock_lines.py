@@ -14,7 +14,7 @@ from privnet import store
 from privnet.diagnostics import DeclarationError, render_text
 from privnet.lock_lines import read_lines
 from privnet.model.identifiers import Prefix
-from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot, Version
+from privnet.model.lock import HostLock, HostSettings, Lock, NetworkLock, Rest, SettingsLock, Slot, Version
 from privnet.store import load_lock, lock_path, lock_text, save_lock
 
 AP, AP2 = "ap-a71da13f-7c70-4c00-a644-eee8558d8053", "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
@@ -22,6 +22,18 @@ PN, PN2 = "pn-ad0fd6a1-d05e-40ea-bf63-c4f8a75a9d8c", "pn-77b1c0de-0000-4000-8000
 LOCK = Lock(
     fleet="test",
     serial=7,
+    settings=SettingsLock(
+        "pn.example",
+        Prefix.parse("100.64.0.0/16"),
+        51820,
+        4789,
+        5,
+        ("9.9.9.9", "127.0.0.53#53", "::1"),
+        {
+            "a": HostSettings("192.0.2.1", None, 1500),
+            "c-1": HostSettings("2001:db8::1", "[2001:db8::7]:51820", 9000),
+        },
+    ),
     hosts={
         "a": HostLock(0x64400001, "A" * 42 + "Q=", "ssh-ed25519 " + "B" * 68),
         "b": HostLock(0x64400002),
@@ -145,6 +157,11 @@ def test_random_damage_is_judged_alike(thorough: Reader) -> None:
         sealed(BODY.replace("B" * 42, "A" * 42)),
         sealed(BODY.replace("10.240.0.0/22", "10.240.0.1/22")),
         sealed(BODY.replace("serial: 7", f"serial: {2**53 + 1}")),
+        sealed(BODY.replace("wireguard_port: 51820", "wireguard_port: 65536")),
+        sealed(BODY.replace("dns_ttl: 5", "dns_ttl: 3601")),
+        sealed(BODY.replace("mtu 9000", "mtu 1279")),
+        sealed(BODY.replace("domain: pn.example", "domain: example")),
+        sealed(BODY.replace("192.0.2.1 ", "192.0.2.256 ")),
     ],
 )
 def test_these_are_left_to_the_thorough_reader(text: str) -> None:
@@ -156,6 +173,10 @@ def test_the_quick_reader_reads_what_is_written() -> None:
     for part in ("hosts", "networks", "applications", "quarantine", "history"):
         less = replace(LOCK, **{part: () if part in ("quarantine", "history") else {}})
         assert read_lines(lock_text(less)) == less
+    assert read_lines(lock_text(replace(LOCK, settings=None))) == replace(LOCK, settings=None)
+    assert LOCK.settings is not None
+    bare = replace(LOCK, settings=replace(LOCK.settings, dns_upstream=(), hosts={}))
+    assert read_lines(lock_text(bare)) == bare
 
 
 @pytest.mark.parametrize("word", ["null", "true", "no", "on", "e1"])
