@@ -164,6 +164,9 @@ def plan(
     live: Annotated[
         bool, typer.Option("--live", help="Ask each host, too, what a run would do to it; changes nothing.")
     ] = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="With --live: also what would be written and executed on each host.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Save the plan, for `privnet deploy --plan FILE`.")
     ] = None,
@@ -174,12 +177,14 @@ def plan(
 
         if out is not None and out.is_symlink():
             _refuse(f"{out} is a symbolic link, and what it leads to would be overwritten; give the file's own name")
+        if steps and not live:
+            _refuse("`--steps` are those that hosts need: they are asked with `--live`")
         compiled = _compile(inventory, format)
         found = _ask(compiled) if live else None
         if format is Format.json:
             _say_json({**plan_data(compiled), **_live_data(found, compiled)})
         else:
-            _say(*plan_lines(compiled, everything=all), *_live_lines(found, compiled))
+            _say(*plan_lines(compiled, everything=all), *_live_lines(found, compiled, steps))
         if out is not None:
             from privnet.report.plan_file import plan_file
 
@@ -291,12 +296,12 @@ def _live_data(found: Outcome | None, compiled: Compiled) -> dict[str, Any]:
     return {"live": live_report(found, compiled)} if found else {}
 
 
-def _live_lines(found: Outcome | None, compiled: Compiled) -> Iterator[str]:
+def _live_lines(found: Outcome | None, compiled: Compiled, steps: bool) -> Iterator[str]:
     from privnet.deploy.command import live_lines
 
     if found:
         yield ""
-        yield from live_lines(found, compiled)
+        yield from live_lines(found, compiled, steps)
 
 
 @app.command()

@@ -234,11 +234,22 @@ def test_a_live_plan(typed: Typed) -> None:
     code, output, _ = typed("plan", "test", "--live")
     assert code == 0
     assert "2 of 3 hosts answered, 2 of them would be changed" in output
-    assert "\n  h2  " in output and "    add: run " in output
+    assert "\n  h2  no answer" in output or "\n  h2  would fail" in output
+    network, slot = "pn-00000000-0000-4000-8000-000000000001", "2.web.ap-00000000-0000-4000-8000-000000000001"
+    assert f"private network {network} of project p1, VNI " in output
+    assert f"\n  h3  + container {slot}, + overlay, + resolver, ~ forwarding entries, ~ names\n" in output
+    assert "\nhosts themselves\n  h1  + peer h3, " in output
+    assert "impact: that of the changes above, and no other" in output
+    assert ": run " not in output and "wg addconf" not in output
+    code, output, _ = typed("plan", "test", "--live", "--steps")
+    assert "    add: run " in output
+    code, _, errors = typed("plan", "test", "--steps")
+    assert code == 2 and "`--live`" in errors
     code, output, _ = typed("plan", "test", "--live", "--format", "json")
     live = json.loads(output)["live"]
     assert {stage["stage"] for stage in live["h1"]["changes"]} >= {"add"}
     assert live["h1"]["impact"] == [] and set(live) == {"h1", "h2", "h3"}
+    assert {"network": network, "kind": "container", "name": slot, "sign": "+"} in live["h3"]["deeds"]
     assert (typed.fleet.directory / "privnet.lock.yaml").read_bytes() == before
 
 

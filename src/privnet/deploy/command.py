@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,8 +26,10 @@ from privnet.deploy import outcome
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
 from privnet.diagnostics import plural, visible
 from privnet.model.fleet import Fleet
-from privnet.report.difference import host_changes
-from privnet.report.impact import Impact, steps_impact
+from privnet.report.deeds import Deed, Names, deed_lines, deeds_of
+from privnet.report.difference import changes_of, host_changes
+from privnet.report.fleet import network_title
+from privnet.report.impact import ORDER, Impact, Label, impacts, steps_impact
 
 DONE, FAILED, REFUSED, PENDING, LOCKED = 0, 1, 2, 3, 75
 """Exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
@@ -286,18 +288,32 @@ def meets(compiled: Compiled) -> frozenset[str]:
 
 
 def _impacts(host: HostOutcome, new_peers: bool) -> list[Impact]:
-    return steps_impact(((stage.stage, line) for stage in host.changes for line in stage.lines), new_peers)
+    return steps_impact(_stage_lines(host), new_peers)
+
+
+def _deeds(found: Outcome, compiled: Compiled) -> dict[str, list[Deed]]:
+    names, changed = Names.of(compiled.known, compiled.lock), host_changes(compiled.known, compiled.lock)
+    would = {name: host for name, host in sorted(found.hosts.items()) if host.changes}
+    return {
+        name: deeds_of(_stage_lines(host), names, changed[name].meets if name in changed else ())
+        for name, host in would.items()
+    }
+
+
+def _stage_lines(host: HostOutcome) -> list[tuple[str, str]]:
+    return [(stage.stage, line) for stage in host.changes for line in stage.lines]
 
 
 def live_report(found: Outcome, compiled: Compiled) -> dict[str, Any]:
-    """The same with hosts that did not, and the impact of the steps, for machines."""
-    new = meets(compiled)
+    """The same with hosts that did not, what the steps come to, and their impact, for machines."""
+    new, deeds = meets(compiled), _deeds(found, compiled)
     return {
         name: {
             "state": host.state,
             "why": host.why,
             "applied": host.applied,
             "changes": _steps(host),
+            "deeds": [asdict(deed) for deed in deeds.get(name, ())],
             "impact": [
                 {"label": str(impact.label), "flows": impact.flows, "reason": impact.reason}
                 for impact in _impacts(host, name in new)
@@ -307,8 +323,11 @@ def live_report(found: Outcome, compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def live_lines(found: Outcome, compiled: Compiled) -> Iterator[str]:
-    """What a run would do to each host, for people; and hosts of which nothing is known."""
+def live_lines(found: Outcome, compiled: Compiled, steps: bool = False) -> Iterator[str]:
+    """What a run would do by network and host, for people; and hosts of which nothing is known.
+
+    :param steps: also what it would execute there, stage by stage
+    """
     silent = {name: host for name, host in sorted(found.hosts.items()) if host.state in ("unreached", "failed")}
     would = {name: host for name, host in sorted(found.hosts.items()) if name not in silent and host.changes}
     asked, new = len(found.hosts) - len(silent), meets(compiled)
@@ -320,11 +339,36 @@ def live_lines(found: Outcome, compiled: Compiled) -> Iterator[str]:
         yield f"  {name}  {word}{f': {visible(host.why)}' if host.why else ''}"
     if len(silent) > LISTED_AT_MOST:
         yield f"  and {len(silent) - LISTED_AT_MOST:,} more like these"
-    for name, host in list(would.items())[:STEPS_LISTED]:
-        yield from _host_lines(name, host)
-        yield from (f"      {impact}" for impact in _impacts(host, name in new))
-    if len(would) > STEPS_LISTED:
-        yield f"  {len(would) - STEPS_LISTED:,} more hosts: `--format json` has all of them"
+    networks = compiled.known.networks.keys() | compiled.lock.networks.keys()
+    deeds = {name: some for name, some in _deeds(found, compiled).items() if name in would}
+    yield from deed_lines(deeds, {network: network_title(compiled, network) for network in networks})
+    felt: dict[Impact, list[str]] = {}
+    for name, host in would.items():
+        for impact in _impacts(host, name in new):
+            felt.setdefault(impact, []).append(name)
+    if would:
+        yield "impact" if felt else _unfelt(compiled, bool(silent))
+    for impact in sorted(felt, key=lambda impact: ORDER.index(impact.label)):
+        yield f"  {impact} (by {_some(felt[impact])})"
+    if steps:
+        yield "steps"
+        for name, host in list(would.items())[:STEPS_LISTED]:
+            yield from _host_lines(name, host)
+        if len(would) > STEPS_LISTED:
+            yield f"  {len(would) - STEPS_LISTED:,} more hosts: `--format json` has all of them"
+
+
+def _unfelt(compiled: Compiled, silent: bool) -> str:
+    """No step is felt by itself; that a container goes to another host is a change of the plan, not of a host."""
+    changed = impacts(compiled.known, compiled.lock, changes_of(compiled))
+    if any(impact.label is not Label.none for _, impact in changed):
+        return "impact: that of the changes above, and no other"
+    return f"impact: none, no flow{' of hosts that answered' if silent else ''} loses a packet"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - STEPS_LISTED:,} more" if len(names) > STEPS_LISTED else ""
+    return " ".join(names[:STEPS_LISTED]) + more
 
 
 def _host_lines(name: str, host: HostOutcome) -> Iterator[str]:

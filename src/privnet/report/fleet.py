@@ -290,7 +290,7 @@ def _felt_lines(compiled: Compiled, felt: list[Felt]) -> Iterator[str]:
         return
     yield from _grouped([(change, impact) for change, impact in felt if not _network_of(change)])
     for network in sorted(networks):
-        yield _title(compiled, network)
+        yield network_title(compiled, network)
         yield from _grouped([(change, impact) for change, impact in felt if _network_of(change) == network])
 
 
@@ -298,7 +298,8 @@ def _network_of(change: Change) -> str:
     return change.name if change.kind == "network" else change.where
 
 
-def _title(compiled: Compiled, network: str) -> str:
+def network_title(compiled: Compiled, network: str) -> str:
+    """What a private network is called above what is said of it, whether it is, is to be, or both."""
     known = compiled.lock.networks.get(network) or compiled.known.networks[network]
     return f"private network {network} of project {known.project}, VNI {known.vni}"
 

@@ -216,6 +216,10 @@ _STEPS: tuple[tuple[str, Impact], ...] = (
         Impact(Label.brief, "all flows between this host and others", "its tunnels begin anew"),
     ),
     (
+        r"add run ip address delete \S+ dev privnet",
+        Impact(Label.brief, "all flows between this host and others", "the address of its mesh is set anew"),
+    ),
+    (
         r"\S+ run systemctl restart privnet-dns@\S+",
         Impact(Label.brief, "questions for names of that network from this host", "its resolver starts again"),
     ),
