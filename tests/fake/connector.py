@@ -23,7 +23,7 @@ class Recorded(FakeConnector):
 
     A host whose data says ``away`` cannot be reached. One with a text that ``hangs`` never says how a command with that
     text has ended, whatever time it is given. Of one, programs fail at ``first`` with these words in turn; None: the
-    connection is lost.
+    connection is lost, no words: this one does not fail.
     """
 
     connections = programs = 0
@@ -46,7 +46,8 @@ class Recorded(FakeConnector):
         answer = super().run_shell_command(command, *positional, **arguments)
         if "base64 -d" in text:
             self.programs += 1
-            if words := (self.host.data.get("first") or [])[self.programs - 1 : self.programs]:
+            words = (self.host.data.get("first") or [])[self.programs - 1 : self.programs]
+            if words and words[0] != "":
                 answer = False, CommandOutput([OutputLine("stderr", self._said(words[0]))])
         _write(log.with_suffix(ENDED), self.host.name, text)
         return answer

@@ -27,6 +27,8 @@ from connector import ENDED, LOG  # noqa: E402
 from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
 from privnet.deploy.inventory import fleet_groups  # noqa: E402
+from privnet.model.identifiers import format_address  # noqa: E402
+from privnet.model.lock import Lock  # noqa: E402
 from privnet.store import load_lock, save_lock  # noqa: E402
 
 PYINFRA = Path(sys.executable).parent / "pyinfra"
@@ -189,7 +191,8 @@ def test_a_change_takes_one_execution_a_stage(fleet: Callable[..., Fleet], netwo
     assert ran.changed["switch what has moved"] == ["h1"]
     # What is gone elsewhere goes with the switch on a host where nothing of its own is gone.
     assert ran.changed["retire what is gone"] == ["h2"]
-    assert ran.changed["confirm"] == ["h1", "h2", "h3"]
+    assert ran.changed["confirm"] == ["h1", "h3"]
+    assert ran.changed["confirm what was taken away"] == ["h2"]
     # One question, one execution for each wave that has something to do, and the confirmation: three at most.
     assert ran.asked == {"h1": 4, "h2": 4, "h3": 3}
 
@@ -383,7 +386,7 @@ def test_operations_have_no_parameter_that_pyinfra_keeps_for_itself() -> None:
     from privnet.deploy import operations
 
     reserved = {name for name, _ in all_global_arguments()} | {name.lstrip("_") for name, _ in all_global_arguments()}
-    for name in ("record", "ask", "prepare", "canary", "add", "switch", "retire", "confirm"):
+    for name in ("record", "ask", "prepare", "add", "switch", "settle", "retire", "confirm"):
         inner = getattr(operations, name)._inner
         assert not set(inspect.signature(inner).parameters) & (reserved | {"name", "host", "state"}), name
 
@@ -817,3 +820,173 @@ def test_nothing_is_taken_away_for_a_host_that_takes_no_new_connection(
     made.data.clear()
     ran = made.run("--json", "-y")
     assert ran.results["failed_hosts"] == [] and "h2" in ran.changed["retire what is gone"]
+
+
+
+# --- what is old stays while somebody sends to it ---------------------------------------------------------
+
+MOVED = "2.web.ap-00000000-0000-4000-8000-000000000001"
+
+
+def moving(fleet: Callable[..., Fleet]) -> Fleet:
+    """A container moves from `h2` to `h1`, and another of its network stays on `h3`."""
+    made = fleet(1, elsewhere=["h3", "h2"])
+    made.project("elsewhere", 1, ["h3", "h1"])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("data", "stands"),
+    [
+        ({"first": ["cannot: no"]}, "failed"),
+        ({"first": ["", "cannot: no"]}, "failed"),
+        ({"first": ["", None]}, "failed"),
+        ({"connections_at_most": 2}, "failed"),
+        ({"away": True}, "unreached"),
+    ],
+    ids=["at what is new", "at the switch", "lost at the switch", "after it", "before the run"],
+)
+def test_a_container_stays_where_a_host_that_failed_still_sends(
+    fleet: Callable[..., Fleet], data: dict[str, Any], stands: str
+) -> None:
+    made = moving(fleet)
+    made.data["h3"] = data
+    ran = made.run("--json", "-y")
+    assert "retire what is gone" not in ran.changed
+    assert states(ran) == {"h1": "changed", "h2": "pending", "h3": stands}
+    (why,) = ran.outcome["hosts"]["h2"]["held"]
+    assert why.startswith(f"{MOVED} in pn-") and why.endswith(
+        " goes to h1, but h3 still sends to h2, and is not ready"
+    )
+    assert f"privnet: h2: nothing old is taken away: {why}. Run again when it is" in ran.stderr
+    # The twin: a plain run finishes it.
+    made.data.clear()
+    ran = made.run("--json", "-y")
+    assert "h2" in ran.changed["retire what is gone"]
+    assert set(states(ran).values()) == {"changed"}
+
+
+def test_a_host_that_sends_elsewhere_already_holds_up_nobody(fleet: Callable[..., Fleet]) -> None:
+    """It was switched by an earlier run, and fails in this one."""
+    made = moving(fleet)
+    lock = compile_fleet(made.directory).lock
+    to = {name: format_address(lock.hosts[name].mesh) for name in ("h1", "h2")}
+    made.answers["h3"] = [
+        line.replace(f"dst {to['h2']} ", f"dst {to['h1']} ") if " dev pnx" in line else line
+        for line in made.answers["h3"]
+    ]
+    made.answers["h3"] = ["time 5" if line.startswith("time ") else line for line in made.answers["h3"]]
+    ran = made.run("--json", "-y")
+    assert states(ran) == {"h1": "changed", "h2": "changed", "h3": "failed"}
+    assert ran.changed["retire what is gone"] == ["h2"]
+
+
+def test_a_host_that_has_never_been_reached_holds_up_nobody(fleet: Callable[..., Fleet]) -> None:
+    made = moving(fleet)
+    lock = load_lock(made.directory, "test")
+    save_lock(made.directory, replace(lock, hosts=lock.hosts | {"h3": replace(lock.hosts["h3"], wireguard=None)}))
+    made.data["h3"] = {"away": True}
+    ran = made.run("--json", "-y")
+    assert states(ran) == {"h1": "changed", "h2": "changed", "h3": "unreached"}
+
+
+def test_what_was_taken_away_is_back_when_a_host_goes_back_to_it(fleet: Callable[..., Fleet]) -> None:
+    """It took a new connection after it was switched, and takes none any more when that is to be confirmed."""
+    made = moving(fleet)
+    made.data["h3"] = {"connections_at_most": 3}
+    ran = made.run("--json", "-y")
+    assert ran.changed["retire what is gone"] == ["h2"]
+    assert withdrawn(ran, "undo") == ["h2"]
+    assert states(ran) == {"h1": "changed", "h2": "pending", "h3": "failed"}
+    why = ran.outcome["hosts"]["h2"]["why"]
+    assert why.startswith("what was old is back: ") and why.endswith("but h3 still sends to h2, and is not ready")
+    assert not any(name == "h2" and " privnet confirm " in command for name, command in ran.executed)
+
+
+# --- the first host of what is changed -----------------------------------------------------------------
+
+
+def to_prepare(made: Fleet, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in ("h1", "h2"):
+        made.answers[name] = [
+            line.replace("enabled systemd-networkd.service enabled", "enabled systemd-networkd.service disabled")
+            for line in made.answers[name]
+        ]
+    return "prepare host"
+
+
+def to_switch(made: Fleet, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The resolvers of two hosts get other settings, and nothing is new anywhere."""
+    settings = json.loads((made.directory / "fleet.yaml").read_text())
+    (made.directory / "fleet.yaml").write_text(json.dumps({**settings, "dns": {"ttl": 9}}))
+    return "switch what has moved"
+
+
+def to_retire(made: Fleet, monkeypatch: pytest.MonkeyPatch) -> str:
+    (made.directory / "projects" / "p1.yaml").unlink()
+    monkeypatch.setenv(removal.ALLOW, str(removal.removals(*locks(made)).number))
+    return "retire what is gone"
+
+
+def locks(made: Fleet) -> tuple[Lock, Lock]:
+    compiled = compile_fleet(made.directory)
+    return compiled.known, compiled.lock
+
+
+FIRST = {"prepare": to_prepare, "switch": to_switch, "retire": to_retire}
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_whatever_a_run_changes_first_it_changes_on_one_host_first(
+    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    made = fleet()
+    stage = FIRST[what](made, monkeypatch)
+    made.programs["h1"] = ["cannot: no"]
+    ran = made.run("--json", "-y")
+    assert ran.code == 1
+    assert ran.programs == {"h1": 1}
+    assert states(ran)["h1"] == "failed" and states(ran)["h2"] == "pending"
+    if what == "prepare":
+        # Who has all that goes on.
+        assert states(ran)["h3"] == "unchanged" and ran.outcome["stopped"] is None
+        assert "h2: it was not prepared: h1, the first host that was to be, has failed" in ran.stderr
+    else:
+        assert ran.outcome["stopped"] == {
+            "why": "nothing else is changed: h1, the first host of this change, has failed", "kind": "failed"
+        }  # fmt: skip
+    # The twin: it goes well there, and then everywhere; no host is asked more than before.
+    made.programs.clear()
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr
+    assert ran.changed[f"{what} on one host" if what != "prepare" else "prepare one host"] == ["h1"]
+    assert ran.changed[stage] == ["h2"]
+    # The third one is told of another setting of the fleet, and of nothing else.
+    assert ran.asked == {"h1": 3, "h2": 3, "h3": 3 if what == "switch" else 1}
+
+
+def test_a_first_host_that_takes_no_new_connection_is_the_last_that_is_changed(fleet: Callable[..., Fleet]) -> None:
+    made = fleet()
+    made.project("p1", 1, ["h1", "h2", "h3"])
+    made.data["h1"] = {"connections_at_most": 1}
+    ran = made.run("--json", "-y")
+    assert ran.programs == {"h1": 1}
+    assert states(ran) == {"h1": "failed", "h2": "pending", "h3": "pending"}
+    assert ran.outcome["stopped"]["why"].startswith("nothing else is changed: h1, the first host of this change, has")
+
+
+NOTHING_GOES = "nothing is taken away: too many hosts have failed"
+
+
+@pytest.mark.parametrize(("lost", "stops"), [(["h4", "h5"], True), (["h5"], False)])
+def test_more_than_a_third_that_cannot_switch_stop_the_run_before_anything_is_taken_away(
+    fleet: Callable[..., Fleet], lost: list[str], stops: bool
+) -> None:
+    made = fleet(1, 6, elsewhere=["h1", "h2", "h3", "h4", "h5", "h2"])
+    made.project("elsewhere", 1, ["h1", "h2", "h3", "h4", "h5", "h1"])  # from h2 to h1
+    made.data.update({name: {"first": ["", "cannot: no"]} for name in lost})
+    ran = made.run("--json", "-y")
+    assert [name for name, found in states(ran).items() if found == "failed"] == lost
+    assert (NOTHING_GOES in ran.stderr) == stops
+    assert ran.outcome["stopped"] == ({"why": NOTHING_GOES, "kind": "failed"} if stops else None)
+    assert withdrawn(ran, "undo") == (["h1", "h2", "h3"] if stops else [])

@@ -34,6 +34,16 @@ BILLING = "ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10"
 PAGES = "ap-5d2e9c14-0b7a-4f66-8c3d-91f4a7e60b25"
 
 
+SAME = {
+    "prepare one host": "prepare host",
+    "switch on one host": "switch what has moved",
+    "retire on one host": "retire what is gone",
+    "connect anew": "confirm",
+    "confirm what was taken away": "confirm",
+}
+"""Operations that do the same to some of the hosts, earlier or later."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One pyinfra run. ``json`` is its report, without a plan when it ran with ``-y``."""
@@ -45,11 +55,12 @@ class Result:
 
     @property
     def changed(self) -> dict[str, list[str]]:
-        """Hosts changed by each operation, by the operation's short name; the first host's addition is one as well."""
+        """Hosts changed by each operation, by its short name; what is done on one host first counts to the same."""
         operations = self.json["results"]["operations"] if self.json.get("results") else []
         found: dict[str, list[str]] = {}
         for operation in operations:
             name = operation["name"].rpartition(" | ")[2].removesuffix(" to one host")
+            name = SAME.get(name, name)
             if operation["success"]:
                 found[name] = sorted([*found.get(name, ()), *operation["success"]])
         return found

@@ -26,7 +26,7 @@ from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Snapshot
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
-from privnet.deploy.state import HostState, Unknown
+from privnet.deploy.state import Armed, HostState, Unknown
 from privnet.deploy.terminal import guard
 from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
@@ -82,9 +82,177 @@ def record() -> Commands:
 
 
 @operation()
+def prepare_one() -> Commands:
+    """Packages, key, networkd on one host, before any other that lacks some of it."""
+    yield from _alone(_run(), "prepare", _to_prepare, _prepare)
+
+
+@operation()
 def prepare() -> Commands:
     """Packages, the host's own key, networkd; on no host before all have answered."""
     run = _run()
+    if run.first.get("prepare") == host.name:
+        host.noop("it was the first")
+        return
+    failed, found = _first_failed(run, "prepare"), _snapshot(run)
+    if failed and isinstance(found, HostState) and _to_prepare(run, host.name, found):
+        why = f"it was not prepared: {failed}, the first host that was to be, has failed"
+        yield Refusal(run, why, "pending")
+        return
+    yield from _prepare(run)
+
+
+@operation()
+def add_one() -> Commands:
+    """Everything new on one host, before any other: what fails there, or finds another run at work, ends this one."""
+    yield from _alone(_run(), "add", _to_add, _add)
+
+
+@operation()
+def add() -> Commands:
+    """Everything that is new, beside everything that is old."""
+    run = _run()
+    _stop_with_the_first(run, "add")
+    if run.stopped:
+        yield Refusal(run, run.stopped)
+        return
+    if host.name in run.ready:
+        host.noop("it has everything new")
+        return
+    yield from _add(run)
+
+
+@operation()
+def switch_one() -> Commands:
+    """The same as `switch` on one host, when that is the first that the run changes anywhere."""
+    run = _run()
+    if not run.concerned["add"]:
+        yield from _alone(run, "switch", _to_switch, _switch)
+
+
+@operation()
+def switch() -> Commands:
+    """Forwarding of moved containers, and names; with it all that is gone elsewhere, when nothing is gone here."""
+    run = _run()
+    _stop_with_the_first(run, "switch")
+    if not run.stopped and run.too_many_failed(_failed()):
+        run.stop("nothing is switched or taken away: too many hosts have failed", "failed")
+    if not run.stopped and run.first.get("switch") == host.name:
+        host.noop("it was the first")
+        return
+    yield from _switch(run)
+
+
+@operation()
+def settle() -> Commands:
+    """A changed host takes a new connection before anything old goes: it would need that if it went back."""
+    run = _run()
+    found = _snapshot(run)
+    if not run.stopped and run.too_many_failed(_failed()):
+        run.stop("nothing is taken away: too many hosts have failed", "failed")
+    if run.stopped or isinstance(found, Unknown):
+        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
+        return
+    if host.name not in run.armed and found.armed:
+        yield _what_was_left(run, found.armed, found.generation)
+    elif state.is_executing and _leaving(run) and not _proven(run):
+        yield FunctionCommand(_refuse, (), {})
+    else:
+        host.noop("it can be reached" if host.name in run.armed else "nothing was changed")
+    run.settled.add(host.name)
+
+
+@operation()
+def retire_one() -> Commands:
+    """The same as `retire` on one host, when that is the first that the run changes anywhere."""
+    run = _run()
+    if not run.concerned["add"] and not run.concerned["switch"]:
+        yield from _alone(run, "retire", _to_retire, _retire)
+
+
+@operation()
+def retire() -> Commands:
+    """Everything that is no longer in the plan."""
+    run = _run()
+    _stop_with_the_first(run, "retire")
+    if not run.stopped and run.too_many_failed(_failed()):
+        run.stop("nothing is taken away: too many hosts have failed", "failed")
+    if not run.stopped and run.first.get("retire") == host.name:
+        host.noop("it was the first")
+        return
+    yield from _retire(run)
+
+
+@operation()
+def confirm() -> Commands:
+    """A new connection proves that the host can still be reached: it forgets how to go back, and its lease ends.
+
+    Those that have taken something away come later: they go back while another may have to that needs it.
+    """
+    run = _run()
+    if host.name in run.concerned["retire"]:
+        host.noop("others come first")
+        return
+    yield from _confirm(run)
+
+
+@operation()
+def confirm_retired() -> Commands:
+    """The same for hosts that have taken something away, if no other has gone back to where it is needed."""
+    run = _run()
+    if host.name not in run.concerned["retire"]:
+        host.noop("it has taken nothing away")
+        return
+    found = _snapshot(run)
+    needed = dict(run.needed(host.name, found)) if isinstance(found, HostState) else {}
+    if needed and host.name in run.armed and not run.stopped:
+        run.host(host.name).held = [*needed.values()]
+        yield Return(run, next(iter(needed.values())))
+        return
+    yield from _confirm(run)
+
+
+# --- what waves share -------------------------------------------------------------------------------
+
+
+def _alone(
+    run: Run, wave: str, to_do: Callable[[Run, str, HostState], object], do: Callable[[Run], Commands]
+) -> Commands:
+    """Do it on the first host by name that has something to do, before any other, and see that it can be reached."""
+    # While pyinfra looks for changes it goes from host to host, and nobody is the first of all.
+    first = _first(run, wave, to_do) if state.is_executing else None
+    if first != host.name or run.stopped:
+        host.noop(f"{first} is the first" if first else "nothing to do anywhere")
+        return
+    yield from do(run)
+    if not _proven(run):
+        yield FunctionCommand(_refuse, (), {})
+
+
+def _first(run: Run, wave: str, to_do: Callable[[Run, str, HostState], object]) -> str | None:
+    """The canary. The same for all who ask."""
+    if wave not in run.first:
+        active, states = _active(), sorted(run.states().items())
+        run.first[wave] = next((name for name, found in states if name in active and to_do(run, name, found)), None)
+    return run.first[wave]
+
+
+def _first_failed(run: Run, wave: str) -> str | None:
+    first = run.first.get(wave)
+    return first if first is not None and first not in _active() else None
+
+
+def _stop_with_the_first(run: Run, wave: str) -> None:
+    if state.is_executing and not run.stopped and (failed := _first_failed(run, wave)):
+        run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
+
+
+def _to_prepare(run: Run, name: str, found: HostState) -> Script:
+    refused = name in run.judge(time.time(), _active()) or run.lost_key(name, found)
+    return Script() if refused else changes.prepare(found)
+
+
+def _prepare(run: Run) -> Commands:
     judged = run.judge(time.time(), _active())
     if run.stopped:
         yield Refusal(run, run.stopped)
@@ -112,94 +280,9 @@ def prepare() -> Commands:
     why = found.why if isinstance(found, Unknown) else run.learn(host.name, found)
     if why is not None:
         yield Refusal(run, why)
-
-
-@operation()
-def canary() -> Commands:
-    """Everything new on one host, before any other: what fails there, or finds another run at work, ends this one."""
-    run = _run()
-    # While pyinfra looks for changes it goes from host to host, and nobody is the first of all.
-    first = _first_to_add(run) if state.is_executing else None
-    if first != host.name or run.stopped:
-        host.noop(f"{first} is the first" if first else "nothing to add anywhere")
-        return
-    yield from _add(run)
-
-
-@operation()
-def add() -> Commands:
-    """Everything that is new, beside everything that is old."""
-    run = _run()
-    if state.is_executing and not run.stopped and (failed := _first_failed(run)):
-        run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
-    if run.stopped:
-        yield Refusal(run, run.stopped)
-        return
-    if host.name in run.ready:
-        host.noop("it has everything new")
-        return
-    yield from _add(run)
-
-
-@operation()
-def switch() -> Commands:
-    """Forwarding of moved containers, and names; with it all that is gone elsewhere, when nothing is gone here."""
-    run = _run()
-    if not run.stopped and run.too_many_failed({found.name for found in state.failed_hosts}):
-        run.stop("nothing is switched or taken away: too many hosts have failed", "failed")
-    found = _snapshot(run)
-    if run.stopped or isinstance(found, Unknown):
-        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
-        return
-    held = _held(run, found)
-    script = changes.switch(run.plan_of(host.name), found, frozenset(held))
-    last = changes.retire(run.plan_of(host.name), found)
-    if script and last.is_far and not held:
-        script.merge(last)
-        run.finished.add(host.name)
-    if not script and not _proven(run):
-        yield FunctionCommand(_refuse, (), {})
-        return
-    yield from _wave(run, found, "switch", script)
-
-
-@operation()
-def retire() -> Commands:
-    """Everything that is no longer in the plan."""
-    run = _run()
-    found = _snapshot(run)
-    if run.stopped or isinstance(found, Unknown):
-        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
-        return
-    if host.name in run.finished:
-        host.noop("it was taken away with the switch")
-        return
-    script = changes.retire(run.plan_of(host.name), found)
-    held = _held(run, found)
-    if script and held:
-        _keep(run, [*held.values()])
-        return
-    yield from _wave(run, found, "retire", script)
-
-
-@operation()
-def confirm() -> Commands:
-    """A new connection proves that the host can still be reached: it forgets how to go back, and its lease ends."""
-    run = _run()
-    found = _snapshot(run)
-    if host.name in run.armed:
-        yield Confirmation(run, run.id, run.been[host.name])
-    elif run.stopped or isinstance(found, Unknown) or found.armed is None:
-        run.unchanged(host.name)
-        host.noop("there is nothing to confirm")
-    elif found.armed.token in (run.token, ""):
-        # A run of this machine has died after it did what this one found done.
-        yield Confirmation(run, found.armed.run, found.generation)
-    else:
-        yield Refusal(run, f"run {found.armed.run} of another operator is at work there: it has not been confirmed")
-
-
-# --- what waves share -------------------------------------------------------------------------------
+    elif state.is_executing:
+        # Nothing else may be to be done there.
+        run.note(host.name, "changed")
 
 
 def _add(run: Run) -> Commands:
@@ -207,11 +290,85 @@ def _add(run: Run) -> Commands:
     if isinstance(found, Unknown):
         yield Refusal(run, found.why)
         return
-    script = _to_add(run, host.name, found)
-    if script:
-        run.adding.add(host.name)
-    yield from _wave(run, found, "add", script)
+    yield from _wave(run, found, "add", _to_add(run, host.name, found))
     run.ready.add(host.name)
+
+
+def _to_add(run: Run, name: str, found: HostState) -> Script:
+    """What is new for a host; found once, though the search for the first host asks as well."""
+    if name not in run.new:
+        run.new[name] = changes.add(run.plan_of(name), found)
+    return run.new[name]
+
+
+def _switch(run: Run) -> Commands:
+    found = _snapshot(run)
+    if run.stopped or isinstance(found, Unknown):
+        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
+        return
+    script = _to_switch(run, host.name, found)
+    if not script and not _proven(run):
+        yield FunctionCommand(_refuse, (), {})
+        return
+    if script and not _held(run, host.name, found):
+        last = changes.retire(run.plan_of(host.name), found)
+        if last.is_far:
+            script.merge(last)
+            run.finished.add(host.name)
+    yield from _wave(run, found, "switch", script)
+
+
+def _to_switch(run: Run, name: str, found: HostState) -> Script:
+    return changes.switch(run.plan_of(name), found, frozenset(_held(run, name, found)))
+
+
+def _retire(run: Run) -> Commands:
+    found = _snapshot(run)
+    if run.stopped or isinstance(found, Unknown):
+        yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
+        return
+    if host.name in run.finished:
+        host.noop("it was taken away with the switch")
+        return
+    if state.is_executing and host.name not in _leaving(run):
+        host.noop("nothing to change")
+        return
+    script = changes.retire(run.plan_of(host.name), found)
+    held = _still_held(run, host.name, found) if script else {}
+    if held:
+        _keep(run, [*held.values()])
+        return
+    yield from _wave(run, found, "retire", script)
+
+
+def _to_retire(run: Run, name: str, found: HostState) -> bool:
+    return name in _leaving(run) and not _still_held(run, name, found)
+
+
+def _leaving(run: Run) -> frozenset[str]:
+    """Hosts from which something is to be taken away; found once."""
+    if run.leaving is None:
+        run.leaving = frozenset(
+            name
+            for name, found in run.states().items()
+            if name in _active() and name not in run.finished and changes.retire(run.plan_of(name), found)
+        )
+    return run.leaving
+
+
+def _confirm(run: Run) -> Commands:
+    if host.name in run.armed:
+        yield Confirmation(run, run.id, run.been[host.name])
+    else:
+        host.noop("there is nothing to confirm")
+
+
+def _what_was_left(run: Run, armed: Armed, generation: str) -> Confirmation | Refusal:
+    """For a host that would go back from what another run has done there and this one needs no more to do."""
+    if armed.token in (run.token, ""):
+        # One of this machine's, which has died.
+        return Confirmation(run, armed.run, generation)
+    return Refusal(run, f"run {armed.run} of another operator is at work there: it has not been confirmed")
 
 
 def _proven(run: Run) -> bool:
@@ -224,39 +381,27 @@ def _wave(run: Run, found: HostState, wave: str, script: Script) -> Commands:
     if not script:
         host.noop("nothing to change")
         return
+    run.concerned[wave].add(host.name)
     run.note_changes(host.name, wave, script)
     yield Program(run, script, run.turn(host.name, wave, found))
-
-
-def _to_add(run: Run, name: str, found: HostState) -> Script:
-    """What is new for a host; found once, though the search for the first host asks as well."""
-    if name not in run.new:
-        run.new[name] = changes.add(run.plan_of(name), found)
-    return run.new[name]
-
-
-def _first_to_add(run: Run) -> str | None:
-    """The canary: the first host by name of those that get something new. The same for all who ask."""
-    if run.first is None:
-        active = _active()
-        states = sorted(run.states().items())
-        names = (name for name, found in states if name in active and _to_add(run, name, found))
-        run.first = (next(names, None),)
-    return run.first[0]
-
-
-def _first_failed(run: Run) -> str | None:
-    first = run.first[0] if run.first else None
-    return first if first is not None and first not in _active() else None
 
 
 def _active() -> set[str]:
     return {found.name for found in state.active_hosts}
 
 
-def _held(run: Run, found: HostState) -> dict[str, str]:
+def _failed() -> set[str]:
+    return {found.name for found in state.failed_hosts}
+
+
+def _held(run: Run, name: str, found: HostState) -> dict[str, str]:
     """MACs of containers that must not be switched, each with the reason."""
-    return dict(run.held(host.name, found))
+    return dict(run.held(name, found))
+
+
+def _still_held(run: Run, name: str, found: HostState) -> dict[str, str]:
+    """MACs of containers that must not be taken away, each with the reason."""
+    return dict(run.needed(name, found)) | _held(run, name, found)
 
 
 def _keep(run: Run, why: list[str]) -> None:
@@ -376,8 +521,11 @@ class Confirmation(StringCommand):
             if run.stopped:
                 return _stop(state, host, run, run.stopped, connector_arguments), []
             run.kept = True
+            # Not before it has said so: one that goes back sends to where it did.
+            run.settled.discard(host.name)
             done, output = _executed(run, host, super().execute, state, connector_arguments, QUESTION_SECONDS)
             if done:
+                run.settled.add(host.name)
                 run.armed.discard(host.name)
                 _confirmed(run, host.name)
         return done, output
@@ -389,14 +537,32 @@ class Refusal(StringCommand):
     It runs on this machine: a host that answers everything with success would not let itself be stopped.
     """
 
-    def __init__(self, run: Run, why: str) -> None:
+    def __init__(self, run: Run, why: str, becomes: str = "failed") -> None:
         super().__init__("false")
-        self._run, self._why = run, why
+        self._run, self._why, self._becomes = run, why, becomes
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run nothing there, but take back what a run that is stopped has begun; pyinfra calls this."""
         with self._run.busy[host.name]:
-            return _stop(state, host, self._run, self._why, connector_arguments), []
+            return _stop(state, host, self._run, self._why, connector_arguments, self._becomes), []
+
+
+class Return(StringCommand):
+    """A host goes back at once from what it has not confirmed: another one, which has gone back, needs it."""
+
+    def __init__(self, run: Run, why: str) -> None:
+        super().__init__("true")
+        self._run, self._why = run, why
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Tell it; pyinfra calls this."""
+        run = self._run
+        with run.busy[host.name]:
+            back = _withdrawn(state, host, run, connector_arguments)
+        when = "what was old is back" if back else f"what was old is back within {run.patience} s"
+        run.note(host.name, "pending", f"{when}: {self._why}")
+        logger.warning(f"{host.print_prefix}privnet: {host.name}: {visible(when)}: {visible(self._why)}")
+        return True, []
 
 
 def _without_upload(connector_arguments: Any) -> dict[str, Any]:
@@ -481,6 +647,7 @@ def _reconnected(run: Run, host: Any) -> bool:
         why = f"it cannot be reached over a new connection: within {run.patience} s it goes back to what it was"
         # What it has it will not have for long: nothing goes elsewhere for it, and a late confirmation would be wrong.
         run.ready.discard(host.name)
+        run.settled.discard(host.name)
         run.armed.discard(host.name)
         run.note(host.name, "failed", why)
         logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
@@ -552,19 +719,21 @@ def _met(run: Run, host: Any, begun: bool = False) -> None:
     :param begun: whether this one may have begun something on that host just now
     """
     if not run.stopped:
-        first = run.first == (host.name,) and host.name not in run.been and not begun
+        first = host.name in run.first.values() and not run.been and not begun
         what = "has begun and not confirmed" if run.kept else "has begun"
         so = "nothing is changed" if first else f"another run is at work, so what this one {what} is taken back"
         run.stop(f"{so}: {host.name}: {run.host(host.name).why}", "locked")
 
 
-def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any) -> bool:
+def _stop(
+    state: Any, host: Any, run: Run, why: str, connector_arguments: Any, becomes: str = "failed"
+) -> bool:
     if run.stopped and host.name in run.armed:
         back = _withdrawn(state, host, run, connector_arguments)
         gone = "what is confirmed stays, and the rest is taken back" if run.kept else "it is as it was before"
         now = gone if back else f"it goes back to what it was within {run.patience} s"
         why = f"{now}: {why}"
-    run.note(host.name, "pending" if run.stopped else "failed", why)
+    run.note(host.name, "pending" if run.stopped else becomes, why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
     return False
 

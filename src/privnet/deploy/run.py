@@ -30,12 +30,13 @@ from privnet.diagnostics import DeclarationError, plural
 from privnet.load import shown_path
 from privnet.model.lock import Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
+from privnet.plan.overlay import Network
 from privnet.progress import Diary
 from privnet.render import ETC
 from privnet.store import load_lock, lock_checksum, lock_versions, save_lock
 
 ABORT_SHARE = 3
-"""One host in so many that fails while something new is added stops the run before anything is switched."""
+"""One host in so many that fails in a wave stops the run before the next one."""
 REASONS_SAID = 5
 """Of one host: a host can say as many foreign routes and devices as it likes."""
 BREAK = "PRIVNET_BREAK_LEASE"
@@ -57,6 +58,9 @@ class Run:
     :param been: what each host that this run has changed has been through
     :param busy: one thing at a time is done to a host
     :param finished: hosts from which everything old was taken away together with the switch
+    :param concerned: by wave, the hosts that it changes, or was to change
+    :param settled: hosts that send where the plan says, and will go on to
+    :param first: by wave, and for what comes before them, the host that is changed before any other
     """
 
     directory: Path
@@ -72,11 +76,13 @@ class Run:
     been: dict[str, str] = field(default_factory=dict)
     busy: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     finished: set[str] = field(default_factory=set)
-    adding: set[str] = field(default_factory=set)
+    concerned: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    settled: set[str] = field(default_factory=set)
+    leaving: frozenset[str] | None = None
     new: dict[str, Script] = field(default_factory=dict)
     executing: bool = False
     judged: dict[str, str] | None = None
-    first: tuple[str | None] | None = None
+    first: dict[str, str | None] = field(default_factory=dict)
     under_way: int | None = None
     id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
 
@@ -132,7 +138,7 @@ class Run:
         """Begin anew when pyinfra has looked for changes and now makes them: what it looked at may have changed."""
         if executing and not self.executing:
             self.executing = True
-            for found in (self.ready, self.adding, self.finished, self.new):
+            for found in (self.ready, self.concerned, self.settled, self.finished, self.new):
                 found.clear()
             for host in self.outcome.hosts.values():
                 host.changes.clear()
@@ -242,9 +248,9 @@ class Run:
         return isinstance(self.answers.get((name, self.executing)), Unknown)
 
     def too_many_failed(self, failed: set[str]) -> bool:
-        """Whether so many of the hosts that something is added to have failed that the change itself must be wrong."""
-        lost = self.adding & failed
-        return len(lost) > 1 and len(lost) * ABORT_SHARE > len(self.adding)
+        """Whether so many of the hosts that a wave was to change have failed that the change itself must be wrong."""
+        lost = [(len(hosts & failed), len(hosts)) for hosts in self.concerned.values()]
+        return any(few > 1 and few * ABORT_SHARE > all_of_them for few, all_of_them in lost)
 
     def held(self, name: str, state: HostState) -> Iterator[tuple[str, str]]:
         """Containers that have moved to a host that is not ready, as far as this host still knows their old place.
@@ -266,6 +272,37 @@ class Run:
                 if here or fdb.get(container.mac, remote.vtep) != remote.vtep:
                     goes = f"{container.slot} in {network.id} goes to {container.host}"
                     yield container.mac, f"{goes}, which is not ready"
+
+    def needed(self, name: str, state: HostState) -> Iterator[tuple[str, str]]:
+        """Containers that have moved away from a host to which another host of their network may still send.
+
+        Yields each one's MAC and a sentence. Where they are now nobody would answer that other host's containers.
+        """
+        if not self.executing:
+            return
+        here = self.plan.hosts[name].mesh.address
+        for network in self.plan.networks.values():
+            late = [host for host in network.hosts if host != name and host not in self.settled]
+            if network.vxlan not in state.links or not late:
+                continue
+            for container in network.containers:
+                unit = state.units.get(unit_of(container.port))
+                if container.host == name or unit is None or unit.active != "active":
+                    continue
+                sender = next((host for host in late if self._sends(host, network, container.mac, here)), None)
+                if sender is not None:
+                    goes = f"{container.slot} in {network.id} goes to {container.host}"
+                    yield container.mac, f"{goes}, but {sender} still sends to {name}, and is not ready"
+
+    def _sends(self, name: str, network: Network, mac: str, vtep: str) -> bool:
+        """Whether a host may send a container's frames to this VTEP; one that says nothing, or goes back, may."""
+        answer = self.answers.get((name, self.executing))
+        if not isinstance(answer, HostState):
+            # One without a key has never been reached by any run.
+            return self.lock.hosts[name].wireguard is not None
+        if answer.armed:
+            return True
+        return answer.fdb.get(network.vxlan, {}).get(mac, "").partition(" ")[0] == vtep
 
     def plan_of(self, host: str) -> HostPlan:
         """The plan of one host, with every key that is known by now."""

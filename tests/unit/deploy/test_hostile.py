@@ -128,7 +128,7 @@ def _is_clean(why: str, length: int) -> None:
 )
 def test_that_nothing_is_changed_is_said_while_it_is_so(been: dict[str, str], why: str) -> None:
     run = made.__wrapped__()
-    run.first, run.been = (HOST,), been
+    run.first, run.been = {"add": HOST}, been
     told = SimpleNamespace(stderr_lines=["privnet: locked: run r7 of alice@desk has it since 40 s"])
     operations._heard(run, SimpleNamespace(name=HOST), told)
     assert run.stopped is not None and run.stopped.startswith(why)
