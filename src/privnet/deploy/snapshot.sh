@@ -31,6 +31,39 @@ printf 'release %s\n' "$(systemctl --version | awk 'NR == 1 { print $2 }')"
 	printf 'armed %s %s\n' "$(head -c 100 /var/lib/privnet/armed/run)" "$(head -c 100 /run/privnet/lease/token 2> /dev/null)"
 ss -Hlun | awk '{ print $4 }' | sed 's/.*://; s/^/listens /' | sort -u
 ip -4 route show | awk '$1 != "unreachable" && !/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) }'
+# By which files networkd, while it is off, would set up devices that are there, were it started; but for ours.
+systemctl is-active --quiet systemd-networkd.service || {
+	devices=$(ls /sys/class/net | grep -vx -e lo -e privnet -e 'pn[bxcu][0-9a-f]*')
+	seen=' '
+	for file in /etc/systemd/network/*.network /run/systemd/network/*.network /usr/local/lib/systemd/network/*.network \
+		/usr/lib/systemd/network/*.network; do
+		name=${file##*/}
+		case $name in 05-privnet-* | 60-privnet-*) continue ;; esac
+		# The first of a name hides the others, and an empty one (a link to /dev/null) is as good as none.
+		case $seen in *"/$name/"*) continue ;; esac
+		seen="$seen/$name/"
+		[ -s "$file" ] || continue
+		globs=$(awk '/^\[/ { here = /^\[Match\]/ } here && /^[ \t]*(Name|OriginalName)[ \t]*=/ { sub(/^[^=]*=/, ""); print }' "$file")
+		case $globs in
+		'' | *!*)
+			# Chosen by something else than a name; what systemd ships so is for wireless devices.
+			case $file in /usr/lib/*) continue ;; esac
+			;;
+		*)
+			(
+				set -f
+				for glob in $globs; do
+					for device in $devices; do
+						case $device in $glob) exit 0 ;; esac
+					done
+				done
+				exit 1
+			) || continue
+			;;
+		esac
+		printf 'configures %s\n' "$file"
+	done
+}
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
 [ -z "$(find $etc -path '*[! -~]*' 2> /dev/null | head -n 1)" ] || echo 'names odd'
 [ -r /etc/ssh/ssh_host_ed25519_key.pub ] && cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/ssh /'

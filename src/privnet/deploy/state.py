@@ -44,6 +44,7 @@ _MACHINE = re.compile("[0-9a-f]{32}|uninitialized|")
 _RELEASE = re.compile("[0-9]{1,6}[A-Za-z0-9.~+-]{0,40}|")
 _VERSION = re.compile("[A-Za-z0-9.+~:-]{1,80}")
 _DEVICE = re.compile("[!-.0-~]{1,15}")
+_PATH = re.compile("/[ -~]{1,4095}")
 _DESTINATION = re.compile("[a-z0-9./]{1,18}")
 _CHAIN = re.compile("(?:ip|inet|legacy) [A-Za-z0-9_./-]{1,64} [A-Za-z0-9_./-]{1,64}")
 _STATE = re.compile("[a-z-]{0,40}")
@@ -201,7 +202,10 @@ class Armed:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """A host as it is. Every mapping is complete: what is not in it is not there."""
+    """A host as it is. Every mapping is complete: what is not in it is not there.
+
+    :param configures: files of others by which networkd would set up devices that are there; while it runs, none
+    """
 
     root: bool
     systemd: bool
@@ -241,6 +245,7 @@ class HostState:
     generation: str = "none"
     armed: Armed | None = None
     busy: bool = False
+    configures: tuple[str, ...] = ()
 
 
 def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
@@ -332,6 +337,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
         armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
         busy=facts.get("busy") == "yes",
+        configures=tuple(_word(" ".join(words[1:]), _PATH, "path") for words in system if words[0] == "configures"),
     )
 
 

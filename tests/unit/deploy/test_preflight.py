@@ -72,6 +72,13 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
         "its route 100.64.7.0/24 by tun0 lies inside the mesh's prefix 100.64.0.0/16: what is for other hosts would go there. "
         "Take the route away, or give the fleet another `wireguard.mesh`",
     ),
+    "a networkd that is off and would configure an uplink": (
+        lambda s: replace(s, configures=("/etc/systemd/network/50-old.network",)),
+        "its systemd-networkd is off, private networks need it, and once started it would set up devices of the host by "
+        "/etc/systemd/network/50-old.network: that can cut the host off, and nothing would take it back. Move away what is not "
+        "meant to be used (`mv FILE FILE.off`); or, if all of it is, `systemctl enable --now systemd-networkd` there, where you "
+        "can look after it. Then run again",
+    ),
     "a firewall that drops": (
         lambda s: replace(s, forward_drops=("ip filter FORWARD",)),
         "its firewall would drop private traffic: chain ip filter FORWARD drops what it does not know, and bridged frames pass "

@@ -399,6 +399,8 @@ def test_a_moved_container_is_added_switched_and_retired_in_this_order(planned: 
 def test_a_bare_machine_gets_packages_key_and_networkd_and_no_more(plan: HostPlan) -> None:
     script = changes.prepare(state(bare()))
     assert re.fullmatch(r"DEBIAN_FRONTEND=noninteractive apt-get .* \|\| \{ .* update .*\}", script.before[0])
+    # Only after apt has failed: it waits for another apt, and dpkg would not.
+    assert " || { DEBIAN_FRONTEND=noninteractive dpkg --configure -a < /dev/null && " in script.before[0]
     assert "dnsmasq-base nftables wireguard-tools wireguard-go" in script.before[0]
     assert script.after == [
         "sh /etc/privnet/lib/mesh.sh key",
@@ -407,6 +409,26 @@ def test_a_bare_machine_gets_packages_key_and_networkd_and_no_more(plan: HostPla
         "systemctl disable --quiet systemd-networkd-wait-online.service",
         "systemctl restart systemd-networkd.service",
     ]
+
+
+@pytest.mark.parametrize("enabled", ["enabled", "disabled"])
+def test_a_networkd_that_runs_is_restarted_by_a_wave_alone(plan: HostPlan, enabled: str) -> None:
+    """It may have an uplink, and files that somebody has changed since it read them; a wave can be taken back."""
+    sections = bare()
+    sections["system"] = [
+        line.replace("systemd-networkd.service not-found", f"systemd-networkd.service {enabled}")
+        for line in sections["system"]
+    ]
+    networkd = ("Id=systemd-networkd.service", "LoadState=loaded", "ActiveState=active", "SubState=running")
+    sections["units"] = [*networkd, "NeedDaemonReload=no"]
+    script = changes.prepare(state(sections))
+    assert script.files and not any(path.startswith("/etc/systemd/network") for path in script.files)
+    assert not any("restart" in line for line in script.after)
+    assert ("systemctl enable --quiet systemd-networkd.service" in script.after) == (enabled == "disabled")
+    # The twin.
+    wave = changes.add(plan, state(sections))
+    assert "/etc/systemd/networkd.conf.d/privnet.conf" in wave.files
+    assert "systemctl try-restart systemd-networkd.service" in wave.after
 
 
 HOSTILE_NAMES = [

@@ -11,6 +11,8 @@ PACKAGES = ("dnsmasq-base", "iproute2", "nftables", "wireguard-tools")
 USERSPACE = "wireguard-go"
 NETWORKD = "systemd-networkd.service"
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=60"
+_FINISH = "DEBIAN_FRONTEND=noninteractive dpkg --configure -a < /dev/null"
+"""What a power cut or a kill has left half done, apt refuses to go on from; where there is nothing, it does nothing."""
 WAIT_ONLINE = "systemd-networkd-wait-online.service"
 
 
@@ -25,14 +27,16 @@ def prepare(state: HostState, script: Script) -> None:
     missing = missing_packages(state)
     if missing:
         install = f"{_APT} --no-install-recommends install {' '.join(missing)} < /dev/null"
-        script.before.append(f"{install} || {{ {_APT} update < /dev/null && {install}; }}")
+        script.before.append(f"{install} || {{ {_FINISH} && {_APT} update < /dev/null && {install}; }}")
     key = state.files.get("/etc/privnet/wireguard.key")
     needs_key = state.public_key is None or key is None or key.mode != 0o600 or key.owner != "0:0"
     networkd = state.units.get(NETWORKD)
-    needs_networkd = networkd is None or networkd.active != "active" or state.enabled.get(NETWORKD) != "enabled"
+    running = networkd is not None and networkd.active == "active"
+    needs_networkd = not running or state.enabled.get(NETWORKD) != "enabled"
     if missing or needs_key or needs_networkd:
         for file in static_files():
-            if differs(file, state):
+            # One that runs is restarted for its settings by a wave, which can be taken back.
+            if differs(file, state) and not (running and file.path.startswith("/etc/systemd/network")):
                 script.place(file)
     if needs_key:
         script.run("sh", "/etc/privnet/lib/mesh.sh", "key")
@@ -43,4 +47,5 @@ def prepare(state: HostState, script: Script) -> None:
         if state.enabled.get(WAIT_ONLINE) != "enabled":
             # It comes along with networkd (Also=) and would wait 120 s at boot for an uplink that another tool owns.
             script.run("systemctl", "disable", "--quiet", WAIT_ONLINE)
-        script.run("systemctl", "restart", NETWORKD)
+        if not running:
+            script.run("systemctl", "restart", NETWORKD)
