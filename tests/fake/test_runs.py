@@ -779,6 +779,24 @@ def test_copies_of_one_machine_are_left_alone_and_the_others_go_on(fleet: Callab
     assert states(ran)["h1"] == "changed"
 
 
+def test_rules_that_are_read_only_when_nft_is_there_keep_a_host_from_joining(fleet: Callable[..., Fleet]) -> None:
+    """It has its packages and its key, and nothing else; the others go on."""
+    made = fleet(2)
+    ready = bare()
+    ready["system"] += ["enabled systemd-networkd.service enabled"]
+    ready["key"] = [f"key {key_of('h2')}"]
+    ready["firewall"] = ["table ip own {", "chain in {", "type filter hook input priority 0; policy drop;", "}", "}"]
+    made.answers["h2"] = text({**bare(), "key": ready["key"]})
+    made.data["h2"] = {"later": text(ready)}
+    ran = made.run("--json", "-y")
+    assert ran.code == 1 and ran.results["failed_hosts"] == ["h2"]
+    assert ran.programs["h2"] == 1
+    keeps_out = "privnet: h2: its firewall keeps peers out: chain ip own in drops UDP port 51820, to which h1 (192.0."
+    assert keeps_out in ran.stderr + ran.stdout
+    made.data["h2"] = {"later": text({**ready, "firewall": []})}
+    assert made.run("--json", "-y").programs["h2"] > 1, "the twin: without the rules it joins"
+
+
 def test_nothing_is_switched_to_a_host_that_is_not_ready(fleet: Callable[..., Fleet]) -> None:
     made = fleet(1)
     made.project("p0", 0, ["h1", "h3"])  # 2.web moves from h2 to h3

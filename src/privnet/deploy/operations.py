@@ -277,7 +277,11 @@ def _prepare(run: Run) -> Commands:
     yield Program(run, script)
     # What a host has after this is what the rest of the run stands on: its key, and that nothing else was there.
     found = _snapshot(run, again=True)
-    why = found.why if isinstance(found, Unknown) else run.learn(host.name, found)
+    if isinstance(found, Unknown):
+        why = found.why
+    else:
+        # Without nft, which it may have only now, it could not say what rules it has.
+        why = run.learn(host.name, found) or run.obstacles(host.name, found, time.time())
     if why is not None:
         yield Refusal(run, why)
     elif state.is_executing:

@@ -227,9 +227,7 @@ class Run:
             copies = preflight.twins(states)
             self.judged = {}
             for name, state in states.items():
-                reasons = [*preflight.obstacles(self.plan.hosts[name], state, now)]
-                if len(reasons) > REASONS_SAID:
-                    reasons[REASONS_SAID:] = [f"and {plural(len(reasons) - REASONS_SAID, 'other reason')}"]
+                reasons = [why] if (why := self.obstacles(name, state, now)) else []
                 if name in copies:
                     reasons.append(
                         f"it has the machine-id of {copies[name]}: one is a copy of the other, or one machine answers "
@@ -246,6 +244,13 @@ class Run:
 
     def _is_unknown(self, name: str) -> bool:
         return isinstance(self.answers.get((name, self.executing)), Unknown)
+
+    def obstacles(self, name: str, state: HostState, now: float) -> str | None:
+        """Why a host has to be left alone, by its own answer."""
+        reasons = [*preflight.obstacles(self.plan.hosts[name], state, now)]
+        if len(reasons) > REASONS_SAID:
+            reasons[REASONS_SAID:] = [f"and {plural(len(reasons) - REASONS_SAID, 'other reason')}"]
+        return "; ".join(reasons) or None
 
     def too_many_failed(self, failed: set[str]) -> bool:
         """Whether so many of the hosts that a wave was to change have failed that the change itself must be wrong."""

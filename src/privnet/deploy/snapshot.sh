@@ -119,18 +119,22 @@ section neighbours
 ip -4 neigh show nud permanent | grep ' dev pnx'
 
 section firewall
-# Only where bridged frames pass through it does the host's own firewall meet private networks.
-if [ "$(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2> /dev/null)" = 1 ]; then
-	nft list chains 2> /dev/null | awk '
-		$1 == "table" { table = $2 " " $3 } $1 == "chain" { chain = $2 }
-		/hook forward/ && /policy drop/ && (table ~ /^(ip|inet) /) { print table, chain }' | while read -r family table chain; do
-		[ "$family $table" != "inet privnet" ] || continue
-		passes=$(nft list table "$family" "$table" | grep -c 'iifname "pnb\*".* accept')
-		printf '%s %s %s %s\n' "$family" "$table" "$chain" "$passes"
-	done
-	if grep -qs filter /proc/net/ip_tables_names && iptables-legacy -S FORWARD 2> /dev/null | grep -q '^-P FORWARD DROP'; then
-		printf 'legacy filter FORWARD %s\n' "$(iptables-legacy -S 2> /dev/null | grep -c -e '-i pnb+ .*-j ACCEPT')"
-	fi
+# Only where bridged frames pass through it does forwarding in the host's own firewall meet private networks.
+bridged=$(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2> /dev/null)
+[ "$bridged" != 1 ] || echo 'bridged yes'
+nft list chains 2> /dev/null | awk -v bridged="$bridged" '
+	$1 == "table" { table = $2 " " $3 }
+	table ~ /^(ip|inet) / && table != "inet privnet" && /type filter/ && (/hook input/ || (bridged == 1 && /hook forward/)) { print table }' |
+	sort -u | while read -r family table; do
+	# A set can be longer than all the rest; what has a line too long to be sent is known to be there.
+	nft -s -t list table "$family" "$table" 2> /dev/null | awk 'length > 4000 { print "longer"; next } { print }'
+done
+if [ "$bridged" = 1 ] && grep -qs filter /proc/net/ip_tables_names; then
+	iptables-legacy -S 2> /dev/null | awk '
+		/^-P FORWARD DROP/ { drops = 1 }
+		/^-A FORWARD / { last = $0 }
+		/-i pnb[+] .*-j ACCEPT/ { passes = 1 }
+		END { if ((drops || last ~ /^-A FORWARD -j (DROP|REJECT)( |$)/) && !passes) print "legacy drops" }'
 fi
 
 section guard

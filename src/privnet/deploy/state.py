@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from privnet.deploy.firewall import Table, parse_tables
 from privnet.diagnostics import visible
 from privnet.model.identifiers import format_address
 from privnet.plan.containers import mac_of
@@ -46,7 +47,6 @@ _VERSION = re.compile("[A-Za-z0-9.+~:-]{1,80}")
 _DEVICE = re.compile("[!-.0-~]{1,15}")
 _PATH = re.compile("/[ -~]{1,4095}")
 _DESTINATION = re.compile("[a-z0-9./]{1,18}")
-_CHAIN = re.compile("(?:ip|inet|legacy) [A-Za-z0-9_./-]{1,64} [A-Za-z0-9_./-]{1,64}")
 _STATE = re.compile("[a-z-]{0,40}")
 _UNIT = re.compile("[!-~]{1,255}")
 _NAMESPACE = re.compile("[ -~]{1,255}")
@@ -176,6 +176,16 @@ class NamesState:
 
 
 @dataclass(frozen=True, slots=True)
+class Firewall:
+    """The host's own firewall: tables with a chain for packets to the host or, where bridged frames pass there
+    (``bridged``), for others. ``legacy``: that of iptables-legacy drops the latter."""
+
+    bridged: bool = False
+    legacy: bool = False
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """Room on the file system of a directory: bytes, and files that can still be made (0: not counted)."""
 
@@ -230,7 +240,7 @@ class HostState:
     flooded: Mapping[str, tuple[tuple[str, str], ...]]
     port_macs: Mapping[str, frozenset[str]]
     neighbours: Mapping[str, Mapping[str, str]]
-    forward_drops: tuple[str, ...]
+    firewall: Firewall
     guard: GuardState | None
     namespaces: Mapping[str, Inside | None]
     units: Mapping[str, UnitState]
@@ -322,7 +332,11 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         flooded=flooded,
         port_macs=port_macs,
         neighbours=_neighbours(sections["neighbours"]),
-        forward_drops=tuple(_forward_drops(sections["firewall"])),
+        firewall=Firewall(
+            bridged="bridged yes" in sections["firewall"],
+            legacy="legacy drops" in sections["firewall"],
+            tables=parse_tables(sections["firewall"]),
+        ),
         guard=_guard(sections["guard"]),
         namespaces=dict(_namespaces(sections["namespaces"])),
         units=dict(_units(sections["units"])),
@@ -491,15 +505,6 @@ def _neighbours(lines: list[str]) -> dict[str, dict[str, str]]:
         if match:
             found.setdefault(match[2], {})[match[1]] = match[3]
     return found
-
-
-def _forward_drops(lines: list[str]) -> Iterator[str]:
-    """Foreign chains that drop forwarded packets by default and have no rule that lets private networks pass."""
-    for line in lines:
-        family, table, chain, passes = line.split(" ")
-        if passes == "0":
-            # It stands in a command that a person is told to type.
-            yield _word(f"{family} {table} {chain}", _CHAIN, "chain of a firewall")
 
 
 def _guard(lines: list[str]) -> GuardState | None:

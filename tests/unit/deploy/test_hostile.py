@@ -63,7 +63,11 @@ STRAYS: Sections = {
         "10.240.0.77 dev pnx4096 lladdr 02:70:0a:f0:00:4d PERMANENT ",
         "10.240.0.78 dev pnx4096 lladdr 52:54:00:12:34:56 PERMANENT ",
     ],
-    "firewall": ["ip filter FORWARD 0"],
+    "firewall": [
+        "bridged yes",
+        *("table ip filter {", "chain FORWARD {", "type filter hook forward priority filter; policy drop;", "}", "}"),
+        *("table inet own {", "chain in {", "type filter hook input priority 0;", "jump in", "drop", "}", "}"),
+    ],
     "namespaces": ["7.web.ap-0c8b7a52-93a4-4f39-9b1d-2f6f3a1c7d10\t"],
     "units": [
         line
@@ -256,9 +260,13 @@ def test_an_answer_of_anything(section: str, more: list[str]) -> None:
     followed(text(planned | {section: [*planned[section], *more]}))
 
 
+RULES = ("table ip t {", "chain in {", "type filter hook input priority 0; policy drop;", "ip saddr 192.0.2.77 accept")
 MANY: dict[str, tuple[str, Callable[[int], str]]] = {
     "units that are masked": ("system", lambda n: f"masked privnet-{n}"),
     "routes into the mesh": ("system", lambda n: f"route 100.64.{n % 250}.0/24 tun{n}"),
+    "tables of a firewall": ("firewall", lambda n: f"table ip t{n} {{"),
+    "chains of a firewall": ("firewall", lambda n: ("table ip t {" if n == 10**6 else f"chain c{n} {{")),
+    "rules of a firewall": ("firewall", lambda n: RULES[min(n - 10**6, 3)]),
     "directories": ("files", lambda n: f"d 777 0:0 /etc/privnet/{n}\t"),
     "files": ("files", lambda n: f"f 644 0:0 /etc/privnet/{n}\t"),
     "peers": ("mesh", lambda n: f"peer {n:A>42}A= 192.0.2.9:5 10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32 off"),

@@ -192,6 +192,16 @@ def test_the_longest_that_can_be_is_read() -> None:
     assert too_long == Unknown('it says a version of a package that cannot be: "' + "9" * 40 + '…"')
 
 
+def test_rules_of_other_programs_are_read() -> None:
+    sections = bare()
+    chain = ("chain INPUT {", "type filter hook input priority 0;", "}")
+    sections["firewall"] = ["bridged yes", "table ip filter {", *chain, "}"]
+    found = state(sections)
+    assert found.firewall.bridged and not found.firewall.legacy
+    assert [(table.family, table.name) for table in found.firewall.tables] == [("ip", "filter")]
+    assert not state(bare() | {"firewall": ["legacy drops"]}).firewall.bridged
+
+
 def test_ten_megabytes_of_anything_are_read_in_a_moment() -> None:
     lines = text(bare())
     place = lines.index("##privnet fdb") + 1
