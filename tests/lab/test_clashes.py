@@ -27,12 +27,18 @@ def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab
 
 
 @contextmanager
-def foreign_route(lab: Lab, host: str) -> Iterator[None]:
-    lab.exec(host, "ip route add 100.64.7.0/24 dev eth0")
+def foreign_routes(lab: Lab, host: str) -> Iterator[None]:
+    """One in the main table, and one in a table that is asked before it, as a VPN of addresses of its own makes one.
+
+    A table that is asked for some packets only, or after the main one, is no clash.
+    """
+    routes = ("100.64.7.0/24 dev eth0", "100.64.0.0/10 dev eth0 table 52", "default dev eth0 table 53")
+    rules = ("pref 5270 lookup 52", "from 198.51.100.9 pref 5280 lookup 53", "pref 32768 lookup 53")
+    lab.exec(host, "; ".join([f"ip route add {r}" for r in routes] + [f"ip rule add {r}" for r in rules]))
     try:
         yield
     finally:
-        lab.exec(host, "ip route del 100.64.7.0/24 dev eth0")
+        lab.exec(host, "; ".join([f"ip rule del {r}" for r in rules] + [f"ip route del {r}" for r in routes]))
 
 
 @contextmanager
@@ -58,7 +64,7 @@ def planned_on(lab: Lab, host: str) -> set[str]:
 def test_clashes_on_hosts_that_have_no_mesh_yet(lab: Lab) -> None:
     before = dump(lab)
     busy = ["python3", "-c", LISTEN, "51820"]
-    with listener(lab, "lab-2", busy), foreign_route(lab, "lab-3"):
+    with listener(lab, "lab-2", busy), foreign_routes(lab, "lab-3"):
         refused = deploy(lab, check=False)
     assert refused.code == 1
     assert refused.json["results"]["failed_hosts"] == ["lab-2", "lab-3"]
@@ -68,7 +74,10 @@ def test_clashes_on_hosts_that_have_no_mesh_yet(lab: Lab) -> None:
     ) in refused.output
     assert (
         "privnet: lab-3: its route 100.64.7.0/24 by eth0 lies inside the mesh's prefix 100.64.0.0/16: what is for "
-        "other hosts would go there. Take the route away, or give the fleet another `wireguard.mesh`\n"
+        "other hosts would go there. Take the route away, or give the fleet another `wireguard.mesh`; "
+        "its route 100.64.0.0/10 by eth0 in table 52, which is asked before the main one, holds the mesh's prefix "
+        "100.64.0.0/16: what is for other hosts would go there. Take the route away, or give the fleet another "
+        "`wireguard.mesh`\n"
     ) in refused.output
     after = dump(lab)
     for host in ("lab-2", "lab-3"):

@@ -251,6 +251,23 @@ def _routes(plan: HostPlan, state: HostState) -> Iterator[str]:
                 "would go there. Take the route away, or give the fleet another `wireguard.mesh`"
             )
 
+    passed_on = {table for where, device, table in state.earlier if device == "throw" and _holds(where, mesh)}
+    for destination, device, table in state.earlier:
+        inside = _lies_in(destination, mesh)
+        if device not in (INTERFACE, "throw") and (inside or (table not in passed_on and _holds(destination, mesh))):
+            yield (
+                f"its route {destination} by {device} in table {table}, which is asked before the main one, "
+                f"{'lies inside' if inside else 'holds'} the mesh's prefix {mesh}: what is for other hosts would go "
+                "there. Take the route away, or give the fleet another `wireguard.mesh`"
+            )
+
+
+def _holds(destination: str, mesh: ipaddress.IPv4Network) -> bool:
+    try:
+        return destination == "default" or ipaddress.IPv4Network(destination, strict=False).supernet_of(mesh)
+    except ValueError:
+        return False
+
 
 def _networkd(state: HostState) -> Iterator[str]:
     """It is started before there is a way back, so it must find nothing to do but what it is given later."""

@@ -30,7 +30,14 @@ printf 'release %s\n' "$(systemctl --version | awk 'NR == 1 { print $2 }')"
 [ ! -r /var/lib/privnet/armed/run ] ||
 	printf 'armed %s %s\n' "$(head -c 100 /var/lib/privnet/armed/run)" "$(head -c 100 /run/privnet/lease/token 2> /dev/null)"
 ss -Hlun | awk '{ print $4 }' | sed 's/.*://; s/^/listens /' | sort -u
-ip -4 route show | awk '$1 != "unreachable" && !/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) }'
+routes='$1 != "unreachable" && !/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) (table ? " " table : "") }'
+ip -4 route show | awk "$routes"
+# Tables that every packet is looked up in before the main one (ip-rule(8)); a route that throws goes on to the next.
+ip -4 rule show | awk '$2 $3 $4 == "fromalllookup" { if ($5 == "main") exit; if (NF == 5 && $5 ~ /^[A-Za-z0-9_.-]+$/ && $5 != "local") print $5 }' |
+	while read -r table; do
+		ip -4 route show table "$table" 2> /dev/null | awk -v table="$table" "
+			\$1 == \"throw\" { print \"route\", \$2, \"throw\", table; next } $routes"
+	done
 # By which files networkd, while it is off, would set up devices that are there, were it started; but for ours.
 systemctl is-active --quiet systemd-networkd.service || {
 	devices=$(ls /sys/class/net | grep -vx -e lo -e privnet -e 'pn[bxcu][0-9a-f]*')

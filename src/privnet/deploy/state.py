@@ -47,6 +47,7 @@ _VERSION = re.compile("[A-Za-z0-9.+~:-]{1,80}")
 _DEVICE = re.compile("[!-.0-~]{1,15}")
 _PATH = re.compile("/[ -~]{1,4095}")
 _DESTINATION = re.compile("[a-z0-9./]{1,18}")
+_ROUTES = re.compile("[A-Za-z0-9_.-]{1,64}")
 _STATE = re.compile("[a-z-]{0,40}")
 _UNIT = re.compile("[!-~]{1,255}")
 _NAMESPACE = re.compile("[ -~]{1,255}")
@@ -251,6 +252,8 @@ class HostState:
     systemd_version: str = ""
     listening: frozenset[int] = frozenset()
     routes: tuple[tuple[str, str], ...] = ()
+    earlier: tuple[tuple[str, str, str], ...] = ()
+    """Routes of tables that are asked before the main one: destination, device (``throw``: none), table."""
     applied: Applied | None = None
     generation: str = "none"
     armed: Armed | None = None
@@ -346,7 +349,12 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         disks=disks,
         systemd_version=_word(facts.get("release", ""), _RELEASE, "version of systemd"),
         listening=frozenset(_number(words[1], "UDP port", 65535) for words in system if words[0] == "listens"),
-        routes=tuple(_route(words[1:]) for words in system if words[0] == "route"),
+        routes=tuple(_route(words[1:]) for words in system if words[0] == "route" and len(words) < 4),
+        earlier=tuple(
+            (*_route(words[1:3]), _word(words[3], _ROUTES, "table of routes"))
+            for words in system
+            if words[0] == "route" and len(words) == 4
+        ),
         applied=next((_applied(words[1:]) for words in system if words[0] == "applied"), None),
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
         armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),

@@ -39,6 +39,7 @@ STRAYS: Sections = {
         "listens 51820",
         "route default eth0",
         "route 100.64.7.0/24 tun0",
+        "route 100.64.0.0/10 tun0 52",
         f"applied 1 {HASH} 20250101T000000-abcdef",
         "generation 20250101T000000-abcdef add done",
         f"armed 20250101T000000-abcdef {HASH[:32]}",
@@ -264,6 +265,7 @@ RULES = ("table ip t {", "chain in {", "type filter hook input priority 0; polic
 MANY: dict[str, tuple[str, Callable[[int], str]]] = {
     "units that are masked": ("system", lambda n: f"masked privnet-{n}"),
     "routes into the mesh": ("system", lambda n: f"route 100.64.{n % 250}.0/24 tun{n}"),
+    "routes of other tables": ("system", lambda n: f"route 100.64.{n % 250}.0/24 tun{n} {n % 99}"),
     "tables of a firewall": ("firewall", lambda n: f"table ip t{n} {{"),
     "chains of a firewall": ("firewall", lambda n: ("table ip t {" if n == 10**6 else f"chain c{n} {{")),
     "rules of a firewall": ("firewall", lambda n: RULES[min(n - 10**6, 3)]),

@@ -111,6 +111,16 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
         "meant to be used (`mv FILE FILE.off`); or, if all of it is, `systemctl enable --now systemd-networkd` there, where you "
         "can look after it. Then run again",
     ),
+    "a route of a table that is asked first": (
+        lambda s: replace(s, earlier=(("100.64.7.9", "tun0", "52"), ("10.0.0.0/8", "tun0", "52"))),
+        "its route 100.64.7.9 by tun0 in table 52, which is asked before the main one, lies inside the mesh's prefix "
+        "100.64.0.0/16: what is for other hosts would go there. Take the route away, or give the fleet another `wireguard.mesh`",
+    ),
+    "a wider route of a table that is asked first": (
+        lambda s: replace(s, earlier=(("100.64.0.0/10", "tun0", "vpn"), ("100.64.0.0/10", "throw", "52"))),
+        "its route 100.64.0.0/10 by tun0 in table vpn, which is asked before the main one, holds the mesh's prefix "
+        "100.64.0.0/16: what is for other hosts would go there. Take the route away, or give the fleet another `wireguard.mesh`",
+    ),
     "Docker, which forwards nothing else": (
         lambda s: beside(s, "docker", bridged=True),
         f"{FORWARDS.format('ip filter FORWARD')}`iptables -I DOCKER-USER -i pnb+ -o pnb+ -j ACCEPT`{OR_NOT}",

@@ -163,6 +163,7 @@ IMPOSSIBLE = {
     "disk /home 1 1 1": "directory of a file system",
     "route $(reboot) eth0": "destination of a route",
     "route 10.0.0.0/8 sixteen-letters-": "device of a route",
+    "route 10.0.0.0/8 tun0 $(reboot)": "table of routes",
 }
 
 
@@ -192,11 +193,14 @@ def test_the_longest_that_can_be_is_read() -> None:
     assert too_long == Unknown('it says a version of a package that cannot be: "' + "9" * 40 + '…"')
 
 
-def test_rules_of_other_programs_are_read() -> None:
+def test_routes_and_rules_of_other_programs_are_read() -> None:
     sections = bare()
+    sections["system"] += ["route default eth0", "route 100.64.7.9 tun0 52", "route 100.64.0.0/10 throw 52"]
     chain = ("chain INPUT {", "type filter hook input priority 0;", "}")
     sections["firewall"] = ["bridged yes", "table ip filter {", *chain, "}"]
     found = state(sections)
+    assert found.routes == (("default", "eth0"),)
+    assert found.earlier == (("100.64.7.9", "tun0", "52"), ("100.64.0.0/10", "throw", "52"))
     assert found.firewall.bridged and not found.firewall.legacy
     assert [(table.family, table.name) for table in found.firewall.tables] == [("ip", "filter")]
     assert not state(bare() | {"firewall": ["legacy drops"]}).firewall.bridged
