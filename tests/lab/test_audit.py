@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -127,8 +129,8 @@ def test_a_deviation_is_a_line_and_what_follows_from_it_is_beside_it(lab: Lab) -
     assert lines[-1][:5] == ["2", "deviations", "on", "lab-1,", "lab-3"]
     follows = audited.data["hosts"]["lab-3"]["names"]
     assert (follows["result"], follows["deviations"]) == ("follows", [])
-    assert [(one["subject"], one["expected"], one["from"]) for one in follows["follows"]] == [
-        (f"resolver of {SHOP}", "answers", resolver)
+    assert [(one["subject"], one["expected"], one["from"], one["on"]) for one in follows["follows"]] == [
+        (f"resolver of {SHOP}", "answers", resolver, "lab-3")
     ]
     deploy(lab)
     after = audit(lab, "--quick")
@@ -154,27 +156,142 @@ def test_saved_rules_that_hold_the_guard_are_told_before_they_fail(lab: Lab) -> 
         lab.exec("lab-2", f"mv /run/kept {saved}; systemctl stop nftables.service; nft flush ruleset")
 
 
-def test_packets_show_what_a_broken_path_and_a_bridge_with_an_address_mean(lab: Lab) -> None:
-    """The whole audit: containers that no longer reach each other, and a host that reaches its containers."""
-    one = overlay_of(lab, "lab-1", BLOG)
-    broken = next(remote for remote in one.remotes if remote.container.host == "lab-3")
-    near = one.ports[1]
+# --- what was done once is told once, whoever feels it -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """Something done to a host; how the one deviation begins, and where it is felt."""
+
+    host: str
+    command: str
+    check: str
+    begins: str
+    felt: frozenset[tuple[str, str]]
+
+
+def felt(*places: str) -> frozenset[tuple[str, str]]:
+    """``lab-1 reach``, as pairs."""
+    return frozenset((host, check) for host, _, check in (place.partition(" ") for place in places))
+
+
+def done_to(lab: Lab) -> dict[str, Done]:
+    """One thing of each kind, on each of the hosts."""
+    one, three = overlay_of(lab, "lab-1", SHOP), overlay_of(lab, "lab-3", SHOP)
+    vxlan, resolver = one.network.vxlan, f"privnet-dns@{SHOP}.service"
+    remote = next(remote for remote in one.remotes if remote.container.host == "lab-3")
+    peer = next(peer for peer in host_plan(lab, "lab-2").mesh.peers if peer.host == "lab-3")
+    mac = one.ports[1].mac.replace(":", "")
+    element = f"{one.vtep} . 0x{one.network.vni:x}00 . 0x{mac[4:]} . 0x{mac[4:]}"
+    inside = one.ports[1].netns
+    return {
+        "a forwarding entry": Done(
+            "lab-1", f"bridge fdb del {remote.container.mac} dev {vxlan} dst {remote.vtep} self",
+            "overlay", f"FDB of {vxlan}: {remote.container.mac}: expected {remote.vtep}",
+            felt("lab-1 reach", "lab-3 reach"),
+        ),
+        "a peer": Done(
+            "lab-2", f"wg set privnet peer {peer.public_key} remove", "mesh", "peer lab-3: expected ",
+            felt("lab-2 reach", "lab-3 reach", "lab-2 handshakes"),
+        ),
+        "a resolver": Done(
+            "lab-3", f"systemctl stop {resolver}", "units", f"{resolver}: expected active",
+            felt("lab-3 names", "lab-3 reach"),
+        ),
+        "a container's address": Done(
+            "lab-1", f"ip -n {inside} address flush dev pn0",
+            "containers", f"namespace {inside}: address: expected {one.ports[1].address}",
+            felt("lab-1 names", "lab-1 reach", "lab-1 isolation"),
+        ),
+        "an element of the guard": Done(
+            "lab-3", as_owner(f"delete element inet privnet speakers {{ {element} }}"),
+            "guard", "element of inet privnet speakers: expected ", felt("lab-1 reach", "lab-3 reach"),
+        ),
+        "the size of packets": Done(
+            "lab-3", f"ip link set {vxlan} mtu 1300", "overlay", f"{vxlan}: MTU: expected {three.network.mtu}",
+            felt("lab-1 reach", "lab-2 reach", "lab-3 reach"),
+        ),
+    }  # fmt: skip
+
+
+DONE = ("a forwarding entry", "a peer", "a resolver", "a container's address", "an element of the guard")
+
+
+@pytest.mark.parametrize("what", (*DONE, "the size of packets"))
+def test_what_was_done_once_is_one_deviation_with_its_consequences(lab: Lab, tmp_path: Path, what: str) -> None:
+    done = done_to(lab)[what]
+    lab.exec(done.host, done.command)
+    try:
+        audited = audit(lab, "--junit", str(tmp_path / "junit.xml"))
+    finally:
+        deploy(lab)
+    assert {*audited.red} == {(done.host, done.check)}, audited.output
+    (deviation,) = audited.red[done.host, done.check]
+    assert deviation.startswith(done.begins), deviation
+    assert (audited.code, audited.data["deviations"]) == (1, 1)
+    follows = consequences(audited)
+    assert {place[:2] for place in follows} == done.felt, audited.output
+    # A person: one line that is red, and below it all that it has led to.
+    lines = audited.output.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if "DEVIATION" in line]
+    assert lines[at + 1].strip() == deviation
+    indent = lines[at + 1].index(deviation) + 1
+    below = [*takewhile(lambda line: line.startswith(" " * indent), lines[at + 2 :])]
+    assert len(below) == min(len(follows), 11), audited.output
+    assert f"1 deviation on {done.host}  ({len(follows)} consequence" in lines[-1]
+    # JUnit: one failure, the rest is skipped and says why.
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert [int(suite.get(count, "-1")) for count in ("failures", "errors")] == [1, 0]
+    assert int(suite.get("skipped", "-1")) == len(done.felt)
+    (failure,) = suite.iter("failure")
+    assert all(subject in (failure.text or "") for *_, subject in follows)
+
+
+def consequences(audited: Audited) -> set[tuple[str, str, str]]:
+    """Host, check and subject of all that follows from something, as its causes tell it, which is all there is."""
+    checks = [(host, name, one) for host, ones in audited.data["hosts"].items() for name, one in ones.items()]
+    told = {
+        (felt["host"], felt["check"], felt["subject"])
+        for _, _, one in checks for cause in one["deviations"] for felt in cause["consequences"]
+    }  # fmt: skip
+    assert told == {(host, name, what["subject"]) for host, name, one in checks for what in one.get("follows", ())}
+    return told
+
+
+def test_two_that_have_nothing_to_do_with_each_other_are_two(lab: Lab) -> None:
+    """The twin: neither is taken for a consequence of the other, and what nobody explains stays red."""
+    first, second = done_to(lab)["a forwarding entry"], done_to(lab)["a resolver"]
+    for done in (first, second):
+        lab.exec(done.host, done.command)
+    two = overlay_of(lab, "lab-2", BLOG)
+    # The audit does not look into a container's firewall.
+    silence = "nft add table ip mine; nft add chain ip mine in '{ type filter hook input priority 0; policy drop; }'"
+    lab.exec("lab-2", f"ip netns exec {two.ports[1].netns} sh -c {shlex.quote(silence)}")
+    try:
+        audited = audit(lab)
+    finally:
+        lab.exec("lab-2", f"ip netns exec {two.ports[1].netns} nft delete table ip mine")
+        deploy(lab)
+    silent = {place for place in audited.red if place[1] in ("reach", "names")}
+    assert {*audited.red} - silent == {(first.host, first.check), (second.host, second.check)}, audited.output
+    assert all(two.ports[1].netns in line for place in silent for line in audited.red[place] if place[1] == "reach")
+    assert {("lab-1", "reach"), ("lab-3", "reach")} <= silent
+    assert {place[:2] for place in consequences(audited)} >= first.felt | second.felt
+    after = audit(lab)
+    assert (after.code, after.red) == (0, {}), after.output
+
+
+def test_packets_show_what_a_bridge_with_an_address_means(lab: Lab) -> None:
+    """A host that reaches its containers."""
     inside = overlay_of(lab, "lab-2", SHOP)
-    lab.exec("lab-1", f"bridge fdb del {broken.container.mac} dev {one.network.vxlan} dst {broken.vtep} self")
     opened = as_owner("flush chain bridge privnet host; flush chain bridge privnet output")
     lab.exec("lab-2", f"ip address add 10.240.3.250/22 dev {inside.network.bridge} && {opened}")
     audited = audit(lab)
-    red = audited.red
-    # The way from lab-1 is gone, and so is the way back to lab-3: both ends say so, with names.
-    assert {place for place in red if place[1] in ("reach", "isolation")} == {
-        ("lab-1", "reach"), ("lab-3", "reach"), ("lab-2", "isolation"),
-    }, audited.output  # fmt: skip
-    assert ("lab-1", "overlay") in red and ("lab-2", "overlay") in red
-    assert any(line.startswith(f"{near.netns} → {broken.container.slot} on lab-3") for line in red["lab-1", "reach"])
-    assert any(line.startswith(f"{broken.container.slot} → {near.netns} on lab-1") for line in red["lab-3", "reach"])
-    crossing = f"host lab-2 → {inside.ports[1].netns}"
-    assert any(line.startswith(crossing) for line in red["lab-2", "isolation"])
     deploy(lab)
+    assert {*audited.red} == {("lab-2", "overlay"), ("lab-2", "guard")}, audited.output
+    crossing = f"host lab-2 → {inside.ports[1].netns}"
+    assert any(place[1] == "isolation" and place[2].startswith(crossing) for place in consequences(audited))
     after = audit(lab)
     assert (after.code, after.red) == (0, {}), after.output
 

@@ -19,7 +19,8 @@ class Deviation:
 
     :param subject: what it is about, in the words of the plan
     :param thing: what it is that is not as planned, for others to stand on: ``unit …``, ``device …``, ``port …``
-    :param stands_on: things without which this could not be as planned either
+    :param stands_on: things, or subjects, without which this could not be as planned either
+    :param host: of a cause: where it is, when that is not where it is felt
     """
 
     subject: str
@@ -27,6 +28,7 @@ class Deviation:
     actual: str
     thing: str = field(default="", compare=False)
     stands_on: frozenset[str] = field(default=frozenset(), compare=False)
+    host: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{shown(self.subject)}: expected {shown(self.expected)}, actual {shown(self.actual)}"
@@ -37,7 +39,7 @@ class Finding:
     """The result of one check of one host.
 
     :param seen: what was compared, in a few words
-    :param follows: what is not as planned because another deviation of the same host is its cause
+    :param follows: what is not as planned because another deviation is its cause, and that one
     """
 
     seen: str
@@ -101,9 +103,42 @@ def fold(findings: Mapping[str, Finding], before: Iterable[Finding] = ()) -> dic
     found += [deviation for finding in before for deviation, _ in finding.follows]
     causes: dict[str, Deviation] = {}
     for deviation in found:
-        if deviation.thing:
-            causes.setdefault(deviation.thing, deviation)
+        for name in _names(deviation):
+            causes.setdefault(name, deviation)
     return {name: _folded(finding, causes) for name, finding in findings.items()}
+
+
+def fold_across(
+    findings: Mapping[tuple[str, str], Finding], told: Mapping[str, Iterable[Finding]]
+) -> dict[tuple[str, str], Finding]:
+    """The same for findings about more hosts than one, by host and check; their ``stands_on`` are of :func:`on`.
+
+    :param told: of each host the findings about itself alone, folded
+    """
+    causes: dict[str, Deviation] = {}
+    for host, ones in told.items():
+        known = list(ones)
+        # What only follows leads to what it follows from.
+        pairs = [(deviation, deviation) for finding in known for deviation in finding.deviations]
+        pairs += [pair for finding in known for pair in finding.follows]
+        for what, why in pairs:
+            for name in _names(what):
+                causes.setdefault(on(host, name), replace(why, host=host, stands_on=frozenset()))
+    return {place: _folded(finding, causes) for place, finding in findings.items()}
+
+
+def cause(deviation: Deviation) -> str:
+    """In a few words, where it is told what follows from it."""
+    return shown(deviation.subject) + (f" on {deviation.host}" if deviation.host else "")
+
+
+def on(host: str, thing: str) -> str:
+    """A host's thing, among those of all hosts."""
+    return f"{host}: {thing}"
+
+
+def _names(deviation: Deviation) -> list[str]:
+    return [name for name in (deviation.thing, deviation.subject) if name]
 
 
 def _folded(finding: Finding, causes: Mapping[str, Deviation]) -> Finding:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
-from privnet.audit import names
+from privnet.audit import names, ways
 from privnet.audit.actual import Actual, parse_dump
 from privnet.audit.checks import STATE_CHECKS
 from privnet.audit.connection import Connection, connections_to
-from privnet.audit.finding import Deviation, Finding, Unanswered, fold
+from privnet.audit.finding import Deviation, Finding, Unanswered, about, fold, fold_across
 from privnet.audit.reach import Reach
 from privnet.audit.session import Session
 from privnet.compiler import Compiled, compile_fleet
@@ -27,6 +27,8 @@ from privnet.compiler import Compiled, compile_fleet
 ANSWER = "answer"
 """The check that a host can be asked at all; where it fails, the host's other checks are not possible."""
 PROBE_CHECKS = ("names", "reach", "isolation", "handshakes")
+Consequence = tuple[str, str, Deviation]
+"""Host and check that feel a deviation, and what they feel."""
 HOSTS_AT_ONCE = 64
 
 
@@ -50,6 +52,7 @@ class Audit:
     _results: dict[tuple[str, str], Future[Finding]] = field(default_factory=dict)
     _pool: ThreadPoolExecutor | None = None
     _sessions: dict[str, Session] = field(default_factory=dict)
+    _consequences: dict[tuple[str, Deviation], list[Consequence]] = field(default_factory=dict)
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -76,6 +79,17 @@ class Audit:
         self.begin()
         return self._results[host, check].result()
 
+    def consequences(self, host: str, deviation: Deviation) -> list[Consequence]:
+        """What follows from a deviation of that host, on whichever host; known when all have been asked everything."""
+        if not self._consequences:
+            for (felt, check), result in self._results.items():
+                error = result.exception()
+                if error is not None and not isinstance(error, Unanswered):
+                    raise error
+                for what, why in () if error is not None else result.result().follows:
+                    self._consequences.setdefault((why.host or felt, why), []).append((felt, check, what))
+        return self._consequences.get((host, deviation), [])
+
     def end(self) -> None:
         """End every prober that is still there."""
         if self._pool is not None:
@@ -95,8 +109,12 @@ class Audit:
                 if not self.quick:
                     for _ in pool.map(lambda host: self._wake(host, reach), self.hosts):
                         pass
-                    for _ in pool.map(lambda host: self._reach(host, reach), self.hosts):
+                    found: dict[tuple[str, str], Finding] = {}
+                    for _ in pool.map(lambda host: self._reach(host, reach, found), self.hosts):
                         pass
+                    # The cause may be on either host of two that do not reach each other.
+                    for place, finding in fold_across(found, self._told()).items():
+                        self._results[place].set_result(finding)
         except BaseException as error:
             # An error of our own is no finding: whoever waits for one gets the error itself.
             for result in self._results.values():
@@ -160,8 +178,10 @@ class Audit:
             session = self._sessions[host] = Session(self.connections[host])
             closed = [] if self.quick else reach.open(host, session)
             finding = names.ask(self.compiled.plan, plan, session)
-            failed = tuple(Deviation(f"listener in {netns}", "started", "failed") for netns in closed)
-            finding = replace(finding, deviations=finding.deviations + failed)
+            failed = [one for netns in closed for one in about(
+                "", [Deviation(f"listener in {netns}", "started", "failed")], *ways.of_listener(plan, netns)
+            )]  # fmt: skip
+            finding = replace(finding, deviations=(*finding.deviations, *failed))
             states = [self._results[host, check].result() for check in STATE_CHECKS]
             self._results[host, "names"].set_result(fold({"names": finding}, states)["names"])
 
@@ -170,15 +190,19 @@ class Audit:
             if host in self._sessions:
                 reach.wake(host, self._sessions[host])
 
-    def _reach(self, host: str, reach: Reach) -> None:
+    def _reach(self, host: str, reach: Reach, found: dict[tuple[str, str], Finding]) -> None:
         session = self._sessions.get(host)
         if session is None or self._results[host, "reach"].done():
             return
-        with self._answering(host, "reach", "isolation", "handshakes"):
-            reached, isolated = reach.run(host, session)
-            self._results[host, "reach"].set_result(reached)
-            self._results[host, "isolation"].set_result(isolated)
-            self._results[host, "handshakes"].set_result(reach.handshakes(host, session))
+        with self._answering(host, "reach", "isolation"):
+            found[host, "reach"], found[host, "isolation"] = reach.run(host, session)
+        with self._answering(host, "handshakes"):
+            found[host, "handshakes"] = reach.handshakes(host, session)
+
+    def _told(self) -> dict[str, list[Finding]]:
+        """What is known of each host by itself."""
+        own = {host: [self._results[host, check] for check in (ANSWER, *STATE_CHECKS, "names")] for host in self.hosts}
+        return {host: [one.result() for one in ones if one.exception() is None] for host, ones in own.items()}
 
 
 def prepare(directory: Path, only: Sequence[str] = (), quick: bool = False) -> Audit:

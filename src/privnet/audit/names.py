@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from privnet.audit import dns
+from privnet.audit import dns, ways
 from privnet.audit.finding import Deviation, Finding, about
 from privnet.audit.session import NO_ANSWER, Job, Reply, Session
 from privnet.diagnostics import plural
@@ -94,12 +94,10 @@ def _silent(questions: list[Question], replies: list[Reply]) -> dict[str, str]:
 def _way_to(network: str, host: HostPlan) -> tuple[str, ...]:
     """What an answer of a network's resolver stands on: its unit, the container that asks, and what is between them."""
     overlay = next(overlay for overlay in host.overlays if overlay.network.id == network)
-    units = [f"unit privnet-dns@{network}.service"]
-    between = [f"device {overlay.network.bridge}"]
+    between = [f"unit privnet-dns@{network}.service", f"device {overlay.network.bridge}"]
     for port in overlay.ports[:2]:
-        units.append(f"unit privnet-container@{port.name}.service")
-        between += [f"namespace {port.netns}", f"port {port.name}", f"state of {port.name}"]
-    return (*units, *between)
+        between += [f"state of {port.name}", *ways.inside(port)]
+    return tuple(between)
 
 
 def _judge(question: Question, message: bytes, reply: Reply, ttl: int) -> tuple[bool, list[Deviation]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from privnet.audit.finding import Finding, Unanswered
+from privnet.audit.finding import Finding, Unanswered, cause
 from privnet.audit.fleet import Audit, UnknownHost, prepare
 from privnet.diagnostics import DeclarationError, render_text
 from privnet.lab.errors import LabError
@@ -46,9 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"fleet_host", "fleet_check"} <= set(metafunc.fixturenames):
         audit = audit_of(metafunc.config)
         items = audit.items() if audit else []
-        metafunc.parametrize(
-            ("fleet_host", "fleet_check"), items, ids=[f"{host}-{check}" for host, check in items]
-        )
+        metafunc.parametrize(("fleet_host", "fleet_check"), items, ids=[f"{host}-{check}" for host, check in items])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -72,12 +70,20 @@ def fleet_audit(pytestconfig: pytest.Config) -> Iterator[Audit]:
 
 
 def judge(audit: Audit, host: str, check: str, item: pytest.Item) -> None:
-    """Fail with expected and actual of every deviation; skip what a host's silence makes impossible."""
+    """Fail with expected and actual of every deviation, and what follows from it.
+
+    What a host's silence makes impossible is skipped, and so is what only follows: it is told with its cause, once.
+    """
     try:
         finding = audit.finding(host, check)
     except Unanswered as error:
         pytest.skip(f"not possible: {error}")
     item.stash[FINDING] = finding
-    if not finding.ok:
-        lines = [*map(str, finding.deviations), *(f"{what} (follows from: {why})" for what, why in finding.follows)]
-        pytest.fail("\n".join(f"{host}  {check}  {line}" for line in lines), pytrace=False)
+    lines = []
+    for deviation in finding.deviations:
+        lines.append(f"{host}  {check}  {deviation}")
+        lines += [f"    {' '.join(felt)}: {what}" for *felt, what in audit.consequences(host, deviation)]
+    if lines:
+        pytest.fail("\n".join(lines), pytrace=False)
+    if finding.follows:
+        pytest.skip("; ".join(f"{what}, from: {cause(why)}" for what, why in finding.follows))

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from privnet.audit import dns
-from privnet.audit.finding import Deviation, Finding
+from privnet.audit import dns, ways
+from privnet.audit.finding import Deviation, Finding, about
 from privnet.audit.session import HOST, Job, Listener, Reply, Session
 from privnet.diagnostics import plural
 from privnet.plan.containers import Port
@@ -140,13 +140,14 @@ class Reach:
             messages.append(dns.question(number, f"{end.netns}.{network.names.suffix}", dns.A))
             jobs.append(Job(port.netns, "udp", network.resolver, 53, messages[-1]))
         found: dict[tuple[str, str], str] = {}
-        deviations = []
+        deviations: list[Deviation] = []
         for (port, end), message, reply in zip(pairs, messages, session.run(jobs), strict=True):
             address = _resolved(message, reply)
             if address == end.address:
                 found[port.netns, end.netns] = address
             else:
-                deviations.append(Deviation(f"{port.netns} asks for {end.netns}", end.address, address))
+                other = Deviation(f"{port.netns} asks for {end.netns}", end.address, address)
+                deviations += about("", [other], *ways.of_question(self.plan, host, port.netns, end.netns))
         return found, deviations
 
     def probes(self, host: str, resolved: Mapping[tuple[str, str], str]) -> Iterator[Probe]:
@@ -177,9 +178,7 @@ class Reach:
 
     def _foreign(self, host: str, network: Network) -> list[End]:
         """A few containers of other networks, here first, and the host itself."""
-        others = [
-            end for _, end in sorted(self.ends.items()) if end.network is not None and end.network is not network
-        ]
+        others = [end for _, end in sorted(self.ends.items()) if end.network is not None and end.network is not network]
         own = {container.address for container in network.containers}
         others.sort(key=lambda end: (end.address in own, end.host != host, end.host, end.netns))
         ends = others[:FORBIDDEN_TARGETS]
@@ -231,14 +230,15 @@ class Reach:
             if not _answers(probe, reply):
                 failed[probe.source, probe.target].append((probe, reply))
         for key, losses in failed.items():
-            deviations += _losses(losses, tried[key])
+            deviations += self._losses(host, losses, tried[key])
         answers = sum(probe.allowed for probe in probes)
         reach = Finding(f"{plural(len(tried), 'pair')} by name, {plural(answers, 'probe')}", tuple(deviations))
         return reach, Finding(plural(len(probes) - answers, "forbidden probe"), tuple(crossed))
 
     def _crossing(self, host: str, probe: Probe, reply: Reply) -> list[Deviation]:
         if reply.error in NOT_SENT:
-            return [Deviation(f"{probe.source} → {probe.target}, {probe.what}", "a probe that is sent", str(reply))]
+            lost = Deviation(f"{probe.source} → {probe.target}, {probe.what}", "a probe that is sent", str(reply))
+            return [*about("", [lost], *ways.of_sender(self.plan, host, probe.job.netns))]
         if probe.target.token == "":
             came = not reply.error or reply.error in CONNECTED
         elif reply.error:
@@ -251,7 +251,24 @@ class Reach:
             came = who is not None and (own is None or who.network is not own.network)
         if not came:
             return []
-        return [Deviation(f"{probe.source} → {probe.target}, {probe.what}", "no way", str(reply))]
+        crossing = Deviation(f"{probe.source} → {probe.target}, {probe.what}", "no way", str(reply))
+        target = (probe.target.host, probe.target.netns)
+        return [*about("", [crossing], *ways.of_crossing(self.plan, (host, probe.job.netns), target))]
+
+    def _losses(self, host: str, losses: list[tuple[Probe, Reply]], tried: int) -> Iterator[Deviation]:
+        """What a pair lost; one deviation when it lost everything in the same way."""
+        first = losses[0][0]
+        target = first.target
+        subject = f"{first.source} → {target.netns} on {target.host}"
+        pair = (host, first.source), (target.host, target.netns)
+        actual = {_actual(reply) for _, reply in losses}
+        if len(losses) == tried and len(actual) == 1:
+            lost = Deviation(f"{subject}, UDP and TCP", "an answer", actual.pop())
+            yield from about("", [lost], *ways.of_packet(self.plan, *pair))
+            return
+        for probe, reply in losses:
+            lost = Deviation(f"{subject}, {probe.what}", "an answer", _actual(reply))
+            yield from about("", [lost], *ways.of_packet(self.plan, *pair, full=probe.job.mode == "df"))
 
     def _is_own(self, host: str, probe: Probe) -> bool:
         """Whether the address asked is also one of the source's own network, where a refusal is nobody else's."""
@@ -264,12 +281,13 @@ class Reach:
         peers = {peer.host: peer.public_key for peer in self.plan.hosts[host].mesh.peers}
         partners = sorted({end.host for _, end in self.pairs(host)} & peers.keys())
         ages = session.handshakes()
-        deviations = []
+        deviations: list[Deviation] = []
         for partner in partners:
             age = ages.get(peers[partner])
             if age is None or age > HANDSHAKE_SECONDS:
                 actual = "none" if age is None else f"{age} s ago"
-                deviations.append(Deviation(f"handshake with {partner}", f"within {HANDSHAKE_SECONDS} s", actual))
+                old = Deviation(f"handshake with {partner}", f"within {HANDSHAKE_SECONDS} s", actual)
+                deviations += about("", [old], *ways.of_handshake(self.plan, host, partner))
         return Finding(f"{plural(len(partners), 'peer')} with a recent handshake", tuple(deviations))
 
 
@@ -317,18 +335,6 @@ def _answers(probe: Probe, reply: Reply) -> bool:
     return not reply.error and reply.data[: 2 * TOKEN] == expected and len(reply.data) == len(probe.job.payload)
 
 
-def _losses(losses: list[tuple[Probe, Reply]], tried: int) -> Iterator[Deviation]:
-    """What a pair lost; one deviation when it lost everything in the same way."""
-    first = losses[0][0]
-    subject = f"{first.source} → {first.target.netns} on {first.target.host}"
-    actual = {_actual(reply) for _, reply in losses}
-    if len(losses) == tried and len(actual) == 1:
-        yield Deviation(f"{subject}, UDP and TCP", "an answer", actual.pop())
-        return
-    for probe, reply in losses:
-        yield Deviation(f"{subject}, {probe.what}", "an answer", _actual(reply))
-
-
 def _actual(reply: Reply) -> str:
     return str(reply) if reply.error else f"{reply} from somebody else"
 
@@ -341,4 +347,3 @@ def _resolved(message: bytes, reply: Reply) -> str:
     except ValueError as error:
         return str(error)
     return " ".join(answer.values) or answer.rcode
-

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from privnet.audit.finding import Deviation, Finding, shown
+from privnet.audit.finding import Deviation, Finding, cause
 from privnet.audit.fleet import Audit
 from privnet.audit.plugin import FINDING
 from privnet.diagnostics import plural
 
 SHOWN_AT_MOST = 10
-"""Deviations of one host and check on the terminal; JSON has all."""
+"""Deviations of one host and check on the terminal, and consequences of each; JSON has all."""
 
 
 class Report:
@@ -57,28 +57,28 @@ class Report:
         if finding.ok:
             typer.echo(f"{head}{typer.style('ok', fg='green')}  {finding.seen}")
             return
-        count = len(finding.deviations)
-        word, color = ("DEVIATION", "red") if count else ("FOLLOWS", "yellow")
+        count = len(finding.deviations) or len(finding.follows)
+        word, color = ("DEVIATION", "red") if finding.deviations else ("FOLLOWS", "yellow")
         typer.echo(f"{head}{typer.style(word, fg=color, bold=True)}" + (f"  {count}" if count > 1 else ""))
-        lines = [str(deviation) for deviation in finding.deviations]
-        if not lines:
-            lines = [f"{what}, from: {shown(why.subject)}" for what, why in finding.follows]
-        for line in lines[:SHOWN_AT_MOST]:
-            typer.echo(f"{' ' * len(head)}{line}")
-        if len(lines) > SHOWN_AT_MOST:
-            typer.echo(f"{' ' * len(head)}… and {len(lines) - SHOWN_AT_MOST} more (--json FILE has all)")
-        if count and finding.follows:
-            typer.echo(f"{' ' * len(head)}… and {len(finding.follows)} that follow from it (--json FILE has all)")
+        for deviation in finding.deviations[:SHOWN_AT_MOST]:
+            typer.echo(f"{' ' * len(head)}{deviation}")
+            follows = self.audit.consequences(host, deviation)
+            _list([f"{felt} {name}: {what}" for felt, name, what in follows], len(head) + 2)
+        if count > SHOWN_AT_MOST and finding.deviations:
+            typer.echo(f"{' ' * len(head)}… and {count - SHOWN_AT_MOST} more (--json FILE has all)")
+        if not finding.deviations:
+            _list(sorted({f"from: {cause(why)}" for _, why in finding.follows}), len(head))
 
     def summary(self) -> int:
         """The last lines, the JSON file, and the exit code."""
         seconds = time.monotonic() - self._began
         for (host, reason), checks in self.why_not.items():
             typer.echo(f"{host.ljust(self._width)}  not possible: {', '.join(checks)}: {reason}")
-        red = {host for (host, _), finding in self.findings.items() if finding is not None and not finding.ok}
-        red |= {host for host, _ in self.why_not}
-        done = sum(finding is not None for finding in self.findings.values())
-        what = f"{plural(len(self.audit.hosts), 'host')}, {plural(done, 'check')}, {seconds:.1f} s"
+        found = {place: finding for place, finding in self.findings.items() if finding is not None}
+        red = {host for (host, _), finding in found.items() if finding.deviations} | {host for host, _ in self.why_not}
+        what = f"{plural(len(self.audit.hosts), 'host')}, {plural(len(found), 'check')}, {seconds:.1f} s"
+        if follows := sum(len(finding.follows) for finding in found.values()):
+            what = f"{plural(follows, 'consequence')}; {what}"
         if red:
             hosts = ", ".join(host for host in self.audit.hosts if host in red)
             typer.secho(f"{plural(self.deviations, 'deviation')} on {hosts}  ({what})", fg="red", bold=True)
@@ -92,7 +92,7 @@ class Report:
         """Everything that was found."""
         hosts: dict[str, dict[str, object]] = {host: {} for host in self.audit.hosts}
         for (host, check), finding in self.findings.items():
-            hosts[host][check] = _finding_as_data(finding)
+            hosts[host][check] = self._finding_as_data(host, finding)
         green = bool(self.findings) and all(finding is not None and finding.ok for finding in self.findings.values())
         return {
             "fleet": self.audit.compiled.declaration.fleet.fleet,
@@ -102,17 +102,28 @@ class Report:
             "hosts": hosts,
         }
 
+    def _finding_as_data(self, host: str, finding: Finding | None) -> dict[str, object]:
+        if finding is None:
+            return {"result": "not possible", "deviations": []}
+        result = "deviation" if finding.deviations else "follows" if finding.follows else "ok"
+        deviations = [
+            _deviation_as_data(deviation) | {"consequences": [
+                {"host": felt, "check": check} | _deviation_as_data(what)
+                for felt, check, what in self.audit.consequences(host, deviation)
+            ]}
+            for deviation in finding.deviations
+        ]  # fmt: skip
+        follows = [
+            _deviation_as_data(what) | {"from": why.subject, "on": why.host or host} for what, why in finding.follows
+        ]
+        return {"result": result, "seen": finding.seen, "deviations": deviations, "follows": follows}
 
-def _finding_as_data(finding: Finding | None) -> dict[str, object]:
-    if finding is None:
-        return {"result": "not possible", "deviations": []}
-    result = "deviation" if finding.deviations else "follows" if finding.follows else "ok"
-    return {
-        "result": result,
-        "seen": finding.seen,
-        "deviations": [_deviation_as_data(deviation) for deviation in finding.deviations],
-        "follows": [_deviation_as_data(what) | {"from": why.subject} for what, why in finding.follows],
-    }
+
+def _list(lines: list[str], indent: int) -> None:
+    for line in lines[:SHOWN_AT_MOST]:
+        typer.echo(f"{' ' * indent}{line}")
+    if len(lines) > SHOWN_AT_MOST:
+        typer.echo(f"{' ' * indent}… and {len(lines) - SHOWN_AT_MOST} more (--json FILE has all)")
 
 
 def _deviation_as_data(deviation: Deviation) -> dict[str, str]:

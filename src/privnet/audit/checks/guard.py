@@ -44,11 +44,13 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
 
 
 def speakers(guard: Guard) -> set[str]:
-    """Elements of the set ``speakers``: mesh address, VNI with eight zeros, MAC without 02:70, inner address."""
-    return {
-        f"{s.vtep} . {s.vni << 8} . {int(s.mac.replace(':', '')[4:], 16)} . {parse_address(s.address)}"
-        for s in guard.speakers
-    }
+    """Elements of the set ``speakers``."""
+    return {speaker(s.vtep, s.vni, s.mac, s.address) for s in guard.speakers}
+
+
+def speaker(vtep: str, vni: int, mac: str, address: str) -> str:
+    """One of them: mesh address, VNI with eight zeros, MAC without 02:70, inner address."""
+    return f"{vtep} . {vni << 8} . {int(mac.replace(':', '')[4:], 16)} . {parse_address(address)}"
 
 
 def peers(mesh: Mesh) -> dict[str, set[str]]:
@@ -60,7 +62,12 @@ def peers(mesh: Mesh) -> dict[str, set[str]]:
 
 def bindings(guard: Guard) -> set[str]:
     """Elements of the set ``ports``."""
-    return {f"{b.port} . {b.mac} . {b.address}" for b in guard.bindings}
+    return {binding(b.port, b.mac, b.address) for b in guard.bindings}
+
+
+def binding(port: str, mac: str, address: str) -> str:
+    """One of them."""
+    return f"{port} . {mac} . {address}"
 
 
 def _rules(family: str, expected: Mapping[str, tuple[Spellings, ...]], table: Table) -> Iterator[Deviation]:
@@ -73,12 +80,20 @@ def _rules(family: str, expected: Mapping[str, tuple[Spellings, ...]], table: Ta
         missing = [rule for rule in wanted if not any(spelling in lines for spelling in rule)]
         known = {spelling for rule in wanted for spelling in rule}
         stray = [line for line in lines if line not in known]
-        yield from (Deviation(subject, rule[0], NOTHING) for rule in missing)
-        yield from (Deviation(subject, NOTHING, line) for line in stray)
+        way, barrier = f"way through {family} {name}", f"barrier of {family} {name}"
+        for rule in missing:
+            yield from about(way if _lets_pass(rule[0]) else barrier, [Deviation(subject, rule[0], NOTHING)])
+        for line in stray:
+            yield from about(barrier if _lets_pass(line) else way, [Deviation(subject, NOTHING, line)])
         if not missing and not stray and len(lines) != len(wanted):
-            yield Deviation(subject, plural(len(wanted), "line"), plural(len(lines), "line"))
+            yield from about(way, [Deviation(subject, plural(len(wanted), "line"), plural(len(lines), "line"))])
         elif not missing and not stray and any(line not in rule for line, rule in zip(lines, wanted, strict=True)):
-            yield Deviation(subject, "their order", "another order")
+            yield from about(way, [Deviation(subject, "their order", "another order")])
+
+
+def _lets_pass(rule: str) -> bool:
+    """Without such a rule less comes through, without any other one more."""
+    return rule.endswith(" accept")
 
 
 def _sets(family: str, expected: Mapping[str, Iterable[str]], table: Table) -> Iterator[Deviation]:
@@ -89,9 +104,10 @@ def _sets(family: str, expected: Mapping[str, Iterable[str]], table: Table) -> I
         properties, members = table.sets[name]
         if properties != SETS[family][name]:
             yield Deviation(f"set {family} privnet {name}", "; ".join(SETS[family][name]), "; ".join(properties))
-        yield from compare_sets(
-            expected[name], (" . ".join(member) for member in members), f"element of {family} privnet {name}"
-        )
+        subject = f"element of {family} privnet {name}"
+        for deviation in compare_sets(expected[name], (" . ".join(member) for member in members), subject):
+            # One too many keeps nobody out.
+            yield from about(f"{subject}: {deviation.expected}", [deviation])
 
 
 def _stray_or_missing(subject: str, is_there: bool) -> Deviation:
