@@ -246,7 +246,8 @@ def _closing(
     stopped = ended.outcome.stopped if ended.outcome else None
     if stopped:
         head = {LOCKED: "LOCKED", REFUSED: "REFUSED"}.get(code, "FAILED")
-        yield f"{head}: {visible(stopped['why'])}"
+        remedy = ". Put right what is said of the hosts above; the same command again tries those that are not done"
+        yield f"{head}: {visible(stopped['why'])}" + (remedy if code == FAILED else "")
     elif ended.interrupted:
         yield (
             "INTERRUPTED: a host that is pending has the old state, or old and new beside each other; one whose change "

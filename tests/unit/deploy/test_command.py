@@ -95,8 +95,16 @@ def test_a_failed_host_counts_more_than_a_pending_one(tmp_path: Path) -> None:
 def test_a_run_that_was_stopped(tmp_path: Path, kind: str, code: int, head: str) -> None:
     stopped = {"why": "nothing is changed: so it is", "kind": kind}
     said = verdict(outcome(tmp_path, stopped, **{name: host("pending", "x") for name in HOSTS}), 1)
-    assert (said.code, said.lines[-1]) == (code, f"{head}: nothing is changed: so it is")
+    assert (said.code, said.lines[-1].partition(". ")[0]) == (code, f"{head}: nothing is changed: so it is")
     assert (DONE, FAILED, REFUSED, PENDING, LOCKED) == (0, 1, 2, 3, os.EX_TEMPFAIL)
+
+
+def test_a_run_that_was_stopped_by_a_failure_says_what_to_do(tmp_path: Path) -> None:
+    """Who waits for another run, or has the wrong lock file, is told so in the sentence itself."""
+    for kind, says in (("failed", True), ("locked", False), ("stale", False)):
+        stopped = {"why": "nothing else is changed: so it is", "kind": kind}
+        last = verdict(outcome(tmp_path, stopped, **{name: host("pending", "x") for name in HOSTS}), 1).lines[-1]
+        assert ("Put right what is said of the hosts above; the same command again" in last) == says, last
 
 
 def test_an_interrupt_is_no_success_although_pyinfra_ends_with_0(tmp_path: Path) -> None:
