@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from runs import DEPLOY, Result, container_of, deploy, removals_of
 from witness import Flow, Seen, Witnesses
 
 from privnet.check import removal
+from privnet.deploy import command
 from privnet.deploy.outcome import VARIABLE
 from privnet.lab import Lab
 from privnet.store import load_lock
@@ -47,6 +49,7 @@ hosts:
   lab-1: {{address: 192.0.2.11, zone: a}}
   lab-2: {{address: 192.0.2.12, zone: b}}
   lab-3: {{address: 192.0.2.13, zone: b, ssh: {{user: deploy}}}}
+  lab-4: {{address: 192.0.2.14, zone: a}}
 """
 _PROJECT = """\
 project: {name}
@@ -56,28 +59,30 @@ private_network:
 applications:
 """
 # From one to the other a container moves, one goes, one comes, a network comes or goes, one comes to a host or leaves
-# it, and two hosts become peers or cease to be. `night` is what no run concerns.
+# it, and two hosts (lab-2 and lab-4) become peers or cease to be. `night` is what no run concerns.
 WAYS: dict[str, dict[str, dict[str, str]]] = {
     "there": {
-        "shop": {STOREFRONT: "{web: [lab-1, lab-3], cron: [lab-2]}", BILLING: "{web: [lab-2]}"},
-        "blog": {PAGES: "{web: [lab-1], worker: [lab-3]}"},
-        "night": {NIGHT: "{web: [lab-1, lab-2], worker: [lab-2, lab-2, lab-2, lab-2]}"},
+        "shop": {STOREFRONT: "{web: [lab-1, lab-3], cron: [lab-2]}", BILLING: "{web: [lab-2, lab-4]}"},
+        "blog": {PAGES: "{web: [lab-1], worker: [lab-3, lab-4]}"},
+        "night": {NIGHT: "{web: [lab-1, lab-2, lab-3], worker: [lab-2, lab-2, lab-2, lab-2]}"},
         "extra": {EXTRA: "{web: [lab-1, lab-2]}"},
     },
     "back": {
         "shop": {STOREFRONT: "{web: [lab-1, lab-2], worker: [lab-1]}", BILLING: "{web: [lab-2]}"},
-        "blog": {PAGES: "{web: [lab-1, lab-3], worker: [lab-3]}"},
-        "night": {NIGHT: "{web: [lab-1, lab-2], worker: [lab-2, lab-2, lab-2, lab-2]}"},
+        "blog": {PAGES: "{web: [lab-1, lab-3], worker: [lab-3, lab-4]}"},
+        "night": {NIGHT: "{web: [lab-1, lab-2, lab-3], worker: [lab-2, lab-2, lab-2, lab-2]}"},
     },
 }
 OTHER = {"there": "back", "back": "there"}
-FLOWS = (
-    Flow(f"1.web.{NIGHT}", f"2.web.{NIGHT}", ("lab-1", "lab-2")),
-    Flow(f"1.web.{BILLING}", f"1.web.{STOREFRONT}", (f"3.worker.{NIGHT}", f"4.worker.{NIGHT}", "lab-1")),
-)
-UNCONCERNED, UNCONCERNED_HOSTS = FLOWS[0], ("lab-1", "lab-2")
-"""Nothing of it is lost, whatever becomes of the run."""
-NEIGHBOUR = FLOWS[1].strangers[0]
+UNCONCERNED = {
+    Flow(f"1.web.{NIGHT}", f"2.web.{NIGHT}", ("lab-1", "lab-2")): ("lab-1", "lab-2"),
+    Flow(f"2.web.{NIGHT}", f"3.web.{NIGHT}", ("lab-2", "lab-3")): ("lab-2", "lab-3"),
+    Flow(f"3.web.{NIGHT}", f"1.web.{NIGHT}", ("lab-3", "lab-1")): ("lab-3", "lab-1"),
+}
+"""Nothing of them is lost, whatever becomes of the run; from where to where. Whichever host is off, one is left."""
+CROSSING = Flow(f"1.web.{BILLING}", f"1.web.{STOREFRONT}", (f"3.worker.{NIGHT}", f"4.worker.{NIGHT}", "lab-1"))
+FLOWS = (*UNCONCERNED, CROSSING)
+NEIGHBOUR = CROSSING.strangers[0]
 """In another network than who tries to reach it, and on the same host."""
 
 ROLLBACK = ("rollback-shell", "rollback-disk", "rollback-power", "rollback-full")
@@ -164,13 +169,17 @@ kill -9 $victims"""
 
 @dataclass
 class Ended:
-    """A run that a fault has struck. ``code`` is negative when it was killed."""
+    """A run that a fault has struck. ``code`` is negative when it was killed.
+
+    :param said: what `privnet deploy` says at the end of such a run
+    """
 
     code: int
     output: str
     outcome: dict[str, Any] | None
     seconds: float
     struck: bool
+    said: str = ""
 
 
 @dataclass
@@ -267,7 +276,11 @@ class Scene:
             code = run.wait(timeout=300)
         self.at = "?"
         outcome = json.loads((place / "outcome").read_text()) if (place / "outcome").exists() else None
-        return Ended(code, (place / "output").read_text(), outcome, time.monotonic() - begun, struck)
+        judged = command.judge(
+            command.Ended(code, False, command.read_outcome(place / "outcome")), self.lab.hosts, False, SECONDS
+        )
+        said = "\n".join(judged.lines)
+        return Ended(code, (place / "output").read_text(), outcome, time.monotonic() - begun, struck, said)
 
     def _strike_again(self, kind: str, point: Point, place: Path, reached: Path) -> Ended:
         """Kill the run after that execution, and then what happens on the host's way back."""
@@ -382,18 +395,16 @@ class Scene:
 
     def secrets(self, *texts: str) -> list[str]:
         """Places outside its own where a host's private key is."""
-        found = [f"an output of the run has the key of {h}" for h, key in self.keys.items() for t in texts if key in t]
+        forms = {host: written(key) for host, key in self.keys.items()}
+        said = "\n".join(texts).encode()
+        found = [f"an output has the key of {host}" for host, ones in forms.items() if any(one in said for one in ones)]
         for path in [*self.lab.inventory.rglob("*"), *self.place.rglob("*")]:
             if path.is_file():
                 data = path.read_bytes()
-                found += [f"{path} has the key of {h}" for h, key in self.keys.items() if key.encode() in data]
+                found += [f"{path} has the key of {h}" for h, ones in forms.items() if any(f in data for f in ones)]
         for host, key in self.keys.items():
             # Its own place is its key file and the mesh's configuration; what a run was killed beside may be a copy.
-            command = (
-                "grep -rlaF -f - /etc /run /tmp /root /home /var/lib/privnet /var/log /var/tmp 2> /dev/null"
-                " | grep -vx -e /etc/privnet/wireguard.key -e /etc/wireguard/privnet.conf || true"
-            )
-            places = self.lab.exec(host, command, input=f"{key}\n").stdout.split()
+            places = self.lab.exec(host, ["python3", "-c", _SEARCH], input=f"{key}\n").stdout.splitlines()
             found += [f"{host}: {path} has its key" for path in places]
         return found
 
@@ -439,6 +450,53 @@ class Scene:
         return True
 
 
+def written(key: str) -> list[bytes]:
+    """The forms in which a key can be met: as WireGuard prints it, in hexadecimal, and as it is."""
+    raw = base64.b64decode(key)
+    return [key.encode(), raw.hex().encode(), raw.hex().upper().encode(), raw]
+
+
+# Reads the key from its standard input; what cannot be read ends it with an error, which is no silence. Files that go
+# meanwhile are none, and what is no file has nothing in it.
+_SEARCH = r"""
+import base64, os, stat, subprocess, sys
+key = sys.stdin.readline().strip()
+raw = base64.b64decode(key)
+forms = [key.encode(), raw.hex().encode(), raw.hex().upper().encode(), raw]
+assert len(raw) == 32 and forms[0] in open("/etc/privnet/wireguard.key", "rb").read(), "no key to look for"
+def fail(error):
+    if not isinstance(error, (FileNotFoundError, ProcessLookupError)):
+        raise error
+for top in ("/etc", "/run", "/tmp", "/root", "/home", "/var/lib/privnet", "/var/log", "/var/tmp"):
+    for folder, folders, names in os.walk(top, onerror=fail):
+        if folder == "/run/netns":
+            continue
+        for name in names:
+            path = os.path.join(folder, name)
+            if path in ("/etc/privnet/wireguard.key", "/etc/wireguard/privnet.conf"):
+                continue
+            try:
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    continue
+                data = open(path, "rb").read()
+            except OSError as error:
+                fail(error)
+                continue
+            if any(form in data for form in forms):
+                print(path)
+ask = ["journalctl", "--no-pager", "--quiet", "--all", "--output=export"]
+journal = subprocess.run(ask, stdout=subprocess.PIPE, check=True).stdout
+if any(form in journal for form in forms):
+    print("the journal")
+"""
+
+
+REMEDY = re.compile(r"[Tt]he same command again|[Rr]un again|Wait for its end|privnet (forget|import|deploy) ")
+"""What to do, in a sentence about a host or the whole run."""
+LOCKED = re.compile(r"\bunder way\b|\blease\b|another run is at work|run \S+ of \S+ has it")
+HOLDER = re.compile(r"run \S+ of \S+@\S+ has it since \d+ s|run \S+ of \S+@\S+, process \d+,|its lease is damaged")
+
+
 def told(ended: Ended, point: Point, hosts: Sequence[str]) -> list[str]:
     """What is wrong with what a run said at its end (I8); nothing when it was killed before it could."""
     if ended.outcome is None:
@@ -459,6 +517,14 @@ def told(ended: Ended, point: Point, hosts: Sequence[str]) -> list[str]:
                 found.append(f"{name} is {states[name]}, and nobody says why")
             if name not in ended.output:
                 found.append(f"{name} is {states[name]}, and the output does not name it")
+            if not re.search(rf"(?m)\b{name}\b", ended.said):
+                found.append(f"{name} is {states[name]}, and the end does not name it:\n{ended.said}")
+            if LOCKED.search(why) and not HOLDER.search(why):
+                found.append(f"{name} is {states[name]}: somebody has it, and nobody says who, and since when: {why}")
+        if not REMEDY.search(ended.said):
+            found.append(f"{undone} are not done, and nobody says what to do:\n{ended.said}")
+        if (ended.outcome["stopped"] or {}).get("kind") == "locked" and not HOLDER.search(ended.said):
+            found.append(f"it stopped since somebody has it, and nobody says who, and since when:\n{ended.said}")
     # paramiko tells one of its own when the way to a host breaks: it is a program in the lab, not a socket.
     if re.search(r'File "[^"]*/privnet/', ended.output):
         found.append("a traceback: " + ended.output.partition("Traceback")[2])

@@ -24,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab
 from kernel import as_owner, dump  # noqa: E402
 from points import CHANGE, Point  # noqa: E402
 from scene import (  # noqa: E402
+    CROSSING,
     CUTS,
     FLOWS,
     KINDS,
@@ -31,7 +32,6 @@ from scene import (  # noqa: E402
     OTHER,
     ROLLBACK,
     UNCONCERNED,
-    UNCONCERNED_HOSTS,
     WAYS,
     Ended,
     Scene,
@@ -40,10 +40,11 @@ from scene import (  # noqa: E402
     give_small_disks,
     take_small_disks,
     told,
+    written,
 )
 
 from conftest import lab_name  # noqa: E402
-from privnet.lab import Lab  # noqa: E402
+from privnet.lab import Lab, LabError  # noqa: E402
 
 SAMPLE = {"control": 2, "channel": 1, "shell": 2, "disk": 1}
 """Points of each kind on each push, and one of others: some five minutes in all."""
@@ -105,12 +106,12 @@ def test_the_witnesses_see_what_must_not_be(scene: Scene) -> None:
     scene.watch_again()
     scene.seen()
     flows = scene.seen()[0]
-    assert all(one.sent >= 100 and one.tried for one in flows), flows
+    assert all(one.sent >= 100 and one.tried for one in flows) and len(flows) == len(FLOWS), flows
     scene.lab.exec("lab-1", as_owner("delete table bridge privnet"))
     time.sleep(0.5)
     assert scene.seen()[1]["lab-1"] > 0
     scene.lab.exec("lab-1", "systemctl reload privnet-guard.service")
-    masters = [scene.bridge_of("lab-2", flow.source) for flow in FLOWS[1:]] + [scene.bridge_of("lab-2", NEIGHBOUR)]
+    masters = [scene.bridge_of("lab-2", slot) for slot in (CROSSING.source, NEIGHBOUR)]
     joins = [f"ip link set pnj{number} master {bridge}" for number, bridge in enumerate(masters)]
     scene.lab.exec("lab-2", "; ".join([JOIN, *joins]))
     time.sleep(3)  # ARP asks again every second
@@ -120,6 +121,45 @@ def test_the_witnesses_see_what_must_not_be(scene: Scene) -> None:
     scene.seen()
     time.sleep(0.5)
     assert not any(scene.seen()[1].values())
+
+
+def test_a_run_that_does_not_say_what_to_do_is_noticed() -> None:
+    """A host that is not done, and nothing to be done about it; and one that somebody has, of whom nothing is said."""
+    point = Point("there", "lab-1", 1, "before")
+    held = "run 1-a of ops@here has it since 9 s. Take it over: privnet deploy INVENTORY --break-lease 1-a"
+    said = "  lab-1  failed: it\nFAILED: the same command again tries those that are not done"
+
+    def of(why: str, said: str) -> list[str]:
+        outcome = {"hosts": {"lab-1": {"state": "failed", "why": why}}, "stopped": None}
+        return told(Ended(1, "lab-1: error", outcome, 1.0, struck=True, said=said), point, ["lab-1"])
+
+    assert of("no room", said) == of(held, said) == []
+    assert "nobody says what to do" in of("no room", "  lab-1  failed: no room\nFAILED")[0]
+    assert "the end does not name it" in of("no room", said.replace("lab-1", "a host"))[0]
+    assert "nobody says who, and since when" in of("another run has its lease", said)[0]
+
+
+def test_a_key_is_found_wherever_it_is(scene: Scene) -> None:
+    """In each form, on a host, on this machine, in what a run says; and nothing can be looked at is no silence."""
+    assert scene.secrets("nothing") == []
+    key = scene.keys["lab-3"]
+    for number, form in enumerate(written(key)):
+        lines = "".join(f"\\{byte:03o}" for byte in form)
+        scene.lab.exec("lab-3", ["sh", "-euc", f"printf '{lines}' > /var/tmp/planted.{number}"])
+    (scene.place / "planted").write_bytes(b"...".join(written(key)[1:2]))
+    found = scene.secrets(f"a line with {key}")
+    assert {line for line in found if line.startswith("lab-")} == {
+        f"lab-3: /var/tmp/planted.{number} has its key" for number in range(len(written(key)))
+    }
+    assert f"{scene.place / 'planted'} has the key of lab-3" in found
+    assert "an output has the key of lab-3" in found
+    hide = "echo no key > /run/other; mount --bind /run/other /etc/privnet/wireguard.key"
+    scene.lab.exec("lab-3", f"rm /var/tmp/planted.*; {hide}")
+    with pytest.raises(LabError):
+        scene.secrets("nothing")
+    scene.lab.exec("lab-3", "umount /etc/privnet/wireguard.key; rm /run/other")
+    (scene.place / "planted").unlink()
+    assert scene.secrets("nothing") == []
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -149,8 +189,8 @@ def strike(scene: Scene, kind: str, point: Point, wait: bool) -> Iterator[str]:
     branch = point.place.startswith(CHANGE) and (ended.code == 0 or kind in ROLLBACK)
     if not ended.struck and not branch:
         yield f"the run has not come there:\n{ended.output}"
-    excused = kind in CUTS and point.host in UNCONCERNED_HOSTS
-    yield from _watched(scene, "at the fault", excused)
+    cut = point.host if kind in CUTS else ""
+    yield from _watched(scene, "at the fault", cut)
     scene.repair(kind, point)
     yield from told(ended, point, scene.lab.hosts)
     if wait or kind in CUTS or kind in ROLLBACK:
@@ -159,10 +199,11 @@ def strike(scene: Scene, kind: str, point: Point, wait: bool) -> Iterator[str]:
     yield from scene.secrets(ended.output)
     scene.watch_again()
     yield from _put_right(scene, point)
-    yield from _watched(scene, "after it", excused)
+    yield from _watched(scene, "after it", cut)
 
 
-def _watched(scene: Scene, when: str, excused: bool) -> Iterator[str]:
+def _watched(scene: Scene, when: str, cut: str) -> Iterator[str]:
+    """``cut``: a host that was switched off, so that what begins or ends there suffers."""
     flows, forbidden = scene.seen()
     for where, number in forbidden.items():
         if number:
@@ -170,10 +211,17 @@ def _watched(scene: Scene, when: str, excused: bool) -> Iterator[str]:
     for one in flows:
         if not one.tried:
             yield f"nothing forbidden was tried {when}: {one.flow}"
-        if one.flow == UNCONCERNED and not excused and (one.lost or one.sent < 100):
-            yield f"{one.lost} of {one.sent} datagrams were lost {when} that had nothing to do with it"
-            yield from (_meanwhile(scene, host, one.first) for host in UNCONCERNED_HOSTS if one.first)
-    if not excused and len(flows) < len(FLOWS):
+    seen = {one.flow: one for one in flows}
+    for flow, hosts in UNCONCERNED.items():
+        if cut in hosts:
+            continue
+        way, found = " to ".join(hosts), seen.get(flow)
+        if found is None:
+            yield f"the witness of {way} has not lived {when}"
+        elif found.lost or found.sent < 100:
+            yield f"{found.lost} of {found.sent} datagrams {way} were lost {when} that had nothing to do with it"
+            yield from (_meanwhile(scene, host, found.first) for host in hosts if found.first)
+    if not cut and len(flows) < len(FLOWS):
         yield f"not all witnesses have lived {when}"
 
 
