@@ -75,8 +75,9 @@ def scene(fleet: Callable[..., Lab], tmp_path_factory: pytest.TempPathFactory) -
     lab = fleet(directory, name=PART)  # parts of a machine have labs side by side
     scene = Scene(lab, tmp_path_factory.mktemp("run") / "place")
     try:
+        new = scene.build()
         give_small_disks(lab)
-        scene.learn()
+        scene.learn(new)
         yield scene
     finally:
         scene.witnesses.end()
