@@ -14,8 +14,8 @@ demo: ## boot three hosts on this machine, lay two private networks over them, a
 test: ## the whole test suite, real hosts included (as root)
 	@sh setup/test.sh $(ARGS)
 
-test-faults: ## strike a run at every place, in every way: more than a day; JOBS=4: in so many labs at once; PART=1/24: at every 24th place (as root)
-	@PART=$(PART) JOBS=$(JOBS) sh setup/faults.sh $(ARGS)
+test-faults: ## strike a run at every place, in every way: days; EACH=command: at one place of each command; JOBS=4: in so many labs at once; PART=1/24: at every 24th (as root)
+	@PART=$(PART) JOBS=$(JOBS) EACH=$(EACH) sh setup/faults.sh $(ARGS)
 
 check: setup ## ruff, mypy and the tests that need no hosts
 	.venv/bin/ruff check .

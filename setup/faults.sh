@@ -1,9 +1,15 @@
 #!/bin/sh
-# make test-faults: strike runs at every n-th place, from the k-th (PART=k/n). So many labs as JOBS says share the places, side
-# by side; NUMBER is that of one of them, which this script starts of itself.
+# make test-faults: strike runs at every n-th place, from the k-th (PART=k/n). With EACH=command it is one place of each command,
+# and every n-th of these. So many labs as JOBS says share the places, side by side; NUMBER is that of one of them, which this
+# script starts of itself.
 set -eu
 cd "$(dirname "$0")/.."
-export PART="${PART:-1/1}" JOBS="${JOBS:-1}"
+export PART="${PART:-1/1}" JOBS="${JOBS:-1}" PRIVNET_FAULT_EACH="${EACH:-}"
+if [ -z "${PRIVNET_FAULT_SEED:-}" ]; then
+    # All labs draw the same, or two of them would strike at one command and none at another.
+    PRIVNET_FAULT_SEED=$(shuf -i 0-999999 -n 1)
+    export PRIVNET_FAULT_SEED
+fi
 
 if [ "$JOBS" = 1 ]; then
     export PRIVNET_FAULTS="$PART"

@@ -3,7 +3,8 @@
 ``PRIVNET_TEST_FAULT`` is a directory. ``point`` in it names where to stop; at that place ``reached`` is made, and all
 waits until ``go`` is there. A point on a host stops the host instead (:mod:`points`); with ``afterwards`` there, the
 run stops too, when that execution is over. ``tour`` gets a line of JSON for each execution; when ``stops`` is there,
-every one stops before it begins, as ``reached.HOST.N`` and ``go.HOST.N``.
+every one stops before it begins, as ``reached.HOST.N`` and ``go.HOST.N``. When ``notes`` is there, hosts write down the
+lines that they come by.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from points import CHANGE, PROGRAM, Point, members, stopping_at
+from points import CALL, CHANGE, PROGRAM, Point, calling, members, noting
 from pyinfra.connectors.ssh import SSHConnector
 
 PLACE = Path(os.environ["PRIVNET_TEST_FAULT"])
@@ -42,7 +43,8 @@ def install() -> None:
         counts[host] += 1
         upload = arguments.get("_stdin")
         texts = members(upload) if isinstance(upload, str) else {}
-        step = {"host": host, "execution": counts[host], "program": texts.get(PROGRAM), "change": texts.get(CHANGE)}
+        step = {"host": host, "execution": counts[host], "command": str(command)}
+        step |= {"program": texts.get(PROGRAM), "change": texts.get(CHANGE)}
         with (PLACE / "tour").open("a") as tour:
             tour.write(json.dumps(step) + "\n")
         here = point is not None and (point.host, point.execution) == (host, counts[host])
@@ -50,8 +52,11 @@ def install() -> None:
             _stop(f".{host}.{counts[host]}")
         if here and point.place == "before":
             _stop()
+        calls = noting(upload, counts[host]) if texts and (PLACE / "notes").exists() else {}
         if here and point.inside:
-            arguments["_stdin"] = stopping_at(upload, point.place)
+            calls[point.place] = "\n".join([*calls.pop(point.place, "").splitlines(), CALL])
+        if calls:
+            arguments["_stdin"] = calling(upload, calls)
         answer = execute(self, command, *positional, **arguments)
         if here and (point.place == "after" or (PLACE / "afterwards").exists()):
             _stop()

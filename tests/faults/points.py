@@ -8,7 +8,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 PROGRAM = "program"
@@ -16,6 +16,8 @@ CHANGE = "change.sh"
 STOP = "/run/privnet-fault/stop"
 """What a host runs where it is to be stopped; there only while a test has put it there, and gone after a boot."""
 CALL = f"[ ! -e {STOP} ] || sh {STOP}"
+CAME = "/run/privnet-fault/came"
+"""Where a host writes down the lines that it comes by, while its directory is there."""
 
 TAKES = ("claim", "arm", "allow", "start_timer", "go_back_later", "mark", "begin)", "done)")
 """The parts of change.sh that a wave's program goes through."""
@@ -88,13 +90,27 @@ def members(upload: str) -> dict[str, str]:
         return {name: tar.extractfile(name).read().decode() for name in tar.getnames() if name in (PROGRAM, CHANGE)}  # type: ignore[union-attr]
 
 
-def stopping_at(upload: str, place: str) -> str:
-    """The same upload, which comes by :data:`STOP` at that place."""
-    name, _, number = place.partition(":")
-    text = members(upload)[name]
-    lines = text.splitlines()
-    lines.insert(int(number), CALL)
-    return _replaced(upload, name, "\n".join(lines) + "\n")
+def noting(upload: str, execution: int) -> dict[str, str]:
+    """Calls for :func:`calling` that write down every line that is come by, as of that execution."""
+    texts = members(upload)
+    numbers = {PROGRAM: program_lines(texts[PROGRAM])} if PROGRAM in texts else {}
+    if CHANGE in texts:
+        numbers[CHANGE] = change_lines(texts[CHANGE], TAKES + KEEPS + RETURNS)
+    places = [f"{name}:{number}" for name, some in numbers.items() for number in some]
+    directory = CAME.rpartition("/")[0]
+    return {place: f"[ ! -d {directory} ] || echo {execution}/{place} >> {CAME}" for place in places}
+
+
+def calling(upload: str, calls: Mapping[str, str]) -> str:
+    """The same upload, which does one more thing before each of these lines."""
+    for name, text in members(upload).items():
+        lines = text.splitlines()
+        own = {int(place.partition(":")[2]): call for place, call in calls.items() if place.startswith(f"{name}:")}
+        for number in sorted(own, reverse=True):
+            lines.insert(number, own[number])
+        if own:
+            upload = _replaced(upload, name, "\n".join(lines) + "\n")
+    return upload
 
 
 def _replaced(upload: str, name: str, text: str) -> str:
@@ -136,3 +152,39 @@ def points_of(way: str, tour: list[dict[str, object]]) -> Iterator[Point]:
         for number in change_lines(str(step["change"]), parts) if step["change"] else ():
             yield Point(way, host, execution, f"{CHANGE}:{number}")
         yield Point(way, host, execution, "after")
+
+
+# --- what is the same command on another host, or in another wave ---------------------------------------
+
+_NAMES = (
+    (r"(pn|ap)-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", r"\1-ID"),
+    (r"[A-Za-z0-9+/]{43}=", "KEY"),
+    (r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b", "MAC"),
+    (r"\b[0-9]{8}T[0-9]{6}-[0-9a-f]{6}\b", "RUN"),
+    (r"\b(pn[bcux])[0-9a-f]+", r"\1N"),
+    (r"\b[0-9a-f]{32,}\b", "SUM"),
+    (r"[0-9]+", "N"),
+    (r"\bN\.[a-z]+\.ap-ID", "SLOT"),
+    # One thing more of the same kind.
+    (r"(\S+)( \1)+(?= |$)", r"\1"),
+)
+
+
+def same(line: str) -> str:
+    """A line without its names and numbers."""
+    for pattern, word in _NAMES:
+        line = re.sub(pattern, word, line)
+    return line
+
+
+def command_at(point: Point, step: Mapping[str, object]) -> str:
+    """What is about to be done there, or has just been done; ``step``: its execution, as it was written down."""
+    name, _, number = point.place.partition(":")
+    lines = str(step["program"] or "").splitlines()
+    if name == CHANGE:
+        return point.place
+    if name == PROGRAM:
+        return same(lines[int(number)]) if int(number) < len(lines) else "the end of a program"
+    begin = next((line for line in lines if line.startswith("sh ./change.sh begin ")), "")
+    wave = begin.split()[4:5]
+    return " ".join([point.place, *wave, same(str(step["command"]))])

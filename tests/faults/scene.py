@@ -19,7 +19,7 @@ from typing import Any
 
 import points
 from kernel import difference, dump
-from points import Point, points_of, ways_back
+from points import Point, command_at, points_of, ways_back
 from runs import DEPLOY, Result, container_of, deploy, removals_of
 from witness import Flow, Seen, Witnesses
 
@@ -189,6 +189,8 @@ class Scene:
     :param target: of each way, what the hosts are after it
     :param stations: of each way, what each host is before each of its executions, and at the end
     :param tours: of each way, every execution
+    :param came: of each way, the places inside of programs that hosts come by
+    :param came_back: of each way and host, the same on the way back, as far as somebody has looked
     :param struck: whether the last fault came to be
     """
 
@@ -197,6 +199,8 @@ class Scene:
     target: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     stations: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
     tours: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    came: dict[str, set[Point]] = field(default_factory=dict)
+    came_back: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     at: str = "back"
     struck: bool = False
@@ -237,7 +241,10 @@ class Scene:
     def _tour(self, way: str) -> None:
         declare(self.lab.inventory, way)
         place = self._clean()
-        (place / "stops").touch()
+        for name in ("stops", "notes"):
+            (place / name).touch()
+        for host in self.lab.hosts:
+            self._there(host).mkdir()
         stations: dict[str, list[list[str]]] = {host: [] for host in self.lab.hosts}
         with self._started(place) as run:
             while run.poll() is None:
@@ -249,6 +256,10 @@ class Scene:
                 time.sleep(0.02)
         assert run.returncode == 0, (place / "output").read_text()
         self.tours[way] = [json.loads(line) for line in (place / "tour").read_text().splitlines()]
+        self.came[way] = set()
+        for host in self.lab.hosts:
+            self.came[way] |= {Point(way, host, execution, where) for execution, where in self._came(host)}
+            shutil.rmtree(self._there(host))
         self.target[way] = dump(self.lab)
         for host, lines in self.target[way].items():
             stations[host].append(lines)
@@ -272,6 +283,34 @@ class Scene:
         if kind == "shell":
             return [point for point in found if point.inside]
         return [point for point in found if kind != "disk" or point.place != "after"]
+
+    def on_the_way(self, kind: str, points: Sequence[Point]) -> list[Point]:
+        """Those of some places that a host comes by, as far as that is known."""
+        if kind in ROLLBACK:
+            known = self.came_back
+            return [p for p in points if not p.inside or p.place in known.get((p.way, p.host), {p.place})]
+        return [point for point in points if not point.inside or point in self.came[point.way]]
+
+    def commands(self, kind: str) -> list[list[Point]]:
+        """All places of a kind, those together where the same is done: on another host, in another wave, or way."""
+        groups: dict[str, list[Point]] = {}
+        for way in WAYS:
+            steps = {(step["host"], step["execution"]): step for step in self.tours[way]}
+            for point in self.points(way, kind):
+                groups.setdefault(command_at(point, steps[point.host, point.execution]), []).append(point)
+        return [groups[name] for name in sorted(groups)]
+
+    def _there(self, host: str) -> Path:
+        """Where a host looks whether it is to stop, or to write down by what it comes."""
+        init = self.lab.machine(host).init
+        assert init is not None, f"{host} is off"
+        return Path(f"/proc/{init.pid}/root") / Path(points.STOP).parent.relative_to("/")
+
+    def _came(self, host: str) -> list[tuple[int, str]]:
+        """Execution and place of every line that a host has written down."""
+        noted = self._there(host) / Path(points.CAME).name
+        pairs = (line.split("/", 1) for line in noted.read_text().splitlines()) if noted.exists() else ()
+        return [(int(execution), place) for execution, place in pairs]
 
     # a fault
 
@@ -303,6 +342,7 @@ class Scene:
         """Kill the run after that execution, and then what happens on the host's way back."""
         begun = time.monotonic()
         (place / "afterwards").touch()
+        (place / "notes").touch()
         with self._started(place) as run:
             assert self._until(run, place / "reached"), (place / "output").read_text()
             run.kill()
@@ -318,6 +358,10 @@ class Scene:
         while not (struck := reached.exists()) and self._is_armed(point.host):
             assert time.monotonic() < begun + 120, f"{point.host} does not go back"
             time.sleep(0.1)
+        if not struck:
+            # The lines of a wave stand beside them, and are those of other places.
+            back = {at.place for at in ways_back(point.way, self.tours[point.way])}
+            self.came_back[point.way, point.host] = back & {where for _, where in self._came(point.host)}
         if kind == "rollback-power":
             self.lab.kill(point.host)
         else:
@@ -338,9 +382,7 @@ class Scene:
         return self.lab.exec(host, f"test -e {lock} && ! flock -n {lock} true", check=False).returncode == 0
 
     def _prepare(self, kind: str, point: Point) -> Path:
-        init = self.lab.machine(point.host).init
-        assert init is not None, f"{point.host} is off"
-        there = Path(f"/proc/{init.pid}/root") / Path(points.STOP).parent.relative_to("/")
+        there = self._there(point.host)
         shutil.rmtree(there, ignore_errors=True)
         there.mkdir()
         program = (_KILL if kind.endswith("shell") else _PAUSE).format(dir=Path(points.STOP).parent)
