@@ -208,6 +208,23 @@ def test_a_host_added_and_removed(lab: Lab, fleet, meter: Meter) -> None:
         assert_unharmed(seen)
 
 
+def test_a_host_removed_with_its_containers(lab: Lab, fleet, meter: Meter) -> None:
+    """In one run: it is deleted from the declaration as it is, with a container of a metered network."""
+    fleet_yaml = lab.inventory / "fleet.yaml"
+    before = fleet_yaml.read_text()
+    fleet_yaml.write_text(before + "  lab-4: {address: 192.0.2.14, zone: a}\n")
+    fleet(lab.inventory)
+    edit(lab, "shop", "worker: [lab-3]", "worker: [lab-3, lab-4]")
+    deploy(lab)
+    assert peers(lab) == dict.fromkeys(HOSTS, 3)
+    fleet_yaml.write_text(before)
+    edit(lab, "shop", "worker: [lab-3, lab-4]", "worker: [lab-3]")
+    with meter.during("a host removed with its containers") as removed:
+        deploy(lab, allow=True)
+    assert peers(lab) == dict.fromkeys(HOSTS, 2)
+    assert_unharmed(removed)
+
+
 def peers(lab: Lab) -> dict[str, int]:
     return {host: len(lab.exec(host, "wg show privnet peers").stdout.split()) for host in HOSTS}
 
