@@ -161,9 +161,10 @@ class Execution(Channel):
 
     def _output(self) -> Iterator[str]:
         taken, ended_well = self._taken(self.recv)
-        if self.excess:
+        if not ended_well:
+            yield from () if self.excess else (_unasked(_plain(line)) for line in _last(taken))
             return
-        for number, line in enumerate(taken if ended_well else _last(taken)):
+        for number, line in enumerate(taken):
             if number % LINES_IN_TURN == 0:
                 time.sleep(0)
             yield _plain(line)

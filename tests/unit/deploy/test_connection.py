@@ -125,11 +125,13 @@ def test_of_a_command_that_fails_the_last_words_are_told(server: int, tmp_path: 
 
 @pytest.mark.parametrize("asks", SUDO_PASSWORD_REQUIRED_LINES)
 @pytest.mark.parametrize("how", ["bounded", "as-it-is"])
-def test_no_host_makes_pyinfra_ask_for_a_password(server: int, tmp_path: Path, asks: str, how: str) -> None:
+@pytest.mark.parametrize("where", ["say", "complain"])
+def test_no_host_makes_pyinfra_ask_for_a_password(server: int, tmp_path: Path, asks: str, how: str, where: str) -> None:
     """There is no terminal here, so that the twin finds nobody to ask, with an exception that would end a run."""
-    host = asked(server, how, tmp_path, f'complain(b"{asks}\\n"); end(1)')["hosts"][0]
+    host = asked(server, how, tmp_path, f'{where}(b"{asks}\\n"); end(1)')["hosts"][0]
     if how == "bounded":
-        assert (host["done"], host["stderr"]) == (False, [f"{asks}: let this user use sudo without a password"])
+        told = [f"{asks}: let this user use sudo without a password"]
+        assert (host["done"], host["stdout"] + host["stderr"]) == (False, told)
     else:
         assert host["done"] is None and host["stderr"][0].startswith("EOFError")
 
