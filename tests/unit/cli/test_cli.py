@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from privnet.cli import app
 from privnet.compiler import compile_fleet
-from privnet.store import save_lock
+from privnet.progress import Progress, save_progress
+from privnet.store import lock_checksum, save_lock
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = "from privnet.cli import main; main()"
@@ -61,8 +62,9 @@ def shop(fleets: Any, written: Callable[..., Path]) -> Path:
 
 
 def deployed(directory: Path) -> Path:
-    """With the lock file that a deploy would have left."""
-    save_lock(directory, compile_fleet(directory).lock)
+    """With the lock file that a deploy would have left, and what it writes down beside it."""
+    lock = save_lock(directory, compile_fleet(directory).lock)
+    save_progress(directory, lock.fleet, {name: Progress(lock.serial, lock_checksum(lock)) for name in lock.hosts})
     return directory
 
 
