@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from kernel import difference, dump, until_rested
-from runs import DEPLOY, PAGES, PYINFRA, deploy, edit, project, replace_once
+from meter import Flow, answering_when_there, assert_unharmed, metering
+from runs import DEPLOY, PAGES, PYINFRA, STOREFRONT, container_of, deploy, edit, project, replace_once
 
 from privnet.compiler import compile_fleet
 from privnet.lab import Lab
@@ -370,6 +371,62 @@ def test_a_host_that_takes_no_new_connection_comes_back(lab: Lab) -> None:
     done = dump(lab)
     assert f"netns 1.worker.{PAGES}" in done["lab-2"] and f"netns 1.worker.{PAGES}" not in done["lab-3"]
     edit(lab, "blog", "worker: [lab-2]\n      cron: [lab-1, lab-3]", "worker: [lab-3]")
+    deploy(lab)
+    assert difference(before, dump(lab)) == ""
+
+
+# In the place of the program itself: all goes through but where frames of moved containers go.
+NOT_SWITCHED = """mkdir -p /run/record && cp "$(command -v bridge)" /run/record/real
+cat > /run/record/bridge && chmod 0755 /run/record/bridge
+mount --bind /run/record/bridge "$(readlink -f "$(command -v bridge)")"
+"""
+BRIDGE = """#!/bin/sh
+case $* in *moved.*) echo 'it does not switch' >&2; exit 1 ;; esac
+exec /run/record/real "$@"
+"""
+
+
+@contextmanager
+def not_switching(lab: Lab, host: str) -> Iterator[None]:
+    """A host on which every switch fails."""
+    lab.exec(host, NOT_SWITCHED, input=BRIDGE)
+    try:
+        yield
+    finally:
+        lab.exec(host, 'umount "$(readlink -f "$(command -v bridge)")"')
+
+
+def test_a_host_that_was_not_switched_reaches_what_has_moved_where_it_was(lab: Lab) -> None:
+    """What it sends goes to the old place until a later run switches it; so long that place stays."""
+    before = dump(lab)
+    moved = f"2.web.{STOREFRONT}"
+    port = container_of(lab, moved).port
+    flow = Flow(f"1.web.{STOREFRONT}", moved, (moved,))
+    with metering(lab, flow) as meter, answering_when_there(lab, "lab-3", moved):
+        edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
+        with not_switching(lab, "lab-1"), meter.during("it cannot be switched") as seen:
+            failed = deploy(lab, check=False)
+            until_rested(lab, within=SECONDS + WORK)
+        assert failed.json["results"]["failed_hosts"] == ["lab-1"]
+        why = "goes to lab-3, but lab-1 still sends to lab-2, and is not ready. Run again when it is"
+        assert f"privnet: lab-2: nothing old is taken away: {moved} in pn-" in failed.output and why in failed.output
+        during = dump(lab)
+        assert f"netns {moved}" in during["lab-2"] and f"netns {moved}" in during["lab-3"]
+        assert_unharmed(seen)
+        # The twin: were the old place taken away, it would be seen.
+        with meter.during("the old place is away") as seen:
+            lab.exec("lab-2", f"systemctl stop privnet-container@{port}.service")
+            time.sleep(1)
+            lab.exec("lab-2", f"systemctl start privnet-container@{port}.service")
+        assert seen[flow].lost > 50, seen[flow]
+        with meter.during("a later run") as seen:
+            deploy(lab)
+        # Another process answers now, so the stream has ended; only that.
+        assert seen[flow].resets == 1 and seen[flow].missing == seen[flow].wrong == 0, seen[flow]
+        assert seen[flow].gap < 5, seen[flow]
+    assert f"netns {moved}" not in dump(lab, "lab-2")["lab-2"]
+    assert deploy(lab).changed == {}
+    edit(lab, "shop", "web: [lab-1, lab-3]", "web: [lab-1, lab-2]")
     deploy(lab)
     assert difference(before, dump(lab)) == ""
 
