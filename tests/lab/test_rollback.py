@@ -323,6 +323,40 @@ def test_a_host_that_a_change_cuts_off_comes_back(
     deploy(lab, "--limit", "lab-1")
 
 
+def test_a_deployed_host_that_a_change_cuts_off_works_again(
+    fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]
+) -> None:
+    """The same change of hosts that serve: what they had works as before, and nobody but the first one was changed."""
+    inventory = inventory_copy("lab")
+    declared, lock = inventory / "fleet.yaml", inventory / "privnet.lock.yaml"
+    text = declared.read_text().replace("192.0.2.", "10.77.0.")
+    text = text.replace("policy:\n", f"policy:\n  rollback: {SECONDS}s\n")
+    declared.write_text(text)
+    lab = fleet(inventory, name="cut-again")
+    deploy(lab)
+    before, numbers = dump(lab), lock.read_bytes()
+    there = Flow(f"1.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")
+    back = Flow(f"1.worker.{STOREFRONT}", f"1.web.{STOREFRONT}")
+    with metering(lab, there, back) as meter:
+        declared.write_text(text + "\nwireguard: {mesh: 10.77.0.248/29}\n")
+        with meter.during("it is cut off") as seen, begun(lab) as run:
+            _until(lab, reachable=False)
+            during = dump(lab)
+            _until(lab, reachable=True)
+            run.kill()
+            until_rested(lab, within=SECONDS + WORK)
+        # The twin: what it had did not work meanwhile, and was not there.
+        assert difference({"lab-1": before["lab-1"]}, {"lab-1": during["lab-1"]}) and seen[there].lost > 0
+        assert all(difference({h: before[h]}, {h: during[h]}) == "" for h in ("lab-2", "lab-3"))
+        with meter.during("it is back") as seen:
+            time.sleep(3)
+        assert_unharmed(seen)
+    assert difference(before, dump(lab)) == ""
+    declared.write_text(text)
+    lock.write_bytes(numbers)
+    assert deploy(lab).changed == {}
+
+
 # From then on the host answers those who are connected already, and nobody else.
 CUT_OFF = """
 for n in $(seq 3000); do [ ! -e /var/lib/privnet/armed ] || break; sleep 0.02; done
