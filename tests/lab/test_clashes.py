@@ -90,6 +90,41 @@ def test_clashes_on_hosts_that_have_no_mesh_yet(lab: Lab) -> None:
     assert_reachable(lab)
 
 
+FOREIGN = "/etc/systemd/network/50-old.network"
+
+
+def test_a_networkd_that_would_cut_the_host_off_is_not_started(
+    fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]
+) -> None:
+    """It is off, and somebody has left a file for ports that are to stay dark, which fits the uplink."""
+    lab = fleet(inventory_copy("lab"), "lab-1", name="networkd")
+
+    def write(devices: str) -> None:
+        lines = ("[Match]", f"Name={devices}", "[Link]", "ActivationPolicy=always-down")
+        lab.exec("lab-1", f"cat > {FOREIGN}", input="".join(f"{line}\n" for line in lines))
+
+    def answers() -> bool:
+        return not lab.exec("operator", "timeout 3 bash -c '</dev/tcp/192.0.2.11/22'", check=False).returncode
+
+    write("wl* eth*")
+    before = dump(lab)
+    refused = deploy(lab, "--limit", "lab-1", check=False)
+    assert refused.code == 1
+    said = "privnet: lab-1: its systemd-networkd is off, private networks need it, and once started it would set up "
+    said += f"devices of the host by {FOREIGN}: "
+    assert f"{said}that can cut the host off, and nothing would take it back" in refused.output
+    assert difference(before, dump(lab)) == "" and answers()
+    # The twin: that is what it would have done.
+    lab.exec("lab-1", "systemctl start systemd-networkd.service && sleep 3")
+    assert not answers()
+    write("wl* tun*")
+    lab.reboot("lab-1")
+    assert answers()
+    # The other one: a file for devices that are not there keeps nobody from anything.
+    deploy(lab, "--limit", "lab-1")
+    assert answers() and lab.exec("lab-1", "systemctl is-active systemd-networkd.service").stdout == "active\n"
+
+
 def test_a_copied_machine(lab: Lab) -> None:
     deploy(lab)
     before = dump(lab)
