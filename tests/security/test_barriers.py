@@ -27,8 +27,6 @@ from .attacks import (
     _talk,
     assert_only,
     honest_traffic,
-    outsider_vxlan,
-    peer_forgery,
 )
 from .oracle import Endpoint
 from .scene import ALONE, BLOG, DOMAIN, PAGES, SHOP, SOLO, STOREFRONT, Scene
@@ -595,60 +593,6 @@ kill $monitor
 sed -nE 's/^[0-9]+: (pnx[0-9]+): <([^>]*)>.*/\\1 \\2/p' /run/links | grep -vw UP | cut -d ' ' -f 1 | sort -u
 rm /run/links
 """
-
-
-FOREIGN = {
-    "docker": (
-        "add table ip nat; add chain ip nat POSTROUTING { type nat hook postrouting priority 100; }; "
-        "add rule ip nat POSTROUTING ip saddr 172.17.0.0/16 masquerade; add table ip filter; "
-        "add chain ip filter FORWARD { type filter hook forward priority 0; policy accept; }; "
-        "add rule ip filter FORWARD ct state established,related accept"
-    ),
-    "ufw": (
-        "add table ip ufw; add chain ip ufw input { type filter hook input priority 0; policy drop; }; "
-        "add rule ip ufw input ct state established,related accept; add rule ip ufw input iif lo accept; "
-        "add rule ip ufw input tcp dport 22 accept; add rule ip ufw input udp dport 51820 accept; "
-        "add rule ip ufw input iifname privnet accept"
-    ),
-    "firewalld": (
-        "add table inet firewalld; add chain inet firewalld input { type filter hook input priority 10; }; "
-        "add rule inet firewalld input ct state invalid drop; "
-        "add chain inet firewalld forward { type filter hook forward priority 10; }; "
-        "add rule inet firewalld forward ct state invalid drop"
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_private_traffic_flows_and_stays_apart_beside_other_rulesets(scene: Scene, name: str) -> None:
-    tables = set(re.findall(r"add table (\w+ \w+)", FOREIGN[name]))
-    scene.run("lab-1", f"nft '{FOREIGN[name]}'")
-    try:
-        everything_is_back(scene, 3)
-        for attack in (outsider_vxlan, peer_forgery):
-            attack(scene)
-        assert deploy(scene.lab).changed == {}
-        listed = scene.run("lab-1", "nft list tables")
-        assert all(f"table {table}" in listed for table in tables), "a table of another program was touched"
-    finally:
-        scene.run("lab-1", "; ".join(f"nft delete table {table}" for table in tables))
-
-
-def test_a_host_whose_firewall_would_drop_private_traffic_is_told_what_to_do(scene: Scene) -> None:
-    chain = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
-    was = scene.run("lab-1", "sysctl -n net.bridge.bridge-nf-call-iptables").strip()
-    scene.run("lab-1", f"sysctl -qw net.bridge.bridge-nf-call-iptables=1; nft '{chain}'")
-    try:
-        refused = deploy(scene.lab, check=False)
-        assert refused.code != 0
-        told = " ".join(refused.output.split())
-        fix = re.search(r"would drop private traffic.*?`(nft [^`]+)`", told)
-        assert fix is not None, refused.output
-        scene.run("lab-1", fix[1])
-        assert deploy(scene.lab).changed == {}
-        everything_is_back(scene)
-    finally:
-        scene.run("lab-1", f"nft delete table ip filter; sysctl -qw net.bridge.bridge-nf-call-iptables={was}")
 
 
 def test_every_unit_of_ours_is_in_a_sandbox(scene: Scene) -> None:
