@@ -1,27 +1,31 @@
-# Managed by privnet. names.sh started|reload NETWORK [PID]: the resolver of one private network.
+# Managed by privnet. names.sh started|reading|follow|read NETWORK [PID]: the resolver of one private network.
 # names.sh forwarder: the one of all networks, for other names.
+# Root, with no capability but what the resolver itself has, notes in /run/privnet which names and which configuration it
+# has read; the resolver is told to read them again by its own user.
 set -eu
 names=/etc/privnet/names/${2-}
 mark=/run/privnet/names.${2-}
+reading=/run/privnet/reading.${2-}
 
 sum() {
 	sha256sum "$1" | cut -d ' ' -f 1
 }
 
-# Which names, and which configuration, the running resolver has read.
 case $1 in
 started)
-	mkdir -p /run/privnet
+	rm -f "$reading"
 	echo "$(sum "$names.hosts") $(sum "$names.conf")" > "$mark"
 	;;
 forwarder)
-	mkdir -p /run/privnet
 	sum /etc/privnet/forwarder.conf > /run/privnet/forwarder
 	;;
-reload)
-	new=$(sum "$names.hosts")
+reading)
+	echo "$(sum "$names.hosts") $(cut -d ' ' -f 2 "$mark")" > "$reading"
+	;;
+follow)
 	kill -HUP "$3"
-	echo "$new $(cut -d ' ' -f 2 "$mark")" > "$mark.new"
-	mv -T "$mark.new" "$mark"
+	;;
+read)
+	mv -T "$reading" "$mark"
 	;;
 esac

@@ -113,7 +113,7 @@ VXLAN: Sections = {
 UNMANAGED: Sections = {"Match": {"Name": rf"(pnx{NUMBER}|privnet( pn[a-z][*])+)"}, "Link": {"Unmanaged": "yes"}}
 NETWORKD: Sections = {"Network": {"ManageForeignRoutingPolicyRules": "no", "ManageForeignRoutes": "no"}}
 UNIT_LIST = rf"{UNIT}( {UNIT})*"
-PROGRAM = r"\+?/bin/sh /etc/privnet/lib/[a-z]+[.]sh [a-z]+( %i)?( [$]MAINPID)?"
+PROGRAM = r"-?!?/bin/sh /etc/privnet/lib/[a-z]+[.]sh [a-z]+( %i)?( [$]MAINPID)?"
 RESTORE = "/bin/sh /var/lib/privnet/armed/change[.]sh boot"
 SANDBOX = (
     "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules", "ProtectKernelLogs",
@@ -149,7 +149,7 @@ SYSTEMD: Sections = {
         "CapabilityBoundingSet": CAPABILITIES,
         "DevicePolicy": "closed",
         "DeviceAllow": "/dev/net/tun rw",
-        "ReadWritePaths": "(/etc /var/lib/privnet )?/run",
+        "ReadWritePaths": "(/etc /var/lib/privnet )?/run|-/run/privnet",
         "ProtectSystem": "strict",
         "ProtectProc": "invisible",
         "ProcSubset": "pid",
