@@ -675,7 +675,9 @@ def _pinged(scene: Scene, source: Endpoint, target: Endpoint) -> str:
 @contextlib.contextmanager
 def _asking_often(scene: Scene, who: Endpoint, name: str, rate: int, count: int) -> Iterator[dict[str, float]]:
     """Questions at a steady rate during the block; at its end {"p50": ms, "p99": ms, "lost": …, "rate": …}."""
-    program = scene.start(who, "ask.py", name=name, rate=rate, count=count)
+    named = ((f"{e.name.partition('.')[2]}.{e.network}.{DOMAIN}", e.address) for e in scene.everybody)
+    right = [address for full, address in named if full == name]
+    program = scene.start(who, "ask.py", name=name, rate=rate, count=count, right=right)
     program.wait_ready()
     found: dict[str, float] = {}
     yield found
