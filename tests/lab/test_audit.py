@@ -201,7 +201,7 @@ def done_to(lab: Lab) -> dict[str, Done]:
         "a container's address": Done(
             "lab-1", f"ip -n {inside} address flush dev pn0",
             "containers", f"namespace {inside}: address: expected {one.ports[1].address}",
-            felt("lab-1 names", "lab-1 reach", "lab-1 isolation"),
+            felt("lab-1 names", "lab-1 reach"),
         ),
         "an element of the guard": Done(
             "lab-3", as_owner(f"delete element inet privnet speakers {{ {element} }}"),
