@@ -327,6 +327,11 @@ settle_mesh() {
 
 settle_overlay() {
 	vni=$1
+	device=pnx$vni
+	# networkd leaves a device as it is whose file has changed.
+	if changed "/etc/systemd/network/60-privnet-$vni-vxlan.netdev" && [ -e "/sys/class/net/$device" ]; then
+		ip link delete dev "$device"
+	fi
 	sh $etc/lib/overlay.sh create "$vni"
 	if is_active "privnet-overlay@$vni.service"; then
 		systemctl reload "privnet-overlay@$vni.service"
