@@ -49,10 +49,10 @@ from scene import (  # noqa: E402
 from conftest import lab_name  # noqa: E402
 from privnet.lab import Lab  # noqa: E402
 
-SAMPLE = {"control": 2, "channel": 1, "shell": 2, "disk": 1, "power": 1}
+SAMPLE = {"control": 1, "channel": 1, "shell": 1, "disk": 1, "power": 1}
 """Points of each kind on each push, beside one of each group of others."""
 SECONDS_AT_MOST = 480
-"""For the strikes of a sample, and all that is looked at after each."""
+"""For the strikes of a sample, and all that is looked at after each; twice that where tests of other hosts go on."""
 DRAWS = 4
 """For one strike: a line may be in a branch that is not taken."""
 WAIT = 4
@@ -228,8 +228,10 @@ def test_a_run_is_struck(scene: Scene, kind: str) -> None:
 
 def test_the_sample_keeps_to_its_time() -> None:
     """Of those that were struck in this run of the tests."""
-    print(f"{len(SPENT)} strikes took {sum(SPENT):.0f} s")
-    assert PART or NAMED or sum(SPENT) < SECONDS_AT_MOST, f"{len(SPENT)} strikes took {sum(SPENT):.0f} s: {SPENT}"
+    said = f"{len(SPENT)} strikes took {sum(SPENT):.0f} s"
+    print(said)
+    allowed = SECONDS_AT_MOST * (2 if "PYTEST_XDIST_WORKER" in os.environ else 1)
+    assert PART or NAMED or sum(SPENT) < allowed, f"{said}: {SPENT}"
 
 
 def strike(scene: Scene, kind: str, point: Point, wait: bool) -> Iterator[str]:

@@ -13,9 +13,11 @@ import pytest
 from kernel import difference, dump
 from runs import LISTEN, PAGES, assert_reachable, deploy, edit, listener, plan_of
 
+from privnet.compiler import compile_fleet
 from privnet.deploy.facts import Snapshot
 from privnet.deploy.state import HostState, parse_snapshot
 from privnet.lab import Lab
+from privnet.store import save_lock
 
 SAID = {"user", "machine", "systemd", "enabled", "time", "disk", "release", "applied", "generation", "route", "ssh"}
 
@@ -98,6 +100,8 @@ def test_a_networkd_that_would_cut_the_host_off_is_not_started(
 ) -> None:
     """It is off, and somebody has left a file for ports that are to stay dark, which fits the uplink."""
     lab = fleet(inventory_copy("lab"), "lab-1", name="networkd")
+    # The other two hosts are not there: without a lock file they might be, with numbers of their own.
+    save_lock(lab.inventory, compile_fleet(lab.inventory).lock)
 
     def write(devices: str) -> None:
         lines = ("[Match]", f"Name={devices}", "[Link]", "ActivationPolicy=always-down")

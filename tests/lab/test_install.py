@@ -21,7 +21,9 @@ from runs import (
     probe,
 )
 
+from privnet.compiler import compile_fleet
 from privnet.lab import Lab
+from privnet.store import save_lock
 
 pytestmark = pytest.mark.lab
 
@@ -73,6 +75,8 @@ done
 def test_a_power_cut_amid_the_packages_is_got_over(fleet, inventory_copy, host: str, state: str) -> None:
     """apt refuses to go on from there by itself; a plain run does."""
     lab: Lab = fleet(inventory_copy("lab"), host, bare=(host,), name=host)
+    # The other two hosts are not there: without a lock file they might be, with numbers of their own.
+    save_lock(lab.inventory, compile_fleet(lab.inventory).lock)
     lab.exec(host, "cat > /root/hold; chmod 0755 /root/hold", input=HELD.replace("STATE", state))
     lab.exec(host, "mkdir -p /etc/dpkg/dpkg.cfg.d; echo status-logger=/root/hold > /etc/dpkg/dpkg.cfg.d/hold")
     environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}

@@ -406,7 +406,6 @@ OTHERS = (
     without("StartLimitIntervalSec", "privnet-guard", "guard: started again as often as it ends", "lab-3", guard_killed_often, RESTART_GUARD),
     option("guard: what others have noted beside it stays when it ends", GUARD_UNIT, "^RuntimeDirectoryPreserve", RELOAD, guard_killed_often, settings=("privnet-guard.service: [Service] RuntimeDirectoryPreserve",), back=NOTES),
     guard_unit("guard: after saved rules", "After=", "nftables.service", saved_rules),
-    option("containers' ports wait for the guard", "/etc/systemd/system/privnet-container@.service", "^After=", RELOAD, guard_first, host="lab-2", settings=("privnet-container@.service: [Unit] After=privnet-guard.service",)),
     option("overlay units wait for the guard", OVERLAY_UNIT, "^After=", RELOAD, guard_first, host="lab-2", settings=("privnet-overlay@.service: [Unit] After=privnet-guard.service",)),
     option("overlay units: a start that was cut short by the guard's end leaves no device up", OVERLAY_UNIT, "^ExecStopPost=", RELOAD, overlay_cut_short, settings=("privnet-overlay@.service: [Service] ExecStopPost",)),
     without("StartLimitIntervalSec", "privnet-overlay@", "overlay units: started again as often as the guard", "lab-3", guard_killed_often, RESTART_GUARD),

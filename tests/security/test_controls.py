@@ -47,6 +47,7 @@ UNITS_LINES = {
     **of_units("[Unit] Wants=systemd-networkd.service", "without it there are no devices", OVERLAY, PORT, TARGET),
     **of_units("[Unit] Wants=privnet-guard.service", "the boot wants it by itself; overlays need it", PORT, TARGET),
     **of_units("[Unit] After=privnet-guard.service", "says no more than the units that it wants", TARGET),
+    f"{PORT}: [Unit] After=privnet-guard.service": "spares it a moment: the guard alone brings ports up (container.sh)",
     **of_units("[Unit] After=wg-quick@privnet.service", "says no more than the units that it wants", TARGET),
     **of_units("[Unit] Wants=wg-quick@privnet.service", "without it there is no mesh after a boot", TARGET),
     f"{GUARD}: [Unit] After=systemd-sysctl.service": "nothing of it is read: the host's own settings come first",

@@ -82,6 +82,17 @@ greet)
 		echo "this wireguard-go joins datagrams, which the guard cannot look into: boot a kernel that has WireGuard, or install wireguard-go 0.0.20220316 (Debian 12's)" >&2
 		exit 1
 	fi
+	# wireguard-go sends to all peers by one socket. What waits for a neighbour that does not answer counts as sent by it, and
+	# may be as much as its whole buffer (unres_qlen_bytes, net.core.wmem_default; ip-sysctl): one dead host on this link would
+	# hold up packets for all others.
+	if [ -e /sys/class/net/privnet/tun_flags ]; then
+		for file in /proc/sys/net/ipv[46]/neigh/*/unres_qlen_bytes; do
+			case $file in
+			*/lo/* | */pn[bcux][0-9a-f]*/* | */privnet/*) ;;
+			*) [ "$(cat "$file")" -le 16384 ] || echo 16384 > "$file" ;;
+			esac
+		done
+	fi
 	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.
 	[ ! -e /proc/sys/net/ipv6/conf/privnet ] || echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6
 	hold_mtu

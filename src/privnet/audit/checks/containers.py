@@ -55,7 +55,9 @@ def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
         return
     yield from compare(f"{name}: MTU", port.mtu, link.mtu)
     yield from compare(f"{name}: MAC", port.host_mac, link.mac)
-    yield from compare(f"{name}: state", "up", "up" if link.up else "down")
+    # Who takes the guard away takes all ports down.
+    up = compare(f"{name}: state", "up", "up" if link.up else "down")
+    yield from about(f"state of {name}", up, "unit privnet-guard.service")
     bridge = compare(f"{name}: bridge", port.bridge, link.master or NOTHING)
     yield from about(f"state of {name}", bridge, f"device {port.bridge}")
     if link.master:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from privnet.deploy.changes.guard import UNIT as GUARD
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID
@@ -87,16 +88,19 @@ def _asks_outside(port: Port, state: HostState) -> bool:
 
 def _attached(port: Port, state: HostState) -> bool:
     link, inside = state.links.get(port.name), state.namespaces.get(port.netns)
+    guard = state.units.get(GUARD)
+    # A guard that is away has taken all ports down, and brings them up itself when it is loaded.
+    waits = (guard is None or guard.active != "active") and link is not None and not link.up
     return (
         link is not None
         and inside is not None
         and link.index == inside.outer
-        and link.up
+        and (link.up or waits)
         and link.master == port.bridge
         and link.mtu == port.mtu
         and link.mac == port.host_mac
         and not state.addresses.get(port.name)
-        and link.is_port(learning=False, flood=False, guard=False)
+        and link.is_port(state="disabled" if waits else "forwarding", learning=False, flood=False, guard=False)
         and state.port_macs.get(port.name, frozenset()) == {port.mac, port.host_mac}
         and inside.up
         and inside.mac == port.mac
