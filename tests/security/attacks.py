@@ -1040,7 +1040,9 @@ def guard_stopped(scene: Scene) -> None:
         scene.run(host, f"systemctl restart {overlays}; systemctl reload $({ports})", check=False)
         assert int(scene.run(host, up)) == 0, "the guard is stopped, and devices come up"
     finally:
-        scene.run(host, f"rm -r {drop_in}; systemctl daemon-reload; systemctl start privnet-guard {overlays}")
+        # Stopped first: one that is about to fail once more would take this start with it.
+        again = f"systemctl stop privnet-guard; systemctl start privnet-guard {overlays}"
+        scene.run(host, f"rm -r {drop_in}; systemctl daemon-reload; {again}")
     assert scene.run(host, up) == before
 
 

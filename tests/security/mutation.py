@@ -294,11 +294,13 @@ def guard_unit(name: str, option: str, word: str, noticed_by: Attack, shown: str
     return control(name, "lab-2", off, on, noticed_by, shown=shown, settings=settings)
 
 
-def edited(name: str, program: str, edit: str, noticed_by: Attack, host: str = "lab-1", shown: str = "effect") -> Control:
+def edited(
+    name: str, program: str, edit: str, noticed_by: Attack, host: str = "lab-1", shown: str = "effect", back: str = "true"
+) -> Control:  # fmt: skip
     """A program of ours without what ``edit`` takes out of it."""
     path = f"/etc/privnet/lib/{program}"
     off = f"cp -a {path} /run/control.kept; sed -i '{edit}' {path}; ! cmp -s {path} /run/control.kept"
-    return control(name, host, off, f"mv /run/control.kept {path}", noticed_by, shown=shown)
+    return control(name, host, off, f"mv /run/control.kept {path}; {back}", noticed_by, shown=shown)
 
 
 def without(option: str, unit: str, name: str, host: str, noticed_by: Attack, again: str = "") -> Control:
@@ -411,7 +413,7 @@ OTHERS = (
     without("StartLimitIntervalSec", "privnet-overlay@", "overlay units: started again as often as the guard", "lab-3", guard_killed_often, RESTART_GUARD),
     without("Restart", "wg-quick@privnet", "mesh: started again when its process ends", "lab-3", mesh_killed_often, MESH_AGAIN),
     without("StartLimitIntervalSec", "wg-quick@privnet", "mesh: started again as often as it ends", "lab-3", mesh_killed_often, MESH_AGAIN),
-    edited("guard: container ports down when its owner ends", "guard.sh", "s/links down pnx pnc/links down pnx/", guard_killed),
+    edited("guard: container ports down when its owner ends", "guard.sh", "s/links down pnx pnc/links down pnx/", guard_killed, back=f"sleep 3; {VXLAN_UP}"),
     edited("container ports up only with the guard", "container.sh", r"/^\t! guarded/s/! guarded || //; /^\tguarded ||/d", guard_stopped, host="lab-3"),
     edited("mesh: no device that joins datagrams", "mesh.sh", "/tun_flags/s/0x4000/0/", joined_datagrams, shown="arrival"),
     control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),

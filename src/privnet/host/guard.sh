@@ -113,7 +113,7 @@ links() {
 		for path in /sys/class/net/"$name"*; do
 			[ ! -e "$path" ] || echo "link set dev ${path##*/} $to"
 		done
-	done | ip -force -batch -
+	done | ip -force -batch - || true
 }
 
 # Whether the rules in the kernel are those that were loaded.
