@@ -331,7 +331,7 @@ def _guard(plan: HostPlan) -> dict[str, Drift]:
             "systemctl stop privnet-guard.service",
             ("units", "privnet-guard.service: expected active, actual inactive (dead)"),
             (*whole, *overlays),
-            follows=("overlay", "containers", "guard"),
+            follows=("overlay", "containers", "names", "guard"),
         ),
         "the guard's owner frozen": Drift(
             "systemctl kill -s STOP privnet-guard.service",
@@ -349,7 +349,7 @@ def _guard(plan: HostPlan) -> dict[str, Drift]:
             f"nft add element inet privnet peers '{{ {peers} }}'",
             ("units", "privnet-guard.service: expected active, actual inactive (dead)"),
             (*whole, *overlays),
-            follows=("overlay", "containers", "guard"),
+            follows=("overlay", "containers", "names", "guard"),
         ),
     }
 

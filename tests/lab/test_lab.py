@@ -22,7 +22,7 @@ from privnet.lab.process import Process, wait_until
 from privnet.lab.settings import ssh_config_of
 
 # These tests are about the underlay itself, and send what they like.
-UNDERLAY = "ip or ip6"
+UNDERLAY = "ip or ip6 or arp"  # a host comes whose network the underlay did not have
 
 # Two subnets and IPv6, an endpoint beside the address, jumbo frames, another port and user.
 FLEET = """\
