@@ -273,9 +273,9 @@ def options_and_fragments(scene: Scene) -> None:
         assert_only(found[outsider], {"honest"}, outsider)
 
 
-def host_to_container(scene: Scene) -> None:
+def host_to_container(scene: Scene, forwards: bool = True) -> None:
     """P2, T22: an address put on a bridge opens no way between a network and its host, nor through a host that forwards
-    for who has a route there."""
+    for who has a route there. ``forwards``: no other program's rules stop that before the guard sees it."""
     me, host, bridge = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], f"pnb{scene.vni(SHOP)}"
     remote, outsider = scene[f"2.web.{STOREFRONT}"], scene["outsider"]
     assert scene.run("lab-1", "sysctl -n net.ipv4.ip_forward") == "1\n"
@@ -285,7 +285,8 @@ def host_to_container(scene: Scene) -> None:
         mac = scene.mac(me)
         for target in (me, remote):
             scene.run("lab-1", f"ip neigh replace {target.address} lladdr {scene.mac(target)} dev {bridge}")
-        with scene.dropping("lab-1", "host to private network", 4), scene.dropping("lab-1", HOST_RULE):
+        dropped = 4 if forwards else 2
+        with scene.dropping("lab-1", "host to private network", dropped), scene.dropping("lab-1", HOST_RULE):
             with scene.sniffing(me, remote, host) as found:
                 for target in (me, remote):
                     scene.send_datagrams(host, target.address, [frames.token("host")], 9)
