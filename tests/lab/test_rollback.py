@@ -271,7 +271,8 @@ def test_a_boot_that_takes_it_back_leaves_nothing_to_confirm(lab: Lab) -> None:
     first = deploy(lab, check=False)
     assert first.code != 0
     assert "lab-1] privnet: stale: it has put itself back since this run asked it. Run again" in first.output
-    deploy(lab)
+    # The two others may go back by their timers when the next one comes to them, and say the same.
+    assert any(deploy(lab, check=False).code == 0 for _ in range(3))
     undo(lab)
     deploy(lab)
     assert difference(before, dump(lab)) == ""
