@@ -37,6 +37,7 @@ from .attacks import (
     guard_flushed,
     guard_killed,
     guard_killed_often,
+    guard_killed_unheard,
     guard_stopped,
     hardened,
     honest_traffic,
@@ -320,6 +321,7 @@ BOTH = f"{RESOLVER} {FORWARDER}"
 AGAIN = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
 RULES, GUARD_UNIT = "/etc/privnet/guard.nft", "/etc/systemd/system/privnet-guard.service"
+GUARD_SH = "/etc/privnet/lib/guard.sh"
 OVERLAY_UNIT = "/etc/systemd/system/privnet-overlay@.service"
 VXLAN_UP = "while ip -o link | grep 'pn[xc]' | grep -q 'state DOWN'; do sleep 0.1; done"
 RESTART_GUARD = f"systemctl restart privnet-guard; {VXLAN_UP}"
@@ -404,6 +406,11 @@ OTHERS = (
     guard_unit("guard: before interfaces are set up", "Before=", "network-pre.target", guard_first),
     guard_unit("guard: has others wait for it who set up interfaces", "Wants=", "network-pre.target", guard_first),
     option("guard: VXLAN devices down when its owner ends", GUARD_UNIT, "^ExecStopPost=", RELOAD, guard_killed, host="lab-1", settings=("privnet-guard.service: [Service] ExecStopPost",), back=f"sleep 3; {VXLAN_UP}"),
+    control(
+        "guard: all goes down with its owner, whether systemd hears of it or not", "lab-1",
+        f"cp -a {GUARD_SH} /run/control.kept; sed -i '/^\twitness &$/d' {GUARD_SH}; ! cmp -s {GUARD_SH} /run/control.kept; {RESTART_GUARD}",
+        f"mv /run/control.kept {GUARD_SH}; {RESTART_GUARD}", guard_killed_unheard,
+    ),
     without("Restart", "privnet-guard", "guard: its owner is started again when it ends", "lab-1", guard_killed, f"systemctl start privnet-guard; {VXLAN_UP}"),
     without("StartLimitIntervalSec", "privnet-guard", "guard: started again as often as it ends", "lab-3", guard_killed_often, RESTART_GUARD),
     option("guard: what others have noted beside it stays when it ends", GUARD_UNIT, "^RuntimeDirectoryPreserve", RELOAD, guard_killed_often, settings=("privnet-guard.service: [Service] RuntimeDirectoryPreserve",), back=NOTES),

@@ -391,10 +391,7 @@ KILL = "systemctl kill -s KILL privnet-guard"
 
 def test_a_guard_whose_owner_was_killed_is_back_within_a_second(scene: Scene) -> None:
     wanted = scene.run("lab-1", "sh /etc/privnet/lib/guard.sh listing")
-    # A second on a machine that has nothing else to do: what a reload alone takes on a busy one is not the guard's.
-    begun = time.monotonic()
-    scene.run("lab-1", "systemctl reload privnet-guard")
-    allowed = 1000 + 1000 * (time.monotonic() - begun)
+    allowed = _allowed(scene)
     times: list[int] = []
     unguarded: list[int] = []
     # What else the machine does makes turns slow, and none fast: two that are fast enough decide it.
@@ -414,7 +411,10 @@ def test_a_guard_whose_owner_was_killed_is_back_within_a_second(scene: Scene) ->
 
 
 def test_without_its_barriers_no_device_goes_down(scene: Scene) -> None:
-    """The twin: the kernel tells of no device that went down when neither its unit nor the guard's takes it down."""
+    """The twin: the kernel tells of no device that went down when neither its unit nor the guard's takes it down.
+
+    `KILL` ends the guard's witness with it.
+    """
     guard, overlay = (f"/etc/systemd/system/privnet-{name}.service" for name in ("guard", "overlay@"))
     keep = "/run/kept"
     scene.run(
@@ -439,21 +439,20 @@ def test_without_its_barriers_no_device_goes_down(scene: Scene) -> None:
 def test_vxlan_goes_down_with_the_owner_whenever_it_dies(scene: Scene, while_it: str) -> None:
     """Also while somebody waits for its answer: systemd looks at a service again when its reload is over."""
     pid = "$(systemctl show -P MainPID privnet-guard)"
-    held = f"kill -STOP {pid}; {{}} sleep 0.3; kill -KILL {pid}"
+    held = "kill -STOP $owner; {} sleep 0.3; kill -KILL $owner"
     tell = f"{as_owner('flush set inet privnet peers6')} 2> /dev/null &"
     how = {
-        "is idle": f"kill -KILL {pid}",
+        "is idle": "kill -KILL $owner",
         "reloads": held.format("systemctl reload --no-block privnet-guard;"),
-        "starts": f"old={pid}; kill -KILL $old; new=0; "
-        f"while [ $new = 0 ] || [ $new = $old ]; do new={pid}; done; kill -KILL $new",
+        "starts": f"kill -KILL $owner; new=0; "
+        f"while [ $new = 0 ] || [ $new = $owner ]; do new={pid}; done; owner=$new; kill -KILL $owner",
         "is told something": held.format(tell),
     }
     count = "systemctl show -P NRestarts privnet-guard"
-    restarts = int(scene.run("lab-1", count))
+    restarts, allowed = int(scene.run("lab-1", count)), _allowed(scene)
     turn, up_unguarded, *went_down = scene.run("lab-1", _look(how[while_it], 10000)).split()
     print(f"killed while it {while_it}: back after {turn} ms, VXLAN up without it for {up_unguarded} ms")
-    # A second, and what this machine takes for it beside other tests.
-    assert int(up_unguarded) < 2000 and int(turn) < 5000
+    assert int(up_unguarded) < allowed and int(turn) < 3 * allowed, f"{allowed:.0f} ms are allowed"
     assert went_down == _vxlan_devices(scene), "not every VXLAN device went down"
     everything_is_back(scene)
     # One that is starting is killed after one that was not.
@@ -568,6 +567,16 @@ def test_what_the_guard_is_told_is_done_or_its_mistake_said(scene: Scene) -> Non
     assert scene.run("lab-1", "ls /run/privnet | grep -c 'guard[.].*-' || true") == "0\n", "batches were left behind"
 
 
+def _allowed(scene: Scene) -> float:
+    """Milliseconds until the guard is back: a second on a machine that has nothing else to do.
+
+    What a reload alone takes on a busy one is not the guard's.
+    """
+    begun = time.monotonic()
+    scene.run("lab-1", "systemctl reload privnet-guard")
+    return 1000 + 1000 * (time.monotonic() - begun)
+
+
 def _vxlan_devices(scene: Scene) -> list[str]:
     return sorted(scene.run("lab-1", "ls /sys/class/net | grep ^pnx").split())
 
@@ -582,11 +591,15 @@ _LOOK = """
 now() { date +%s%3N; }
 ip monitor link > /run/links & monitor=$!
 sleep 0.2
+owner=$(systemctl show -P MainPID privnet-guard)
 begun=$(now); up=0
 BY
 last=$(now)
 while :; do
-	if nft list table inet privnet > /dev/null 2>&1 && nft list table bridge privnet > /dev/null 2>&1; then break; fi
+	# What is killed is there for a while yet, and so are its tables.
+	if [ ! -e /proc/$owner ]; then
+		{ nft list table inet privnet && nft list table bridge privnet; } > /dev/null 2>&1 && break
+	fi
 	if ip -o link show up | grep -q ' pnx'; then up=$(($(now) - begun)); fi
 	[ $(($(now) - last)) -lt AT_MOST ] || break
 done

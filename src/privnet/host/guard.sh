@@ -116,6 +116,20 @@ links() {
 	done | ip -force -batch - || true
 }
 
+# Without the guard no VXLAN device may be up, and no container's port. The units of the former follow, one after the other;
+# this is all at once.
+away() {
+	links down pnx pnc
+}
+
+# Beside the owner, which alone holds this FIFO for writing: it ends with the owner, and all goes down before systemd has heard
+# of anything. Told to end with the owner, it does this first.
+witness() {
+	trap '' TERM
+	exec 6< "$state/guard.alive" 7>&-
+	read -r _ <&6 || away
+}
+
 # Whether the rules in the kernel are those that were loaded.
 sound() {
 	listed=$(listing 2> /dev/null) && [ "$listed" = "$(cat "$state/guard.sum" 2> /dev/null)" ]
@@ -123,8 +137,8 @@ sound() {
 
 case $1 in
 prepare)
-	rm -f "$state"/guard.*-* "$state/guard.commands" "$state/guard.pid"
-	mkfifo -m 0600 "$state/guard.commands"
+	rm -f "$state"/guard.*-* "$state/guard.commands" "$state/guard.alive" "$state/guard.pid"
+	mkfifo -m 0600 "$state/guard.commands" "$state/guard.alive"
 	: > "$state/guard.answers"
 	# Tables without an owner, from a saved set of rules for example, cannot be given one.
 	for family in inet bridge; do
@@ -133,6 +147,8 @@ prepare)
 	;;
 hold)
 	echo $$ > "$state/guard.pid"
+	exec 7<> "$state/guard.alive"
+	witness &
 	# A FIFO that it has opened for both never ends.
 	exec nft -i <> "$state/guard.commands" >> "$state/guard.answers" 2>&1
 	;;
@@ -173,8 +189,6 @@ listing)
 	listing
 	;;
 away)
-	# Without the guard no VXLAN device may be up, and no container's port. The units of the former follow, one after the
-	# other; this is all at once.
-	links down pnx pnc
+	away
 	;;
 esac
