@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from socket import inet_aton
 
@@ -78,7 +79,7 @@ def read_lines(text: str) -> Lock | None:
     if head is None or hashlib.sha256(text[head.end() :].encode("utf-8", "replace")).hexdigest() != head[1]:
         return None
     try:
-        return _Lines(text, head.end()).lock()
+        return replace(_Lines(text, head.end()).lock(), checksum=head[1])
     except (_Otherwise, Invalid):
         return None
 

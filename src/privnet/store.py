@@ -209,6 +209,7 @@ def _lock(file: LockFile) -> Lock:
         applications=file.applications,
         quarantine=file.quarantine,
         history=file.history,
+        checksum=file.checksum,
     )
 
 
@@ -225,7 +226,7 @@ def _settings(entry: SettingsEntry) -> SettingsLock:
 
 
 def save_lock(directory: Path, lock: Lock) -> Lock:
-    """Write ``lock`` if the file still has the serial it was loaded with, and give back what was written.
+    """Write ``lock`` if the file is still the one that it was loaded from, and give back what was written.
 
     Atomic: a temporary file, fsync, rename, fsync of the directory; a power cut leaves the old file or the new one.
     Raises DeclarationError (PN507) when another run has written the file in the meantime.
@@ -235,9 +236,10 @@ def save_lock(directory: Path, lock: Lock) -> Lock:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         present = load_lock(directory, lock.fleet)
-        if present.serial != lock.serial:
-            raise DeclarationError([_moved_on(path, lock.serial, present.serial)], {})
+        if not present.is_still(lock):
+            raise DeclarationError([_moved_on(path, lock, present)], {})
         saved = replace(lock, serial=lock.serial + 1, history=lock_versions(present)[-VERSIONS_KEPT:])
+        saved = replace(saved, checksum=lock_checksum(saved))
         replace_file(path, lock_text(saved).encode("ascii"))
         os.fsync(handle)
     finally:
@@ -430,10 +432,17 @@ def _of_another_fleet(path: str, found: str, wanted: str) -> Problem:
     )
 
 
-def _moved_on(path: Path, mine: int, present: int) -> Problem:
+def moved_on(mine: Lock, present: Lock) -> str:
+    """How the lock file that is there differs from the one that a run has read."""
+    if mine.serial == present.serial:
+        return f"another one has serial {present.serial} now too, as two branches have that were each deployed once"
+    return f"it has serial {present.serial}, this run began with {mine.serial}"
+
+
+def _moved_on(path: Path, mine: Lock, present: Lock) -> Problem:
     return Problem(
         "PN507",
-        f"{shown_path(path)} was written by another run: it has serial {present}, this run began with {mine}",
+        f"{shown_path(path)} was written by another run: {moved_on(mine, present)}",
         note="no host was changed by this run",
         help="run the same command again: it will begin from the new file",
     )

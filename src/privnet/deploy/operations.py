@@ -767,7 +767,7 @@ def _record(state: Any, host: Any, run: Run) -> bool:  # pyinfra passes these tw
         run.record()
     except DeclarationError as error:
         logger.error(render_text(error.problems, color=False, sources=error.sources))
-        run.stop("nothing is changed: the lock file was written by another run in the meantime", "locked")
+        run.stop_unread(error.problems[0])
     except OSError as error:
         why = f"nothing is changed: the lock file cannot be written ({error.strerror}: {error.filename})"
         run.stop(why, "failed")

@@ -26,14 +26,14 @@ from privnet.deploy.memory import doubt
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
-from privnet.diagnostics import DeclarationError, plural
+from privnet.diagnostics import DeclarationError, Problem, plural
 from privnet.load import shown_path
 from privnet.model.lock import Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.plan.overlay import Network
 from privnet.progress import Diary
 from privnet.render import ETC
-from privnet.store import load_lock, lock_checksum, lock_versions, save_lock
+from privnet.store import load_lock, lock_checksum, lock_versions, moved_on, save_lock
 
 ABORT_SHARE = 3
 """One host in so many that fails in a wave stops the run before the next one."""
@@ -134,6 +134,12 @@ class Run:
         self.outcome.stopped = {"why": why, "kind": kind}
         self.outcome.write()
 
+    def stop_unread(self, problem: Problem) -> None:
+        """The same, where the lock file is no longer what this run has read."""
+        why = f"{problem.code}: nothing is changed: since this run began, {problem.message}"
+        kind = "locked" if problem.code == "PN507" else "stale"
+        self.stop("; ".join(filter(None, (why, problem.help))), kind)
+
     def enter(self, executing: bool) -> None:
         """Begin anew when pyinfra has looked for changes and now makes them: what it looked at may have changed."""
         if executing and not self.executing:
@@ -152,21 +158,16 @@ class Run:
         try:
             self.under_way = take(self.directory, self.id, self.owner)
             # What was compiled before the lock was had may be what another run has changed since.
-            present = load_lock(self.directory, self.saved.fleet).serial
+            present = load_lock(self.directory, self.saved.fleet)
         except Held as error:
             self.stop(f"nothing is changed: {error}", "locked")
             return
         except DeclarationError as error:
-            problem = error.problems[0]
-            why = f"{problem.code}: nothing is changed: {problem.message}, since this run has read it"
-            self.stop("; ".join(filter(None, (why, problem.help))), "stale")
+            self.stop_unread(error.problems[0])
             return
-        if present != self.saved.serial:
-            self.stop(
-                f"nothing is changed: the lock file has got serial {present} since this run read {self.saved.serial}, "
-                "another run has ended in between. Run again",
-                "locked",
-            )
+        if not present.is_still(self.saved):
+            why = f"the lock file has changed: {moved_on(self.saved, present)}"
+            self.stop(f"nothing is changed: since this run began, {why}. Run again", "locked")
 
     @property
     def patience(self) -> int:

@@ -95,6 +95,7 @@ class Lock:
     :param settings: those of the last run; None when an older privnet wrote the file
     :param applications: application id to project, for every application a run has seen
     :param history: the versions before this one, the oldest first, as far as they are remembered
+    :param checksum: of the file that it was read from, whatever has been changed in it since; empty without one
     """
 
     fleet: str
@@ -105,6 +106,7 @@ class Lock:
     applications: Mapping[str, str] = field(default_factory=dict)
     quarantine: tuple[Rest, ...] = ()
     history: tuple[Version, ...] = ()
+    checksum: str = field(default="", compare=False, repr=False)
 
     @property
     def projects_with_applications(self) -> frozenset[str]:
@@ -114,6 +116,10 @@ class Lock:
     def same_numbers(self, other: Lock) -> bool:
         """Whether both say the same, whatever their serials and what was before them."""
         return replace(self, serial=0, history=()) == replace(other, serial=0, history=())
+
+    def is_still(self, before: Lock) -> bool:
+        """Whether the file that this was read from is the one that ``before`` was read from."""
+        return (self.serial, self.checksum) == (before.serial, before.checksum)
 
     def settled_by(self, other: Lock) -> Lock:
         """The same, with the other's settings where this one knows none."""

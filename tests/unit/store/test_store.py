@@ -178,6 +178,27 @@ def test_a_save_after_another_is_refused_and_changes_nothing(tmp_path: Path) -> 
     assert lock_path(tmp_path).read_bytes() == before
 
 
+def test_a_save_over_another_file_of_the_same_serial_is_refused(tmp_path: Path) -> None:
+    """Two branches that were deployed once each, and a checkout of the other one while a run goes on."""
+    first = save_lock(tmp_path, Lock(fleet="test"))
+    before = lock_path(tmp_path).read_bytes()
+    save_lock(tmp_path, replace(first, applications={AP: "theirs"}))
+    theirs = lock_path(tmp_path).read_bytes()
+    lock_path(tmp_path).write_bytes(before)
+    save_lock(tmp_path, replace(load_lock(tmp_path, "test"), applications={AP: "ours"}))
+    ours = load_lock(tmp_path, "test")
+    lock_path(tmp_path).write_bytes(theirs)
+    with pytest.raises(DeclarationError) as caught:
+        save_lock(tmp_path, replace(ours, applications={}))
+    (problem,) = caught.value.problems
+    assert problem.code == "PN507"
+    assert "another one has serial 2 now too" in problem.message and problem.help
+    assert lock_path(tmp_path).read_bytes() == theirs
+    lock_path(tmp_path).write_bytes(before)
+    save_lock(tmp_path, replace(load_lock(tmp_path, "test"), applications={AP: "ours"}))
+    assert save_lock(tmp_path, replace(ours, applications={})).serial == 3, "the twin: it is the file that was read"
+
+
 def test_of_many_who_save_at_once_one_wins(tmp_path: Path) -> None:
     start = threading.Barrier(8)
     outcomes: list[str] = []
