@@ -26,6 +26,7 @@ from connector import ENDED, LOG  # noqa: E402
 
 from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
+from privnet.deploy import inventory  # noqa: E402
 from privnet.deploy.inventory import fleet_groups  # noqa: E402
 from privnet.model.identifiers import format_address  # noqa: E402
 from privnet.model.lock import Lock  # noqa: E402
@@ -395,6 +396,40 @@ def test_a_fleets_hosts_and_zones_are_groups(fleet: Callable[..., Fleet]) -> Non
     groups = fleet_groups(fleet().directory)
     assert [name for name, _ in groups["fleet"]] == ["h1", "h2", "h3"]
     assert set(groups) == {"fleet"}
+
+
+COUNTED = """
+import atexit, inspect, sys
+import privnet.deploy.stages
+from pyinfra.api import util
+_found, _frames = [], inspect.getouterframes
+inspect.getouterframes = lambda *words: _found.append(1) or _frames(*words)
+atexit.register(lambda: print("STACKS", len(_found), file=sys.stderr))
+"""
+OWN = COUNTED + """
+sys.modules["pyinfra.api.operation"].get_operation_order_from_stack = util.get_operation_order_from_stack
+"""
+
+
+def test_no_source_is_looked_for_to_order_operations(fleet: Callable[..., Fleet]) -> None:
+    """Their order is the same with pyinfra's own way to find it, the twin, which counts for each host."""
+    made = fleet()
+    ran, own = (made.run("--json", "-y", more=more) for more in (COUNTED, OWN))
+    assert (ran.code, own.code) == (0, 0), ran.stderr + own.stderr
+    assert "STACKS 0\n" in ran.stderr
+    operations = [[operation["op_hash"] for operation in one.results["operations"]] for one in (ran, own)]
+    assert operations[0] == operations[1] != []
+    assert f"STACKS {3 * len(operations[0])}\n" in own.stderr
+
+
+def test_the_keys_of_hosts_are_written_once(fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each host is given the same file, with all of them."""
+    made, written = fleet(hosts=5), []
+    own = inventory.write_known_hosts
+    monkeypatch.setattr(inventory, "write_known_hosts", lambda *words: written.append(words) or own(*words))
+    groups = fleet_groups(made.directory)
+    assert len({data["ssh_known_hosts_file"] for _, data in groups["fleet"]}) == 1 and len(groups["fleet"]) == 5
+    assert len(written) == 1
 
 
 # --- several hosts, several runs ---------------------------------------------------------------------

@@ -386,28 +386,31 @@ def test_reloads_let_nothing_through(scene: Scene) -> None:
 
 
 TURNS = 7
+QUIET_RELOAD = 0.25
+"""Seconds that the guard's reload takes where nothing else is done."""
 KILL = "systemctl kill -s KILL privnet-guard"
 
 
 def test_a_guard_whose_owner_was_killed_is_back_within_a_second(scene: Scene) -> None:
     wanted = scene.run("lab-1", "sh /etc/privnet/lib/guard.sh listing")
-    allowed = _allowed(scene)
     times: list[int] = []
     unguarded: list[int] = []
+    fast = 0
     # What else the machine does makes turns slow, and none fast: two that are fast enough decide it.
-    while len(times) < TURNS and sum(turn < allowed for turn in times) < 2:
+    while len(times) < TURNS and fast < 2:
         scene.run("lab-1", "nft 'add table ip foreign; add chain ip foreign c; add rule ip foreign c counter accept'")
+        allowed = _allowed(scene)
         turn, up_unguarded, *went_down = scene.run("lab-1", _look(KILL, 10000)).split()
         times.append(int(turn))
         unguarded.append(int(up_unguarded))
+        fast += times[-1] < allowed and unguarded[-1] < allowed
+        print(f"the guard was back after {turn} ms, {allowed:.0f} are allowed")
         assert went_down == _vxlan_devices(scene), "not every VXLAN device went down"
         everything_is_back(scene)
         assert scene.run("lab-1", "sh /etc/privnet/lib/guard.sh listing") == wanted
         assert "foreign" in scene.run("lab-1", "nft list tables"), "a table of another program was touched"
         scene.run("lab-1", "nft delete table ip foreign")
-    print(f"the guard was back after {times} ms")
-    assert sum(turn < allowed for turn in times) == 2, f"the guard was back after {times} ms, {allowed:.0f} are allowed"
-    assert sorted(unguarded)[len(unguarded) // 2] < allowed, f"VXLAN was up for {unguarded} ms without the guard"
+    assert fast == 2, f"the guard was back after {times} ms, VXLAN was up without it for {unguarded} ms"
 
 
 def test_without_its_barriers_no_device_goes_down(scene: Scene) -> None:
@@ -489,8 +492,10 @@ def test_overlays_are_back_when_the_owner_was_killed(scene: Scene, how: str) -> 
     restarts = int(scene.run("lab-1", f"{before}; {count}"))
     try:
         scene.run("lab-1", KILL)
+        deadline = time.monotonic() + 20
+        while int(scene.run("lab-1", count)) != restarts + 1:
+            assert time.monotonic() < deadline, "the guard was kept away"
         everything_is_back(scene)
-        assert int(scene.run("lab-1", count)) == restarts + 1, "the guard was kept away"
     finally:
         scene.run("lab-1", after)
     everything_is_back(scene)
@@ -500,13 +505,17 @@ def test_an_overlay_that_starts_when_the_owner_dies_stays_down(scene: Scene) -> 
     """One that does not hear at once that it is to stop comes up after all others have gone down."""
     vni, rules = scene.vni(SHOP), "/etc/privnet/guard.nft"
     unit = f"privnet-overlay@{vni}"
-    late = f"trap '' TERM; sleep 1; sh /etc/privnet/lib/overlay.sh up {vni}; touch /run/was-up; sleep 0.5"
+    marks = "/run/begins /run/was-up"
+    comes = f"sleep 1; sh /etc/privnet/lib/overlay.sh up {vni}; touch /run/was-up; sleep 0.5"
+    late = f"trap '' TERM; touch /run/begins; {comes}"
     folder = f"/run/systemd/system/{unit}.service.d"
     text = shlex.quote(f'[Service]\nExecStart=\nExecStart=/bin/sh -c "{late}"\n')
     scene.run(
         "lab-1",
         f"mkdir {folder}; printf %s {text} > {folder}/late.conf; systemctl daemon-reload; mv {rules} /run/kept; "
-        f"systemctl restart --no-block {unit}; sleep 0.5; {KILL}; sleep 3",
+        f"systemctl restart --no-block {unit}; until [ -e /run/begins ]; do sleep 0.1; done; {KILL}; "
+        "for try in $(seq 100); do [ ! -e /run/was-up ] || break; sleep 0.1; done; "
+        f"while [ $(systemctl show -P ActiveState {unit}) = deactivating ]; do sleep 0.1; done",
     )
     try:
         assert scene.run("lab-1", "ls /run/was-up") == "/run/was-up\n", "the twin: it was brought up"
@@ -514,7 +523,7 @@ def test_an_overlay_that_starts_when_the_owner_dies_stays_down(scene: Scene) -> 
     finally:
         scene.run(
             "lab-1",
-            f"rm -r {folder} /run/was-up; mv /run/kept {rules}; systemctl daemon-reload; "
+            f"rm -rf {folder} {marks}; mv /run/kept {rules}; systemctl daemon-reload; "
             "systemctl restart privnet-guard",
         )
     everything_is_back(scene)
@@ -570,11 +579,11 @@ def test_what_the_guard_is_told_is_done_or_its_mistake_said(scene: Scene) -> Non
 def _allowed(scene: Scene) -> float:
     """Milliseconds until the guard is back: a second on a machine that has nothing else to do.
 
-    What a reload alone takes on a busy one is not the guard's.
+    On a busy one it is as much longer as a reload is, which is one of the four commands that it takes.
     """
     begun = time.monotonic()
     scene.run("lab-1", "systemctl reload privnet-guard")
-    return 1000 + 1000 * (time.monotonic() - begun)
+    return 1000 * max(1, (time.monotonic() - begun) / QUIET_RELOAD)
 
 
 def _vxlan_devices(scene: Scene) -> list[str]:

@@ -53,7 +53,10 @@ def fleet_groups(directory: Path) -> Groups:
         run = begin(directory)
         declaration = run.compiled.declaration
         refuse(removal.check(declaration, run.saved, run.lock, os.environ.get(removal.ALLOW)), declaration)
-        hosts = {name: _host_data(run, name, host) for name, host in run.compiled.declaration.fleet.hosts.items()}
+        known = _known_hosts(run)
+        hosts = {
+            name: _host_data(run, name, host, known) for name, host in run.compiled.declaration.fleet.hosts.items()
+        }
         if run.compiled.warnings:
             _say(run.compiled.warnings, declaration.sources)
     except DeclarationError as error:
@@ -83,7 +86,15 @@ def _say(problems: Iterable[Problem], sources: Mapping[str, str]) -> None:
     sys.stderr.write(render_text(problems, color=sys.stderr.isatty(), sources=sources))
 
 
-def _host_data(run: Run, name: str, host: Host) -> dict[str, Any]:
+def _known_hosts(run: Run) -> str | None:
+    """The file with the SSH keys of hosts seen before; hosts of a lab are known in the lab."""
+    fleet = run.compiled.declaration.fleet
+    if fleet.lab or not any(host.ssh for host in run.saved.hosts.values()):
+        return None
+    return str(write_known_hosts(run.directory, fleet, run.saved))
+
+
+def _host_data(run: Run, name: str, host: Host, known: str | None) -> dict[str, Any]:
     data: dict[str, Any] = {
         "ssh_hostname": host.address,
         "ssh_user": host.ssh.user,
@@ -96,8 +107,8 @@ def _host_data(run: Run, name: str, host: Host) -> dict[str, Any]:
     if run.compiled.declaration.fleet.lab:
         # A lab fleet lives in the lab only: whatever its addresses are, they are reached through the lab or not at all.
         return data | {"ssh_hostname": name, "ssh_config_file": str(ssh_config_of(run.directory))}
-    if run.saved.hosts.get(name) and run.saved.hosts[name].ssh:
+    if known and run.saved.hosts.get(name) and run.saved.hosts[name].ssh:
         # A host seen before is known by its key, and nobody else is let in under its name.
-        data["ssh_known_hosts_file"] = str(write_known_hosts(run.directory, run.compiled.declaration.fleet, run.saved))
+        data["ssh_known_hosts_file"] = known
         data["ssh_strict_host_key_checking"] = "yes"
     return data

@@ -133,14 +133,7 @@ def switch_one() -> Commands:
 @operation()
 def switch() -> Commands:
     """Forwarding of moved containers, and names; with it all that is gone elsewhere, when nothing is gone here."""
-    run = _run()
-    _stop_with_the_first(run, "switch")
-    if not run.stopped and run.too_many_failed(_failed()):
-        run.stop("nothing is switched or taken away: too many hosts have failed", "failed")
-    if not run.stopped and run.first.get("switch") == host.name:
-        host.noop("it was the first")
-        return
-    yield from _switch(run)
+    yield from _after_the_first("switch", "nothing is switched or taken away", _switch)
 
 
 @operation()
@@ -148,8 +141,7 @@ def settle() -> Commands:
     """A changed host takes a new connection before anything old goes: it would need that if it went back."""
     run = _run()
     found = _snapshot(run)
-    if not run.stopped and run.too_many_failed(_failed()):
-        run.stop("nothing is taken away: too many hosts have failed", "failed")
+    _stop_with_too_many(run, "nothing is taken away")
     if run.stopped or isinstance(found, Unknown):
         yield Refusal(run, run.stopped or found.why)  # type: ignore[union-attr]
         return
@@ -173,14 +165,7 @@ def retire_one() -> Commands:
 @operation()
 def retire() -> Commands:
     """Everything that is no longer in the plan."""
-    run = _run()
-    _stop_with_the_first(run, "retire")
-    if not run.stopped and run.too_many_failed(_failed()):
-        run.stop("nothing is taken away: too many hosts have failed", "failed")
-    if not run.stopped and run.first.get("retire") == host.name:
-        host.noop("it was the first")
-        return
-    yield from _retire(run)
+    yield from _after_the_first("retire", "nothing is taken away", _retire)
 
 
 @operation()
@@ -229,6 +214,17 @@ def _alone(
         yield FunctionCommand(_refuse, (), {})
 
 
+def _after_the_first(wave: str, otherwise: str, do: Callable[[Run], Commands]) -> Commands:
+    """On all other hosts, unless the first or too many have failed; ``otherwise`` says what does not happen then."""
+    run = _run()
+    _stop_with_the_first(run, wave)
+    _stop_with_too_many(run, otherwise)
+    if not run.stopped and run.first.get(wave) == host.name:
+        host.noop("it was the first")
+        return
+    yield from do(run)
+
+
 def _first(run: Run, wave: str, to_do: Callable[[Run, str, HostState], object]) -> str | None:
     """The canary. The same for all who ask."""
     if wave not in run.first:
@@ -245,6 +241,11 @@ def _first_failed(run: Run, wave: str) -> str | None:
 def _stop_with_the_first(run: Run, wave: str) -> None:
     if state.is_executing and not run.stopped and (failed := _first_failed(run, wave)):
         run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
+
+
+def _stop_with_too_many(run: Run, otherwise: str) -> None:
+    if not run.stopped and run.too_many_failed(_failed()):
+        run.stop(f"{otherwise}: too many hosts have failed", "failed")
 
 
 def _to_prepare(run: Run, name: str, found: HostState) -> Script:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
-from privnet.deploy import operations
+from privnet.deploy import lookups, operations
+
+lookups.install()
 
 
 @deploy("Private network")
