@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test: what is missing, then the whole test suite, what needs no hosts beside what does. With PYTEST_STATUS=FILE its
+# make test: what is missing, then the whole test suite, two files at a time, those that boot hosts first. With PYTEST_STATUS=FILE its
 # exit status goes there and ours is 0, so that `make` has nothing to add after pytest's own summary.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 2
 fi
 sh setup/setup.sh
-[ $# -gt 0 ] || set -- -n 2 --no-loadscope-reorder
+[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder
 status=0
 .venv/bin/python -m pytest "$@" </dev/null || status=$?
 [ -n "${PYTEST_STATUS:-}" ] || exit "$status"

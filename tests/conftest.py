@@ -21,8 +21,6 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from privnet.lab import Lab, LabError
 from security.watch import Watch
@@ -79,20 +77,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
     items.sort(key=lambda item: item.get_closest_marker("lab") is None)
-
-
-class FleetsApart(LoadScopeScheduling):
-    """The tests on hosts of a directory are run by one process, one after the other; the files of all others by any."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        parents = (REPOSITORY / file).parents
-        return next((directory.name for directory in LAB_TESTS if directory in parents), file)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FleetsApart:
-    return FleetsApart(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

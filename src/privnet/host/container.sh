@@ -46,7 +46,9 @@ namespace)
 	mkdir -p -m 755 /run/netns
 	(
 		flock 9
-		mountpoint -q /run/netns || mount --bind /run/netns /run/netns
+		# With peers of its own, not those of /run: there each name would be mounted once more, below it, and systemd looks at
+		# all mounts many times for each command that it starts in a sandbox.
+		mountpoint -q /run/netns || { mount --bind /run/netns /run/netns && mount --make-private /run/netns; }
 		mount --make-rshared /run/netns
 	) 9< /run/netns
 	if [ "$(stat -f -c %T "$path" 2> /dev/null)" != nsfs ]; then
