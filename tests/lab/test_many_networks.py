@@ -1,4 +1,4 @@
-"""Fifty private networks on two hosts: one question each when nothing is to be done, and a bounded time."""
+"""Fifty private networks on two hosts: one question each when nothing is to be done, and a fraction of the time."""
 
 from __future__ import annotations
 
@@ -49,8 +49,11 @@ def test_fifty_networks(fleet, tmp_path: Path, record_property, capsys) -> None:
         print(f"\n{NETWORKS} networks on 2 hosts: first run {first.seconds:.1f} s, no-op {second.seconds:.1f} s")
     record_property("first run, s", round(first.seconds, 1))
     record_property("no-op, s", round(second.seconds, 1))
-    assert first.seconds < 150
-    assert second.seconds < 40
+    # What else the machine does makes all of them longer.
+    assert second.seconds < first.seconds / 4
+    for host in HOSTS:
+        mounts = lab.exec(host, "ls /run/netns | wc -l; grep -c ' - nsfs ' /proc/1/mountinfo").stdout.split()
+        assert mounts[0] == mounts[1] == str(2 * NETWORKS), "systemd reads every mount for each command of a unit"
     for network in list(plan_of(lab).networks.values())[:: NETWORKS // 5]:
         near, far = network.containers
         inside(lab, near.slot, "ping", "-c", "1", "-W", "3", f"{far.slot}.{network.names.suffix}")
@@ -59,5 +62,5 @@ def test_fifty_networks(fleet, tmp_path: Path, record_property, capsys) -> None:
     project.write_text(project.read_text().replace('["lab-1", "lab-2"]', '["lab-1", "lab-2", "lab-2"]'))
     more = deploy(lab)
     assert set(more.changed) >= {"record numbers", "add what is new", "switch what has moved"}
-    assert more.seconds < 60
+    assert more.seconds < first.seconds / 2
     assert deploy(lab).changed == {}
