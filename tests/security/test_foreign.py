@@ -83,8 +83,8 @@ def in_private_networks(scene: Scene, wrong: list[str]) -> list[str]:
     return kept
 
 
-@pytest.mark.parametrize("bridged", [0, 1])
-@pytest.mark.parametrize("program", PROGRAMS)
+# Where bridged frames do not pass these rules, it is the same for all three.
+@pytest.mark.parametrize(("program", "bridged"), [("docker", 0), *((program, 1) for program in PROGRAMS)])
 def test_private_traffic_flows_and_stays_apart(scene: Scene, program: str, bridged: int) -> None:
     assert stopped_by(scene, program) == {"stopped"}, "the twin: without the program's rules it arrives"
     with beside(scene, f"{program}-passes" if bridged else program, bridged):
