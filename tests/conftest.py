@@ -12,11 +12,13 @@ SSH and neighbour discovery was seen there fails. What a module's tests themselv
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -77,6 +79,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
     items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+
+
+ALONE: pytest.StashKey[list[int]] = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """While the tests of a module marked `alone` run, no other process runs tests on hosts.
+
+    What they measure, as a packet that comes too late, is also what a machine does that has too much to do.
+    """
+    if not (item.get_closest_marker("lab") and "PYTEST_XDIST_TESTRUNUID" in os.environ):
+        return (yield)
+    held = item.session.stash.setdefault(ALONE, [])
+    if not held:
+        held += _turn(exclusive=item.get_closest_marker("alone") is not None)
+    try:
+        return (yield)
+    finally:
+        if not item.get_closest_marker("alone") or nextitem is None or nextitem.path != item.path:
+            while held:
+                os.close(held.pop())
+
+
+def _turn(exclusive: bool) -> list[int]:
+    """Wait for it; its lock, held until it is closed. Who waits for all others keeps the door shut meanwhile."""
+    run = Path(tempfile.gettempdir()) / f"privnet-tests-{os.environ['PYTEST_XDIST_TESTRUNUID']}"
+    run.mkdir(exist_ok=True)
+    door, turn = (os.open(run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC) for name in ("door", "turn"))
+    fcntl.flock(door, fcntl.LOCK_EX)
+    fcntl.flock(turn, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+    os.close(door)
+    return [turn]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -28,7 +28,7 @@ from runs import (
 
 from privnet.lab import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 HOSTS = ("lab-1", "lab-2", "lab-3")
 TTL = 5.0
