@@ -1,6 +1,6 @@
 #!/bin/sh
-# make test: what is missing, then the whole test suite, two files at a time, those that boot hosts first. With PYTEST_STATUS=FILE its
-# exit status goes there and ours is 0, so that `make` has nothing to add after pytest's own summary.
+# make test: what is missing, then the whole test suite, two files at a time, those that boot hosts first. With
+# PYTEST_STATUS=FILE its exit status goes there and ours is 0, so that `make` has nothing to add after pytest's own summary.
 set -eu
 cd "$(dirname "$0")/.."
 
