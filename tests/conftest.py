@@ -18,7 +18,6 @@ import os
 import random
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
     What they measure, as a packet that comes too late, is also what a machine does that has too much to do.
     """
-    if not (item.get_closest_marker("lab") and "PYTEST_XDIST_TESTRUNUID" in os.environ):
+    if not (item.get_closest_marker("lab") and "PYTEST_XDIST_WORKER" in os.environ):
         return (yield)
     held = item.session.stash.setdefault(ALONE, [])
     if not held:
@@ -105,9 +104,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _turn(exclusive: bool) -> list[int]:
     """Wait for it; its lock, held until it is closed. Who waits for all others keeps the door shut meanwhile."""
-    run = Path(tempfile.gettempdir()) / f"privnet-tests-{os.environ['PYTEST_XDIST_TESTRUNUID']}"
-    run.mkdir(exist_ok=True)
-    door, turn = (os.open(run / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC) for name in ("door", "turn"))
+    door, turn = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (REPOSITORY, HERE))
     fcntl.flock(door, fcntl.LOCK_EX)
     fcntl.flock(turn, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
     os.close(door)
