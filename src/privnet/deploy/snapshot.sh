@@ -13,10 +13,18 @@ printf 'user %s\n' "$(id -u)"
 printf 'machine %s\n' "$(cat /etc/machine-id)"
 if [ -e /sys/module/wireguard ] || modprobe -nq wireguard 2> /dev/null; then echo 'wireguard kernel'; fi
 [ -d /run/systemd/system ] && echo 'systemd yes'
-for unit in systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-restore.service privnet-networks.target \
-	wg-quick@privnet.service; do
-	printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"
-done
+set -- systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-restore.service \
+	privnet-networks.target wg-quick@privnet.service
+# It has a line for each, but for a unit that is not there, after which it asks no further.
+states=$(systemctl is-enabled "$@" 2> /dev/null)
+if [ "$(printf '%s\n' "$states" | wc -l)" = $# ]; then
+	for state in $states; do
+		printf 'enabled %s %s\n' "$1" "$state"
+		shift
+	done
+else
+	for unit; do printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"; done
+fi
 systemctl list-unit-files --state=masked,masked-runtime --plain --no-legend 'privnet-*' wg-quick@privnet.service |
 	awk '{ print "masked", $1 }'
 [ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(cat /run/privnet/forwarder)"
@@ -174,15 +182,18 @@ for path in /run/netns/*; do
 done
 
 section units
-systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload \
-	'privnet-*' wg-quick@privnet.service systemd-networkd.service
+units=$(systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload,MainPID \
+	'privnet-*' wg-quick@privnet.service systemd-networkd.service)
+[ -z "$units" ] || printf '%s\n' "$units" | grep -v '^MainPID='
 
 section names
-pids=$(systemctl show --no-pager --property=Id,MainPID 'privnet-dns@*' | sed -n 's/^Id=privnet-dns@\(.*\)[.]service$/\1/p; s/^MainPID=//p' | paste -s -d ' \n')
+pids=$(printf '%s\n' "$units" | awk -F = '
+	$1 == "" { id = pid = "" } $1 == "Id" { id = $2 } $1 == "MainPID" { pid = $2 }
+	id != "" && pid != "" && sub(/^privnet-dns@/, "", id) && sub(/[.]service$/, "", id) { print id, pid; id = "" }')
 for mark in /run/privnet/names.*; do
 	[ -e "$mark" ] || continue
 	name=${mark##*/names.}
-	pid=$(printf '%s\n' "$pids" | sed -n "s/^$name //p; s/^\([0-9]*\) $name\$/\1/p")
+	pid=$(printf '%s\n' "$pids" | sed -n "s/^$name //p")
 	same=no
 	[ "$(stat -L -c %i "/proc/$pid/ns/net" 2> /dev/null)" = "$(stat -L -c %i "/run/netns/$name" 2> /dev/null)" ] && same=yes
 	printf '%s %s %s\n' "$name" "$same" "$(cat "$mark")"
