@@ -92,3 +92,5 @@ if [ "$(cat $stamp 2>/dev/null || true)" != "$wanted" ]; then
     echo "$wanted" >$stamp
     say 'done'
 fi
+# pyinfra writes no bytecode (sys.dont_write_bytecode), so each run would compile privnet anew.
+.venv/bin/python -m compileall -q src || :
