@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_runs import DEPLOY, PYINFRA, Fleet
+from test_runs import DEPLOY, Fleet
+
+import warm
 
 SERVER = Path(__file__).parents[1] / "unit" / "deploy" / "lying_server.py"
 LIAR = "h2"
@@ -71,14 +73,11 @@ def run(made: Fleet, **lies: str) -> tuple[int, str, dict[str, tuple[str, str]]]
     shim.write_text(SHIM)
     with served(made, lies) as data:
         shim.with_name("servers.json").write_text(json.dumps(data))
-        done = subprocess.run(
-            [str(PYINFRA), "-y", str(shim), str(DEPLOY)],
-            capture_output=True, stdin=subprocess.DEVNULL, timeout=120,
-            env={**os.environ, "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)},
-        )  # fmt: skip
+        environment = {**os.environ, "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)}
+        done = warm.run(["-y", str(shim), str(DEPLOY)], environment, timeout=120)
     hosts = json.loads(outcome.read_text())["hosts"]
     became = {name: (host["state"], host["why"]) for name, host in hosts.items()}
-    return done.returncode, (done.stdout + done.stderr).decode(), became
+    return done.returncode, done.stdout + done.stderr, became
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "deploy")]
 from answers import answer, bare, key_of, text  # noqa: E402
 from connector import ENDED, LOG  # noqa: E402
 
+import warm  # noqa: E402
 from privnet.check import removal  # noqa: E402
 from privnet.compiler import compile_fleet  # noqa: E402
 from privnet.deploy import inventory  # noqa: E402
@@ -32,7 +32,6 @@ from privnet.model.identifiers import format_address  # noqa: E402
 from privnet.model.lock import Lock  # noqa: E402
 from privnet.store import load_lock, save_lock  # noqa: E402
 
-PYINFRA = Path(sys.executable).parent / "pyinfra"
 DEPLOY = HERE.parents[1] / "deploys" / "private_network.py"
 SHIM = f"""
 import json, sys
@@ -145,14 +144,7 @@ class Fleet:
             path.write_text("")
         outcome = self.directory.with_name("outcome.json")
         environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)}
-        done = subprocess.run(
-            [str(PYINFRA), *arguments, str(shim), str(DEPLOY)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            timeout=120,
-        )
+        done = warm.run([*arguments, str(shim), str(DEPLOY)], environment, timeout=120)
         executed, ended = (_lines(path) for path in (log, log.with_suffix(ENDED)))
         asked = Counter(name for name, _ in executed)
         known = json.loads(outcome.read_text()) if outcome.exists() else {}

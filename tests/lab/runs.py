@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import warm
 from privnet.check import removal
 from privnet.compiler import compile_fleet
 from privnet.lab import Lab
@@ -66,21 +67,27 @@ class Result:
         return found
 
 
-def deploy(lab: Lab, *arguments: str, check: bool = True, allow: bool = False) -> Result:
+def deploy(lab: Lab, *arguments: str, check: bool = True, allow: bool = False, cold: bool = False) -> Result:
     """``pyinfra --json -y INVENTORY deploys/private_network.py``; ``allow``: it is told what it removes."""
-    return pyinfra(lab, "--json", "-y", *arguments, check=check, allow=allow)
+    return pyinfra(lab, "--json", "-y", *arguments, check=check, allow=allow, cold=cold)
 
 
-def pyinfra(lab: Lab, *arguments: str, check: bool = True, allow: bool = False) -> Result:
-    """pyinfra on a lab's inventory, with exactly these arguments; ``allow``: it is told how much it removes."""
+def pyinfra(lab: Lab, *arguments: str, check: bool = True, allow: bool = False, cold: bool = False) -> Result:
+    """pyinfra on a lab's inventory, with exactly these arguments.
+
+    :param allow: it is told how much it removes
+    :param cold: it is begun as a person begins it, to measure how long that takes; otherwise see :mod:`warm`
+    """
     environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
     if allow:
         environment[removal.ALLOW] = str(removals_of(lab))
-    command = [str(PYINFRA), *arguments, str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+    words = [*arguments, str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
     begun = time.monotonic()
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, timeout=300, cwd="/"
-    )
+    if cold:
+        streams: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
+        done = subprocess.run([str(PYINFRA), *words], text=True, env=environment, timeout=300, cwd="/", **streams)
+    else:
+        done = warm.run(words, environment)
     seconds = time.monotonic() - begun
     if check and done.returncode != 0:
         raise AssertionError(f"pyinfra ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")

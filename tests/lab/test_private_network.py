@@ -55,7 +55,7 @@ def lab(fleet, inventory_copy) -> Lab:
     dry = pyinfra(lab, "--json", "--dry")
     assert not (lab.inventory / "privnet.lock.yaml").exists(), "a dry run has written the lock file"
     assert any(operation["hosts_with_change"] for operation in dry.json["plan"])
-    first = deploy(lab)
+    first = deploy(lab, cold=True)
     assert first.seconds < 60
     assert first.changed["prepare host"] == first.changed["add what is new"] == [*HOSTS]
     return lab
@@ -67,7 +67,7 @@ def lab(fleet, inventory_copy) -> Lab:
 def test_the_second_run_changes_nothing_and_asks_each_host_once(lab: Lab) -> None:
     before = {host: questions(lab, host) for host in HOSTS}
     lock = (lab.inventory / "privnet.lock.yaml").read_bytes()
-    second = deploy(lab)
+    second = deploy(lab, cold=True)
     assert second.changed == {}
     assert {host: questions(lab, host) - before[host] for host in HOSTS} == dict.fromkeys(HOSTS, 1)
     assert (lab.inventory / "privnet.lock.yaml").read_bytes() == lock
@@ -260,11 +260,11 @@ def test_a_moved_container_keeps_its_address_and_disturbs_nobody(lab: Lab) -> No
         (f"1.web.{PAGES}", f"1.worker.{PAGES}"),
     ]
     # How long a run takes that finds nothing to do is the machine's own; this one sends three programs more.
-    idle = deploy(lab).seconds
+    idle = deploy(lab, cold=True).seconds
     edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
     asked = {host: questions(lab, host) for host in HOSTS}
     with flowing(lab, *others) as flows:
-        result = deploy(lab)
+        result = deploy(lab, cold=True)
     print(f"a run that moves a container: {result.seconds:.1f} s, one that does nothing: {idle:.1f} s")
     assert result.seconds < max(10, 5 * idle)
     assert_lossless(flows)

@@ -35,7 +35,8 @@ TOOL_PACKAGES: Final = (
 # Run by mmdebstrap with the new root as $1. Archive addresses and this machine's apt settings do not belong
 # in a host; host keys and machine-id are made for each host; timers that reach for the network or trim disks
 # would only disturb measurements. Generators that find nothing in a container (systemd.generator(7): for disks, the
-# kernel's command line, consoles, scripts of SysV's init) cost half of each daemon-reload.
+# kernel's command line, consoles, scripts of SysV's init) cost half of each daemon-reload, and the message of the day
+# takes three programs for each connection, none of which shows it to anyone.
 _TIDY: Final = r"""
 set -eu
 rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list
@@ -47,6 +48,7 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     chroot "$1" systemctl --quiet disable "$unit" || true
 done
 chroot "$1" systemctl --quiet mask console-getty.service
+rm -f "$1"/etc/update-motd.d/*
 mkdir -p "$1"/etc/systemd/system-generators
 for path in "$1"/usr/lib/systemd/system-generators/systemd-*; do
     ln -s /dev/null "$1/etc/systemd/system-generators/${path##*/}"
