@@ -49,11 +49,12 @@ def pytest_report_header() -> str:
 
 
 def _security_seconds(config: pytest.Config) -> float:
-    """What the tests of tests/security took, one after the other as they are run, with their labs' boot and end."""
+    """From the first of the tests of tests/security to the end of the last, with their labs' boot and end."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     reports = [report for reports in terminal.stats.values() for report in reports] if terminal else []
-    run = (report for report in reports if isinstance(report, pytest.TestReport))
-    return sum(report.duration for report in run if report.nodeid.startswith("tests/security/"))
+    run = [report for report in reports if isinstance(report, pytest.TestReport)]
+    run = [report for report in run if report.nodeid.startswith("tests/security/")]
+    return max(report.stop for report in run) - min(report.start for report in run) if run else 0.0
 
 
 def _took_too_long(config: pytest.Config) -> bool:
@@ -73,11 +74,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on hosts come first."""
+    """Tests on hosts come first, of them those that run alone last: beside them those go on that need no hosts."""
     for item in items:
         if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
-    items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+    items.sort(key=lambda item: (item.get_closest_marker("lab") is None, item.get_closest_marker("alone") is not None))
 
 
 ALONE: pytest.StashKey[list[int]] = pytest.StashKey()
@@ -85,7 +86,7 @@ ALONE: pytest.StashKey[list[int]] = pytest.StashKey()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """While the tests of a module marked `alone` run, no other process runs tests on hosts.
+    """While the tests of a module marked `alone` run, no other process runs tests on hosts; it waits for whole modules.
 
     What they measure, as a packet that comes too late, is also what a machine does that has too much to do.
     """
@@ -97,7 +98,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     try:
         return (yield)
     finally:
-        if not item.get_closest_marker("alone") or nextitem is None or nextitem.path != item.path:
+        if nextitem is None or nextitem.path != item.path:
             while held:
                 os.close(held.pop())
 
