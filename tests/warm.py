@@ -49,8 +49,7 @@ def run(
             "directory": str(directory),
             "streams": [os.devnull, output.name, errors.name],
         }
-        server.stdin.write(json.dumps(wanted) + "\n")
-        server.stdin.flush()
+        server.stdin.write(json.dumps(wanted).encode() + b"\n")
         process = int(server.stdout.readline())
         if not select.select([server.stdout], [], [], timeout)[0]:
             os.kill(process, signal.SIGKILL)
@@ -61,11 +60,15 @@ def run(
 
 
 @cache
-def _server() -> subprocess.Popen[str]:
-    """It ends with the process that asked for it, whose end it sees at its standard input."""
+def _server() -> subprocess.Popen[bytes]:
+    """It ends with the process that asked for it, whose end it sees at its standard input.
+
+    Nothing is buffered here: a line that was read ahead would be waited for in vain.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     command = [sys.executable, "-P", __file__]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, cwd="/", env=environment)
 
 
 def _serve() -> None:
