@@ -7,8 +7,12 @@ Asked with a program of its own: what the product says about a host is not what 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
+import re
 import shlex
 import time
+from typing import Any
 
 from privnet.lab import Lab
 
@@ -21,108 +25,107 @@ def as_owner(commands: str) -> str:
     return f"echo {shlex.quote(commands)} | {OWNER}"
 
 
+# What each of a host's own tools says; a host may have no Python.
 _PROGRAM = r"""
-import ctypes, hashlib, json, os, re, subprocess
-from pathlib import Path
-
-os.environ["LC_ALL"] = "C"
-
-def run(*words, told=None):
-    return subprocess.run(words, capture_output=True, text=True, input=told).stdout
-
-def tell(what, lines):
-    for line in sorted(lines):
-        print(f"{what}: {line}")
-
-def lines_of(path):
-    try:
-        return path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-
-def addresses(link):
-    return [f"{one['local']}/{one['prefixlen']} {one['scope']}" for one in link.get("addr_info", ())]
-
-peers = [line.split("\t") for line in run("wg", "show", "privnet", "dump").splitlines()[1:]]
-tell("peer", [f"{key} {endpoint} {allowed} {keepalive}" for key, _, endpoint, allowed, _, _, _, keepalive in peers])
-for table in ("inet privnet", "bridge privnet"):
-    text = " ".join(run("nft", "-s", "list", "table", *table.split()).split())
-    tell(table, text.replace(", ", ",\n").replace("} }", "}\n}").splitlines())
-routes = run("ip", "-4", "route", "show").splitlines()
-tell("route", [route for route in routes if route.startswith("unreachable ") or " dev privnet " in f"{route} "])
-
-links = [link for link in json.loads(run("ip", "-d", "-j", "addr", "show")) if link.get("ifname")]
-data_keys = ("id", "local", "port", "learning", "proxy", "mcast_snooping", "stp_state")
-port_keys = ("state", "learning", "flood", "isolated", "guard", "hairpin", "neigh_suppress")
-for link in sorted(links, key=lambda link: link["ifname"]):
-    name = link["ifname"]
-    if name == "privnet":
-        tell("mesh", [f"mtu {link['mtu']}", *addresses(link)])
-    if not name.startswith(("pnb", "pnx", "pnc", "pnu")):
-        continue
-    info = link.get("linkinfo", {})
-    data, port = info.get("info_data", {}), info.get("info_slave_data", {})
-    keep = {k: data.get(k) for k in data_keys} | {k: port.get(k) for k in port_keys}
-    print("link:", name, info.get("info_kind"), link["mtu"], link["address"], link.get("master"), "UP" in link["flags"], keep)
-    tell("address", [f"{name} {address}" for address in addresses(link)])
-entries = run("bridge", "fdb", "show").splitlines()
-tell("fdb", [e for e in entries if re.search(r" dev pn[cx]", e) and (" dst " in e or " static" in e)])
-neighbours = run("ip", "-4", "neigh", "show", "nud", "permanent").splitlines()
-tell("neighbour", [line for line in neighbours if " dev pnx" in line])
-
-libc, own = ctypes.CDLL(None), os.open("/proc/self/ns/net", os.O_RDONLY)
-for path in sorted(Path("/run/netns").glob("*")):
-    there = os.open(path, os.O_RDONLY)
-    found = []
-    if libc.setns(there, 0x40000000) == 0:  # CLONE_NEWNET; it fails where a file is a mount point of nothing
-        shown = run("ip", "-force", "-j", "-batch", "-", told="addr show dev pn0\nroute show\n").splitlines()
-        for one in (one for line in shown if line.strip() for one in json.loads(line)):
-            text = f"{one['address']} {one['mtu']}" if "mtu" in one else json.dumps(one, sort_keys=True)
-            found += [text, *addresses(one)]
-        libc.setns(own, 0x40000000)
-    os.close(there)
-    tell(f"netns {path.name}", found)
-    print(f"netns {path.name}")
-
-units = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "privnet-*", "wg-quick@privnet.service")
-now = [(words[0], words[2]) for words in map(str.split, units.splitlines()) if words[2] in ("active", "failed")]
-tell("unit", [f"{unit} {state}" for unit, state in now if not re.search("privnet-(rollback|restore)", unit)])
-wanted = ("privnet-*", "wg-quick@privnet.service", "systemd-networkd.service")
-enabled = run("systemctl", "list-unit-files", "--plain", "--no-legend", *wanted).splitlines()
-tell("enabled", [" ".join(line.split()[:2]) for line in enabled if "privnet-rollback" not in line])
-
-def ours():
-    for path in Path("/etc/privnet").rglob("*"):
-        if path.name not in ("wireguard.key", "applied"):
-            yield path
-    for place in ("network", "networkd.conf.d", "system"):
-        yield from (path for path in Path("/etc/systemd", place).rglob("*") if "privnet" in str(path))
-    yield from Path("/etc/netns").rglob("*")
-
-for path in sorted(set(ours())):
-    try:
-        if path.is_symlink():
-            print("file:", path, "->", os.readlink(path))
-        elif path.is_file():
-            mode, digest = path.stat(), hashlib.sha256(path.read_bytes()).hexdigest()
-            print("file:", path, f"{mode.st_mode & 0o7777:o}", mode.st_uid, mode.st_gid, digest)
-    except FileNotFoundError:  # a run is at work
-        pass
-config = [line for line in lines_of(Path("/etc/wireguard/privnet.conf")) if not line.startswith("PrivateKey")]
-print("wg-quick:", hashlib.sha256("\n".join(config).encode()).hexdigest())
-marks = [*Path("/run/privnet").glob("names.*"), Path("/run/privnet/forwarder")]
-tell("names", [f"{mark} {line}" for mark in marks for line in lines_of(mark)])
-tell("left", [str(path) for path in (Path("/var/lib/privnet/armed"), Path("/run/privnet/lease")) if path.exists()])
-tell("left", [str(path) for path in Path("/etc/privnet").glob(".stage.*")])
+export LC_ALL=C
+section() { printf '##section %s\n' "$*"; }
+section peers; wg show privnet dump 2> /dev/null
+section inet privnet; nft -s list table inet privnet 2> /dev/null
+section bridge privnet; nft -s list table bridge privnet 2> /dev/null
+section routes; ip -4 route show
+section links; ip -d -j addr show; echo
+section fdb; bridge fdb show
+section neighbours; ip -4 neigh show nud permanent
+for path in /run/netns/*; do
+	[ -e "$path" ] || continue
+	section "netns ${path##*/}"
+	printf 'addr show dev pn0\nroute show\n' | nsenter --net="$path" ip -force -j -batch - 2> /dev/null
+	echo
+done
+section units; systemctl list-units --all --plain --no-legend 'privnet-*' wg-quick@privnet.service
+section enabled; systemctl list-unit-files --plain --no-legend 'privnet-*' wg-quick@privnet.service systemd-networkd.service
+files() {
+	find /etc/privnet ! -name wireguard.key ! -name applied "$@"
+	find /etc/systemd/network /etc/systemd/networkd.conf.d /etc/systemd/system -path '*privnet*' "$@"
+	find /etc/netns -name resolv.conf "$@"
+}
+section files; files ! -type d -printf '%p %m %U %G %l\n' 2> /dev/null
+section digests; files -type f -print0 2> /dev/null | xargs -0r sha256sum 2> /dev/null
+section config; sed '/^PrivateKey/d' /etc/wireguard/privnet.conf 2> /dev/null
+section names; grep -s . /run/privnet/names.* /run/privnet/forwarder
+section left; ls -d /var/lib/privnet/armed /run/privnet/lease /etc/privnet/.stage.* 2> /dev/null
+true
 """
+_DEVICE = ("id", "local", "port", "learning", "proxy", "mcast_snooping", "stp_state")
+_PORT = ("state", "learning", "flood", "isolated", "guard", "hairpin", "neigh_suppress")
 
 
 def dump(lab: Lab, *hosts: str) -> dict[str, list[str]]:
     """Each host's lines."""
-    return {
-        host: lab.exec(host, ["python3", "-Sc", _PROGRAM], timeout=60).stdout.splitlines()
-        for host in hosts or lab.hosts
+    return {host: _lines(lab.exec(host, _PROGRAM, timeout=60).stdout) for host in hosts or lab.hosts}
+
+
+def _lines(said: str) -> list[str]:
+    sections = {}
+    for part in said.split("##section ")[1:]:
+        name, _, body = part.partition("\n")
+        sections[name] = [line for line in body.splitlines() if line.strip()]
+    peers = [line.split("\t") for line in sections["peers"][1:]]
+    units = [line.split() for line in sections["units"]]
+    routes = [line for line in sections["routes"] if line.startswith("unreachable ") or " dev privnet " in f"{line} "]
+    entries = [line for line in sections["fdb"] if re.search(r" dev pn[cx]", line) and re.search(" dst | static", line)]
+    told = {
+        "peer": [f"{key} {endpoint} {allowed} {keepalive}" for key, _, endpoint, allowed, *_, keepalive in peers],
+        **{table: _sets(sections[table]) for table in ("inet privnet", "bridge privnet")},
+        "route": routes,
+        **_links(sections["links"]),
+        "fdb": entries,
+        "neighbour": [line for line in sections["neighbours"] if " dev pnx" in line],
+        **{name: _namespace(lines) for name, lines in sections.items() if name.startswith("netns ")},
+        "unit": [f"{unit} {now}" for unit, _, now, *_ in units if now in ("active", "failed") and not _OF_A_RUN(unit)],
+        "enabled": [" ".join(line.split()[:2]) for line in sections["enabled"] if "privnet-rollback" not in line],
+        "file": [*sections["files"], *sections["digests"]],
+        "wg-quick": [hashlib.sha256("\n".join(sections["config"]).encode()).hexdigest()],
+        "names": sections["names"],
+        "left": sections["left"],
     }
+    return [f"{what}: {line}" for what, lines in told.items() for line in sorted(lines) or (["-"] if "netns" in what else [])]
+
+
+_OF_A_RUN = re.compile("privnet-(rollback|restore)").match
+
+
+def _sets(listing: list[str]) -> list[str]:
+    """A table with each element of its sets on a line of its own: their order is no one's."""
+    return " ".join(" ".join(listing).split()).replace(", ", ",\n").replace("} }", "}\n}").splitlines()
+
+
+def _links(said: list[str]) -> dict[str, list[str]]:
+    links = {link["ifname"]: link for link in json.loads("".join(said)) if "ifname" in link}
+    mesh = [f"mtu {links['privnet']['mtu']}", *_addresses(links["privnet"])] if "privnet" in links else []
+    ours = {name: link for name, link in links.items() if name.startswith(("pnb", "pnx", "pnc", "pnu"))}
+    addresses = [f"{name} {address}" for name, link in ours.items() for address in _addresses(link)]
+    return {"mesh": mesh, "link": [_link(name, link) for name, link in ours.items()], "address": addresses}
+
+
+def _link(name: str, link: dict[str, Any]) -> str:
+    info = link.get("linkinfo", {})
+    device, port = info.get("info_data", {}), info.get("info_slave_data", {})
+    keep = {key: device.get(key) for key in _DEVICE} | {key: port.get(key) for key in _PORT}
+    up = "UP" in link["flags"]
+    return f"{name} {info.get('info_kind')} {link['mtu']} {link['address']} {link.get('master')} {up} {keep}"
+
+
+def _addresses(link: dict[str, Any]) -> list[str]:
+    return [f"{one['local']}/{one['prefixlen']} {one['scope']}" for one in link.get("addr_info", ())]
+
+
+def _namespace(said: list[str]) -> list[str]:
+    """What its own end of a port is, and its routes."""
+    found = []
+    for one in (one for line in said for one in json.loads(line) if one):
+        found += [f"{one['address']} {one['mtu']}" if "mtu" in one else json.dumps(one), *_addresses(one)]
+    return found
 
 
 def until_rested(lab: Lab, *hosts: str, within: float) -> None:
