@@ -48,6 +48,7 @@ def run(
             "environment": dict(environment),
             "directory": str(directory),
             "streams": [os.devnull, output.name, errors.name],
+            "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         }
         server.stdin.write(json.dumps(wanted).encode() + b"\n")
         process = int(server.stdout.readline())
@@ -86,7 +87,10 @@ def _serve() -> None:
         print(os.waitstatus_to_exitcode(wait(child, 0)[1]), flush=True)
 
 
-def _become(arguments: list[str], environment: dict[str, str], directory: str, streams: list[str]) -> NoReturn:
+def _become(
+    arguments: list[str], environment: dict[str, str], directory: str, streams: list[str], niceness: int
+) -> NoReturn:
+    os.setpriority(os.PRIO_PROCESS, 0, niceness)
     for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - a descriptor; what was read ahead is not for this one
