@@ -15,7 +15,7 @@ if [ -e /sys/module/wireguard ] || modprobe -nq wireguard 2> /dev/null; then ech
 [ -d /run/systemd/system ] && echo 'systemd yes'
 set -- systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-restore.service \
 	privnet-networks.target wg-quick@privnet.service
-# It has a line for each, but for a unit that is not there, after which it asks no further.
+# systemctl has a line for each, until it meets a unit that is not there.
 states=$(systemctl is-enabled "$@" 2> /dev/null)
 if [ "$(printf '%s\n' "$states" | wc -l)" = $# ]; then
 	for state in $states; do
