@@ -89,7 +89,8 @@ def _lines(said: str) -> list[str]:
         "names": sections["names"],
         "left": sections["left"],
     }
-    return [f"{what}: {line}" for what, lines in told.items() for line in sorted(lines) or (["-"] if "netns" in what else [])]
+    found = [f"{what}: {line}" for what, lines in told.items() for line in sorted(lines)]
+    return [*found, *(name for name in sections if name.startswith("netns "))]
 
 
 _OF_A_RUN = re.compile("privnet-(rollback|restore)").match
