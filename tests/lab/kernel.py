@@ -29,7 +29,7 @@ def as_owner(commands: str) -> str:
 _PROGRAM = r"""
 export LC_ALL=C
 section() { printf '##section %s\n' "$*"; }
-section peers; wg show privnet dump 2> /dev/null
+section peers; wg show privnet dump 2> /dev/null | tail -n +2 # the first line has the host's key
 section inet privnet; nft -s list table inet privnet 2> /dev/null
 section bridge privnet; nft -s list table bridge privnet 2> /dev/null
 section routes; ip -4 route show
@@ -70,7 +70,7 @@ def _lines(said: str) -> list[str]:
     for part in said.split("##section ")[1:]:
         name, _, body = part.partition("\n")
         sections[name] = [line for line in body.splitlines() if line.strip()]
-    peers = [line.split("\t") for line in sections["peers"][1:]]
+    peers = [line.split("\t") for line in sections["peers"]]
     units = [line.split() for line in sections["units"]]
     routes = [line for line in sections["routes"] if line.startswith("unreachable ") or " dev privnet " in f"{line} "]
     entries = [line for line in sections["fdb"] if re.search(r" dev pn[cx]", line) and re.search(" dst | static", line)]
