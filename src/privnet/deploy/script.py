@@ -54,7 +54,7 @@ _PLACE = """\
 umask 022
 place() {
 	while IFS= read -r path; do
-		mkdir -p "${path%/*}"
+		[ -d "${path%/*}" ] || mkdir -p "${path%/*}"
 		# An empty directory of that name is what a container engine leaves that was told of a missing file.
 		[ -L "$path" ] || [ ! -d "$path" ] || rmdir "$path"
 		mv -T "files$path" "$path"
