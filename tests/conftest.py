@@ -145,11 +145,12 @@ def _state_of(lab: Lab) -> str:
 
 
 def lab_name(module: str, suffix: str = "") -> str:
-    """`test-<module>`, short enough to be the name of a lab."""
+    """`test-<checkout>-<module>`, short enough to be the name of a lab. Tests of two checkouts share no lab."""
+    checkout = hashlib.sha256(bytes(REPOSITORY)).hexdigest()[:4]
     name = re.sub("[^a-z0-9]+", "-", f"{module.removeprefix('test_')} {suffix}".lower()).strip("-")
-    if len(name) > 27:
-        name = f"{name[:20]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-    return f"test-{name}"
+    if len(name) > 22:
+        name = f"{name[:15]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"test-{checkout}-{name}"
 
 
 @pytest.fixture(scope="module")
