@@ -306,6 +306,16 @@ def test_a_plan_tells_what_a_run_has_not_finished(typed: Typed) -> None:
     assert "not finished" not in told()
 
 
+def test_a_run_finishes_hosts_that_its_change_does_not_concern(typed: Typed) -> None:
+    """An application without a network changes the lock file and no host: each host has what the lock file says."""
+    typed.fleet.project("p2", 2, ["h2"], network=False)
+    code, output, _ = typed("deploy", "test", "-y")
+    assert (code, "nothing to do: 3 hosts" in output) == (0, True)
+    said = typed("plan", "test")[1]
+    assert "Nothing differs from the lock file" in said
+    assert "not finished" not in said and "not known" not in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_reaches_pyinfra(typed: Typed, number: signal.Signals) -> None:
     """What is being executed ends, nothing more begins. Only who was started is told, not its process group."""
@@ -326,9 +336,7 @@ def test_an_interrupt_reaches_pyinfra(typed: Typed, number: signal.Signals) -> N
 
 def test_ctrl_c_at_a_terminal(typed: Typed) -> None:
     """The terminal tells both; what is being executed ends all the same."""
-    code, shown = typed.at_a_terminal(
-        ("deploy", "test", "-y"), b"\x03", lambda shown: "Private network | ask" in shown
-    )
+    code, shown = typed.at_a_terminal(("deploy", "test", "-y"), b"\x03", lambda shown: "Private network | ask" in shown)
     assert code == 1, shown
     assert shown.count("Exiting upon user request!") == 1
     assert "\nINTERRUPTED: " in shown and "Traceback" not in shown

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import runpy
 import socket
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import InventoryError
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "unit" / "deploy")]
@@ -124,11 +126,12 @@ class Fleet:
         known = next(line for line in self.answers["h1"] if line.startswith("ssh ")).removeprefix("ssh ")
         save_lock(directory, replace(lock, hosts={n: replace(h, ssh=known) for n, h in lock.hosts.items()}))
 
-    def project(self, name: str, number: int, hosts: list[str]) -> None:
+    def project(self, name: str, number: int, hosts: list[str], network: bool = True) -> None:
         terms = {"accepted_by": "ops@test.example", "accepted_on": "2025-09-25", "version": "beta-1"}
-        network = {"id": f"pn-00000000-0000-4000-8000-{number:012d}", "terms": terms}
         applications = {f"ap-00000000-0000-4000-8000-{number:012d}": {"formation": {"web": hosts}}}
-        project = {"project": name, "private_network": network, "applications": applications}
+        project: dict[str, Any] = {"project": name, "applications": applications}
+        if network:
+            project["private_network"] = {"id": f"pn-00000000-0000-4000-8000-{number:012d}", "terms": terms}
         (self.directory / "projects" / f"{name}.yaml").write_text(json.dumps(project))
 
     def run(self, *arguments: str, more: str = "") -> Ran:
@@ -191,9 +194,7 @@ def test_a_change_takes_one_execution_a_stage(fleet: Callable[..., Fleet], netwo
 
 
 @pytest.mark.parametrize("networks", [2, 50])
-def test_a_container_more_concerns_the_hosts_of_its_network_alone(
-    fleet: Callable[..., Fleet], networks: int
-) -> None:
+def test_a_container_more_concerns_the_hosts_of_its_network_alone(fleet: Callable[..., Fleet], networks: int) -> None:
     """`h3` has containers too, of another network."""
     made = fleet(networks, elsewhere=["h2", "h3"])
     made.project("p0", 0, ["h1", "h2", "h1"])
@@ -390,6 +391,25 @@ def test_a_fleets_hosts_and_zones_are_groups(fleet: Callable[..., Fleet]) -> Non
     assert set(groups) == {"fleet"}
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_link_to_an_inventory_file_is_an_inventory_file_of_its_own(
+    fleet: Callable[..., Fleet], beside: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two lines are the same for every fleet: a link must not deploy the fleet that it points to."""
+    made = fleet()
+    shim, link = made.directory.with_suffix(".py"), made.directory.with_name("staging.py")
+    shim.write_text("from privnet.deploy.inventory import groups\n\nfound = groups()\n")
+    link.symlink_to(shim.name)
+    if not beside:
+        with pytest.raises(InventoryError, match=r"staging: the declaration has 1 problem"):
+            runpy.run_path(str(link))
+        assert "staging/fleet.yaml" in capsys.readouterr().err
+        return
+    Fleet(made.directory.with_name("staging"), 1, number=2)
+    assert [name for name, _ in runpy.run_path(str(link))["found"]["fleet"]] == ["h1", "h2"]
+    assert [name for name, _ in runpy.run_path(str(shim))["found"]["fleet"]] == ["h1", "h2", "h3"]
+
+
 COUNTED = """
 import atexit, inspect, sys
 import privnet.deploy.stages
@@ -398,9 +418,12 @@ _found, _frames = [], inspect.getouterframes
 inspect.getouterframes = lambda *words: _found.append(1) or _frames(*words)
 atexit.register(lambda: print("STACKS", len(_found), file=sys.stderr))
 """
-OWN = COUNTED + """
+OWN = (
+    COUNTED
+    + """
 sys.modules["pyinfra.api.operation"].get_operation_order_from_stack = util.get_operation_order_from_stack
 """
+)
 
 
 def test_no_source_is_looked_for_to_order_operations(fleet: Callable[..., Fleet]) -> None:
@@ -868,7 +891,6 @@ def test_nothing_is_taken_away_for_a_host_that_takes_no_new_connection(
     assert ran.results["failed_hosts"] == [] and "h2" in ran.changed["retire what is gone"]
 
 
-
 # --- what is old stays while somebody sends to it ---------------------------------------------------------
 
 MOVED = "2.web.ap-00000000-0000-4000-8000-000000000001"
@@ -901,9 +923,7 @@ def test_a_container_stays_where_a_host_that_failed_still_sends(
     assert "retire what is gone" not in ran.changed
     assert states(ran) == {"h1": "changed", "h2": "pending", "h3": stands}
     (why,) = ran.outcome["hosts"]["h2"]["held"]
-    assert why.startswith(f"{MOVED} in pn-") and why.endswith(
-        " goes to h1, but h3 still sends to h2, and is not ready"
-    )
+    assert why.startswith(f"{MOVED} in pn-") and why.endswith(" goes to h1, but h3 still sends to h2, and is not ready")
     assert f"privnet: h2: nothing old is taken away: {why}. Run again when it is" in ran.stderr
     # The twin: a plain run finishes it.
     made.data.clear()

@@ -37,9 +37,11 @@ Groups = dict[str, list[tuple[str, dict[str, Any]]]]
 def groups() -> Groups:
     """The hosts of the fleet whose directory lies beside the calling inventory file and has its name.
 
+    A link to another fleet's inventory file is a file of its own: the fleet is the one beside the link.
+
     Raises InventoryError, after printing every problem, when the declaration is refused.
     """
-    caller = Path(inspect.stack()[1].filename).resolve()
+    caller = Path(inspect.stack()[1].filename).absolute()
     return fleet_groups(caller.with_suffix(""))
 
 

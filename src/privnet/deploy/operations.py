@@ -365,6 +365,7 @@ def _confirm(run: Run) -> Commands:
     if host.name in run.armed:
         yield Confirmation(run, run.id, run.been[host.name])
     else:
+        run.unchanged(host.name)
         host.noop("there is nothing to confirm")
 
 
@@ -730,9 +731,7 @@ def _met(run: Run, host: Any, begun: bool = False) -> None:
         run.stop(f"{so}: {host.name}: {run.host(host.name).why}", "locked")
 
 
-def _stop(
-    state: Any, host: Any, run: Run, why: str, connector_arguments: Any, becomes: str = "failed"
-) -> bool:
+def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any, becomes: str = "failed") -> bool:
     if run.stopped and host.name in run.armed:
         back = _withdrawn(state, host, run, connector_arguments)
         gone = "what is confirmed stays, and the rest is taken back" if run.kept else "it is as it was before"

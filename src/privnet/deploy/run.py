@@ -177,7 +177,7 @@ class Run:
     @cached_property
     def owner(self) -> str:
         """For people: who runs this, and where."""
-        return f"{getpass.getuser()}@{socket.gethostname()}"
+        return f"{user_name()}@{socket.gethostname()}"
 
     @cached_property
     def token(self) -> str:
@@ -361,6 +361,14 @@ class Run:
         if learnt != known:
             self.lock = replace(self.lock, hosts={**self.lock.hosts, host: learnt})
         return None
+
+
+def user_name() -> str:
+    """Who runs this; a user without an entry in passwd(5), as in many a container, by number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 _RUNS: dict[Path, Run] = {}

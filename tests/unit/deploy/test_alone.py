@@ -275,3 +275,13 @@ def test_machines_of_one_image_are_two_places(monkeypatch: pytest.MonkeyPatch, t
             assert re.fullmatch("[0-9a-f]{32}", found[name])
         assert found["runner-1"] != found["runner-2"]
     assert place(directory) != place(directory.parent)
+
+
+def test_a_user_without_an_entry_in_passwd_is_named_by_number() -> None:
+    """As in a container that was started with `--user`."""
+    program = (
+        "import os; [os.environ.pop(name, None) for name in ('LOGNAME', 'USER', 'LNAME', 'USERNAME')]; "
+        "from privnet.deploy.run import user_name; os.setuid(54321); print(user_name())"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert said.stdout == "uid-54321\n"
