@@ -18,7 +18,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -155,7 +155,7 @@ def lab_name(module: str, suffix: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    """`fleet(inventory_dir, *hosts, bare=[…], name="…")` boots the lab of this module and gives it back.
+    """`fleet(inventory_dir, *hosts, bare=[…], releases={…}, name="…")` boots the lab of this module and gives it back.
 
     Asked again, it starts what the inventory has gained. Another `name` is another lab beside it.
     """
@@ -164,13 +164,19 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     planted, floods = (getattr(request.module, name, "") for name in ("UNDERLAY", "FLOODS"))
     own: list[str] = []
 
-    def boot(inventory: Path, *hosts: str, bare: tuple[str, ...] = (), name: str = "") -> Lab:
+    def boot(
+        inventory: Path,
+        *hosts: str,
+        bare: tuple[str, ...] = (),
+        releases: Mapping[str, str] | None = None,
+        name: str = "",
+    ) -> Lab:
         full_name = lab_name(request.module.__name__.rpartition(".")[2], name)
         if full_name not in own:
             Lab(name=full_name).down()  # what an interrupted run has left
             own.append(full_name)
         lab = labs[full_name] = Lab(inventory, name=full_name)
-        lab.up(*hosts, bare=bare)
+        lab.up(*hosts, bare=bare, releases=releases)
         if full_name not in watches:
             watches[full_name] = Watch(lab, planted, floods)
         return lab

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from privnet.diagnostics import DeclarationError, render_text
+from privnet.lab.archive import DEFAULT_RELEASE, RELEASES, check_release
 from privnet.lab.capture import arguments
 from privnet.lab.errors import LabError
 from privnet.lab.lab import HostStatus, Lab
@@ -67,6 +68,14 @@ def up(
         list[str] | None,
         typer.Option("--bare", metavar="HOST", help="Give this host a disk without what a deploy installs."),
     ] = None,
+    release: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--release",
+            metavar="HOST=RELEASE",
+            help=f"Make this host's disk of another Debian release than {DEFAULT_RELEASE}: {', '.join(RELEASES)}.",
+        ),
+    ] = None,
     name: Name = DEFAULT_NAME,
 ) -> None:
     """Boot the hosts of an inventory; those that run already are left alone.
@@ -79,11 +88,19 @@ def up(
         if inventory is None and not existing.exists:
             inventory = DEFAULT_INVENTORY
         lab = Lab(inventory, name=name, say=progress)
-        lab.up(*(host or []), bare=bare or [])
+        lab.up(*(host or []), bare=bare or [], releases=_releases(release or []))
         if lab.rehearsal:
             typer.echo(f"A rehearsal on a copy: {lab.source} is not written to, its hosts are not contacted.")
         typer.echo(f"Deploy with:  {lab.deploy_command()}")
         typer.echo(f"Log in with:  ssh -F {lab.ssh_config} {lab.hosts[0]}")
+
+
+def _releases(options: list[str]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    for host, equals, _ in pairs:
+        if not equals:
+            raise LabError(f"--release {host}: which release?", help=f"--release {host}={max(RELEASES)}")
+    return {host: check_release(release) for host, _, release in pairs}
 
 
 @app.command()
@@ -103,9 +120,9 @@ def status(name: Name = DEFAULT_NAME) -> None:
             typer.echo(f"lab {name!r} is not up" + (f"; up are: {others}" if others else ""))
             raise typer.Exit(1)
         typer.echo(f"lab {name}: {'rehearsal of ' if lab.rehearsal else ''}{lab.source}")
-        rows = [("HOST", "STATE", "ADDRESS", "PID", "UPTIME"), *(_row(one) for one in lab.status())]
-        rows += [(who, "", str(at[0]), "", "") for who, at in _places(lab)]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        rows = [("HOST", "STATE", "RELEASE", "ADDRESS", "PID", "UPTIME"), *(_row(one) for one in lab.status())]
+        rows += [(who, "", "", str(at[0]), "", "") for who, at in _places(lab)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -114,9 +131,9 @@ def _places(lab: Lab) -> list[tuple[str, tuple[object, ...]]]:
     return [("operator", lab.underlay.operator), ("outsider", lab.underlay.outsider)]
 
 
-def _row(one: HostStatus) -> tuple[str, str, str, str, str]:
+def _row(one: HostStatus) -> tuple[str, ...]:
     uptime = "" if one.uptime is None else _duration(one.uptime)
-    return one.name, one.state, one.address, str(one.pid or ""), uptime
+    return one.name, one.state, one.release, one.address, str(one.pid or ""), uptime
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """Root file systems of lab hosts: built once by mmdebstrap, cached, never written to afterwards.
 
-The packages come from where this machine's own apt takes its Debian packages; no archive is named here.
 Hosts lay an overlay on a root file system, so that a fresh disk costs nothing.
 """
 
@@ -17,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from privnet.lab import settings
-from privnet.lab.errors import LabError
+from privnet.lab import archive, settings
+from privnet.lab.archive import DEFAULT_RELEASE
 from privnet.lab.process import run
 
-RELEASE: Final = "bookworm"
 # An empty Debian host that one can log in to: what the deploy is promised, and no more.
 BARE_PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2")
 # What the deploy needs, so that it finds nothing to install where there is nothing to install from …
@@ -57,27 +55,33 @@ for unit in ssh dbus systemd-networkd nftables; do
     printf '%s %s\n' "$unit" "$(chroot "$1" systemctl is-enabled "$unit" 2>/dev/null)" || true
 done >"$1"/etc/privnet-lab-units
 """
-_RECIPE_VERSION: Final = 1
+_RECIPE_VERSION: Final = 2
+# Taken from another release. A kernel without WireGuard needs a wireguard-go that does not join datagrams.
+_BORROWED: Final = {("trixie", "wireguard-go"): "bookworm"}
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A root file system in the cache: `name`, the packages asked for, and where it lies."""
+    """A root file system in the cache: `name`, the packages asked for, their release, and where it lies.
+
+    A package of another release is asked for as `package/release`, as apt writes it.
+    """
 
     name: str
     packages: tuple[str, ...]
+    release: str = DEFAULT_RELEASE
 
     @property
     def digest(self) -> str:
         """Of everything that decides what is inside: another list of packages is another root file system."""
-        recipe = json.dumps([_RECIPE_VERSION, RELEASE, _TIDY, sorted(self.packages)])
+        recipe = json.dumps([_RECIPE_VERSION, self.release, _TIDY, sorted(self.packages)])
         return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
     @property
     def path(self) -> Path:
-        return settings.CACHE_ROOT / f"{self.name}-{self.digest}"
+        return settings.CACHE_ROOT / f"{self.name}-{self.release}-{self.digest}"
 
     @property
     def root(self) -> Path:
@@ -88,9 +92,26 @@ class Image:
         """SHA-256 of the package database as it was after the build."""
         return self.path / "manifest"
 
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """Of all its packages, its own first."""
+        borrowed = [release for _, slash, release in (name.partition("/") for name in self.packages) if slash]
+        return (self.release, *dict.fromkeys(borrowed))
 
-FULL: Final = Image("full", BARE_PACKAGES + DEPLOY_PACKAGES + TOOL_PACKAGES)
-BARE: Final = Image("bare", BARE_PACKAGES)
+
+def _from(release: str, packages: tuple[str, ...]) -> tuple[str, ...]:
+    borrowed = {name: f"{name}/{other}" for (own, name), other in _BORROWED.items() if own == release}
+    return tuple(borrowed.get(name, name) for name in packages)
+
+
+def full(release: str = DEFAULT_RELEASE) -> Image:
+    """What lab hosts run: all that a deploy needs, and tools."""
+    return Image("full", _from(release, BARE_PACKAGES + DEPLOY_PACKAGES + TOOL_PACKAGES), release)
+
+
+def bare(release: str = DEFAULT_RELEASE) -> Image:
+    """A host as Debian's installer leaves it."""
+    return Image("bare", BARE_PACKAGES, release)
 
 
 def ready(image: Image, say: Say) -> Path:
@@ -101,23 +122,25 @@ def ready(image: Image, say: Say) -> Path:
     with _one_builder():
         if not _intact(image):
             _discard(image.path)
-            say(f"building the root file system {image.name!r} (half a minute, once)")
+            say(f"building the root file system {image.name!r} of Debian {image.release} (half a minute, once)")
             _build(image)
         return image.root
 
 
-def package_archive(say: Say) -> Path:
-    """A local apt archive of everything that FULL has and BARE lacks: .debs and an index, in one directory.
+def package_archive(say: Say, release: str = DEFAULT_RELEASE) -> Path:
+    """A local apt archive of everything that the full image has and the bare one lacks: .debs and an index, in one
+    directory.
 
     Built once per pair of images. Raises LabError.
     """
-    bare = ready(BARE, say)
-    archive = settings.CACHE_ROOT / f"archive-{FULL.digest}-{BARE.digest}"
+    more, less = full(release), bare(release)
+    status = ready(less, say) / "var/lib/dpkg/status"
+    directory = settings.CACHE_ROOT / f"archive-{release}-{more.digest}-{less.digest}"
     with _one_builder():
-        if not (archive / "Packages").is_file():
-            say("downloading packages for the lab's own apt archive (once)")
-            _download(bare, archive)
-    return archive
+        if not (directory / "Packages").is_file():
+            say(f"downloading packages of Debian {release} for the lab's own apt archive (once)")
+            _download(more, less, status, directory)
+    return directory
 
 
 @contextmanager
@@ -147,7 +170,7 @@ def _build(image: Image) -> None:
     building = Path(tempfile.mkdtemp(prefix=f"building-{image.name}-", dir=settings.CACHE_ROOT))
     building.chmod(0o755)
     try:
-        _with_fresh_lists(lambda: _bootstrap(image, building))
+        archive.with_fresh_lists(lambda: _bootstrap(image, building))
         (building / "manifest").write_text(_database_digest(building / "root"))
         building.rename(image.path)
     finally:
@@ -159,8 +182,8 @@ def _bootstrap(image: Image, directory: Path) -> None:
     sources = directory / "sources.list"
     options = directory / "apt.conf"
     tidy = directory / "tidy"
-    sources.write_text(_sources())
-    options.write_text(_acquire_options())
+    sources.write_text(archive.sources(*image.releases))
+    options.write_text(archive.acquire_options())
     tidy.write_text(f"#!/bin/sh{_TIDY}")
     tidy.chmod(0o755)
     try:
@@ -168,7 +191,7 @@ def _bootstrap(image: Image, directory: Path) -> None:
             [
                 "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
                 f"--include={','.join(image.packages)}", f"--aptopt={options}", f"--customize-hook={tidy}",
-                RELEASE, str(directory / "root"), str(sources),
+                image.release, str(directory / "root"), str(sources),
             ]
         )  # fmt: skip
     finally:
@@ -176,28 +199,20 @@ def _bootstrap(image: Image, directory: Path) -> None:
             file.unlink()
 
 
-def _download(bare: Path, archive: Path) -> None:
+def _download(more: Image, less: Image, status: Path, directory: Path) -> None:
     building = Path(tempfile.mkdtemp(prefix="building-archive-", dir=settings.CACHE_ROOT))
     building.chmod(0o755)
-    (building / "partial").mkdir()
-    wanted = [package for package in FULL.packages if package not in BARE.packages]
     try:
-        _with_fresh_lists(
-            lambda: run(
-                [
-                    "apt-get", "--quiet", "--yes", "--download-only", "--no-install-recommends",
-                    f"--option=Dir::State::status={bare}/var/lib/dpkg/status",
-                    f"--option=Dir::Cache::archives={building}",
-                    "--option=APT::Sandbox::User=root",
-                    "install", *wanted,
-                ]
-            )
-        )  # fmt: skip
-        shutil.rmtree(building / "partial")
-        (building / "lock").unlink(missing_ok=True)
+        wanted = tuple(package for package in more.packages if package not in less.packages)
+        archive.download(wanted, more.releases, status, building)
+        for left in building.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.suffix != ".deb":
+                left.unlink()
         (building / "Packages").write_text(_index(building))
-        _discard(archive)
-        building.rename(archive)
+        _discard(directory)
+        building.rename(directory)
     finally:
         _discard(building)
 
@@ -215,34 +230,3 @@ def _index(directory: Path) -> str:
             f"{control}\nFilename: ./{file.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
         )
     return "\n".join(stanzas)
-
-
-def _with_fresh_lists(action: Callable[[], object]) -> None:
-    """Do it with the package lists apt has; when that fails, once more with new ones."""
-    try:
-        action()
-    except LabError:
-        run(["apt-get", "--quiet", "update"])
-        action()
-
-
-def _sources() -> str:
-    """This machine's own Debian package sources, as one-line apt entries. Raises LabError if it has none."""
-    wanted = "$(CREATED_BY)|$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    lines = run(["apt-get", "indextargets", "--format", wanted]).stdout.splitlines()
-    entries = []
-    for line in lines:
-        created_by, origin, codename, address, release, component = line.split("|")
-        if created_by == "Packages" and origin == "Debian" and codename.startswith(RELEASE):
-            entries.append(f"deb {address} {release} {component}\n")
-    if not entries:
-        raise LabError(
-            f"apt on this machine knows no package source of Debian {RELEASE}, which lab hosts are made from",
-            help="add the Debian archive to /etc/apt/sources.list and run `apt-get update`",
-        )
-    return "".join(entries)
-
-
-def _acquire_options() -> str:
-    """How this machine's apt reaches its sources (proxies, certificates), for the apt of mmdebstrap."""
-    return run(["apt-config", "dump", "--format", '%F "%v";%n', "Acquire"]).stdout

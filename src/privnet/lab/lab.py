@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from privnet.lab import access, image, process, requirements, underlay
+from privnet.lab.archive import DEFAULT_RELEASE, check_release
 from privnet.lab.capture import Capture
 from privnet.lab.errors import LabError
 from privnet.lab.fleet import LabFleet, LabHost, forget_lock, read_fleet, rehearse
-from privnet.lab.machine import Machine, execute
+from privnet.lab.machine import DiskSource, Machine, execute
 from privnet.lab.settings import DEFAULT_NAME, ENVIRONMENT, FABRIC, RESERVED, Settings, running_labs
 from privnet.lab.underlay import Underlay
 
@@ -34,6 +35,7 @@ class HostStatus:
 
     name: str
     state: str
+    release: str
     address: str
     pid: int | None
     uptime: float | None
@@ -75,6 +77,24 @@ class _Description:
 
 def _silent(_: str) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Disks:
+    """What disks are to be made of where one is missing: an image without packages, or another release."""
+
+    bare: frozenset[str]
+    releases: dict[str, str]
+
+    @property
+    def named(self) -> list[str]:
+        return sorted({*self.bare, *self.releases})
+
+    def source(self, host: str, say: Say) -> DiskSource:
+        release = self.releases.get(host, DEFAULT_RELEASE)
+        chosen = image.bare(release) if host in self.bare else image.full(release)
+        archive = image.package_archive(say, release) if host in self.bare else None
+        return DiskSource(image.ready(chosen, say), release, archive)
 
 
 class Lab:
@@ -146,17 +166,18 @@ class Lab:
         address = str(machine.host.addresses[0])
         init = machine.init
         if init is None:
-            return HostStatus(machine.name, "off", address, None, None)
+            return HostStatus(machine.name, "off", machine.release, address, None, None)
         asked = machine.exec(["systemctl", "is-system-running"], check=False, timeout=10)
-        return HostStatus(machine.name, asked.stdout.strip() or "starting", address, init.pid, init.age)
+        state = asked.stdout.strip() or "starting"
+        return HostStatus(machine.name, state, machine.release, address, init.pid, init.age)
 
     # up and down
 
-    def up(self, *hosts: str, bare: Sequence[str] = ()) -> None:
+    def up(self, *hosts: str, bare: Sequence[str] = (), releases: Mapping[str, str] | None = None) -> None:
         """Start the named hosts, or all that the inventory declares; what runs already is left alone.
 
         Hosts in `bare` get a disk with nothing but systemd, sshd and sudo, and a local apt archive that holds
-        what the deploy installs.
+        what the deploy installs. `releases` says of which Debian release a host's disk is to be made.
         """
         requirements.check()
         raised = requirements.make_room()
@@ -164,11 +185,13 @@ class Lab:
             self.say(raised)
         with self._changing():
             fleet = read_fleet(self._wanted_source())
-            wanted = self._selection(fleet, hosts, bare)
+            disks = _Disks(frozenset(bare), dict(releases or {}))
+            wanted = self._selection(fleet, hosts, disks.named)
+            self._check_releases(disks)
             self.settings.state.mkdir(parents=True, exist_ok=True)
             description = self._describe_with(fleet, wanted)
             self._prepare_inventory(fleet, description)
-            started = self._start_missing(description, wanted, frozenset(bare))
+            started = self._start_missing(description, wanted, disks)
             self._wait(wanted, started)
 
     def _wanted_source(self) -> Path:
@@ -184,13 +207,23 @@ class Lab:
             raise LabError(f"lab {self.name!r} is not up, and no inventory is named", help="name a directory")
         return self._source
 
-    def _selection(self, fleet: LabFleet, names: Sequence[str], bare: Sequence[str]) -> list[LabHost]:
+    def _check_releases(self, disks: _Disks) -> None:
+        """A disk keeps its release: refuse to have asked for another in vain."""
+        for name, release in disks.releases.items():
+            machine = Machine(self.settings, _nameless(name))
+            if machine.has_disk and machine.release != check_release(release):
+                raise LabError(
+                    f"host {name} has a disk of Debian {machine.release}, not {release}",
+                    help=f"`privnet lab down --name {self.name}` throws it away",
+                )
+
+    def _selection(self, fleet: LabFleet, names: Sequence[str], with_disk: Sequence[str]) -> list[LabHost]:
         by_name = {host.name: host for host in fleet.hosts}
-        for name in [*names, *bare]:
+        for name in [*names, *with_disk]:
             if name not in by_name:
                 known = ", ".join(by_name)
                 raise LabError(f"{fleet.directory}/fleet.yaml declares no host {name!r}; it has {known}")
-        return [by_name[name] for name in dict.fromkeys([*names, *bare])] if names else list(fleet.hosts)
+        return [by_name[name] for name in dict.fromkeys([*names, *with_disk])] if names else list(fleet.hosts)
 
     def _describe_with(self, fleet: LabFleet, wanted: Sequence[LabHost]) -> _Description:
         """What the lab is to be: the hosts it has, as now declared, and the wanted ones."""
@@ -211,11 +244,10 @@ class Lab:
         elif fresh and forget_lock(fleet.directory):
             self.say("all disks are new: forgot the lock file, which was about hosts that are gone")
 
-    def _start_missing(self, description: _Description, wanted: Sequence[LabHost], bare: frozenset[str]) -> list[str]:
+    def _start_missing(self, description: _Description, wanted: Sequence[LabHost], disks: _Disks) -> list[str]:
         before = {host.name: host for host in self._described().hosts} if self.exists else {}
-        full = image.ready(image.FULL, self.say)
-        images = {name: image.ready(image.BARE, self.say) for name in bare}
-        archive = image.package_archive(self.say) if bare else None
+        missing = [host.name for host in wanted if not Machine(self.settings, host).has_disk]
+        sources = {name: disks.source(name, self.say) for name in missing}
         public_key = access.make_key(self.settings)
         underlay.build(self.settings, description.underlay)
         # From here on `down` has something to remove, also if this process is killed.
@@ -226,9 +258,8 @@ class Lab:
             if machine.keeper is not None:
                 machine.reconfigure(description.underlay, renumber=before.get(host.name) != host)
             elif host in wanted:
-                if not machine.has_disk:
-                    alone = images.get(host.name)
-                    machine.make_disk(alone or full, public_key, archive if alone else None)
+                if host.name in sources:
+                    machine.make_disk(sources[host.name], public_key)
                 machine.start(description.underlay)
                 started.append(machine.name)
         access.write_configuration(self.settings, self._with_disk(description))
@@ -280,9 +311,9 @@ class Lab:
             if self.settings.state.is_dir():
                 shutil.rmtree(self.settings.state)
 
-    def add_host(self, host: str, *, bare: bool = False) -> None:
+    def add_host(self, host: str, *, bare: bool = False, release: str = DEFAULT_RELEASE) -> None:
         """Start a host that the inventory has gained."""
-        self.up(host, bare=[host] if bare else [])
+        self.up(host, bare=[host] if bare else [], releases={host: release})
 
     def remove_host(self, host: str) -> None:
         """Switch a host off and throw its disk away. The inventory is not touched."""

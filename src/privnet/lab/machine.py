@@ -37,6 +37,18 @@ _ENVIRONMENT: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class DiskSource:
+    """What a fresh disk is an overlay on: a root file system of `release`.
+
+    :param archive: a directory with .debs that apt in the host is to use
+    """
+
+    image: Path
+    release: str
+    archive: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A host of the lab `settings`. Making one does nothing; each method looks at the machine anew."""
 
@@ -67,24 +79,30 @@ class Machine:
         """Whether it is complete: a crash while one is made leaves a part."""
         return (self.directory / "disk").is_file()
 
-    def make_disk(self, image: Path, public_key: str, archive: Path | None) -> None:
-        """A fresh disk: an overlay on `image` with an identity of its own.
+    @property
+    def release(self) -> str:
+        """The Debian release of its disk; empty if it has none."""
+        record = self.directory / "release"
+        return record.read_text().strip() if record.is_file() else ""
 
-        `public_key` may log in as root and as the users that the inventory names; `archive` is a directory
-        with .debs that apt in the host is to use.
+    def make_disk(self, source: DiskSource, public_key: str) -> None:
+        """A fresh disk with an identity of its own.
+
+        `public_key` may log in as root and as the users that the inventory names.
         """
         self.discard()
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir(parents=True)
-        (self.directory / "image").write_text(f"{image}\n")
-        if archive is not None:
-            (self.directory / "archive").write_text(f"{archive}\n")
+        (self.directory / "image").write_text(f"{source.image}\n")
+        (self.directory / "release").write_text(f"{source.release}\n")
+        if source.archive is not None:
+            (self.directory / "archive").write_text(f"{source.archive}\n")
         self.mount()
         etc = self.root / "etc"
         (etc / "machine-id").write_text(f"{uuid.uuid4().hex}\n")
         (etc / "hostname").write_text(f"{self.name}\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self.name}\n")
-        if archive is not None:
+        if source.archive is not None:
             (self.root / "srv/apt").mkdir()
             (etc / "apt/sources.list").write_text(f"deb [trusted=yes] file:{ARCHIVE_IN_HOST} ./\n")
         self._make_access(public_key)
@@ -191,8 +209,8 @@ class Machine:
             "--quiet", f"--directory={self.root}", "--boot", f"--machine={self.settings.machine(self.name)}",
             f"--hostname={self.name}", "--register=no", "--keep-unit", "--settings=no", "--private-users=no",
             f"--network-namespace-path={underlay.namespace_path(self.settings, self.name)}",
-            "--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun", "--link-journal=no", "--resolv-conf=off",
-            "--timezone=off", "--console=pipe",
+            "--capability=CAP_NET_ADMIN", "--system-call-filter=bpf", "--bind=/dev/net/tun", "--link-journal=no",
+            "--resolv-conf=off", "--timezone=off", "--console=pipe",
         ]  # fmt: skip
         archive = self.directory / "archive"
         if archive.is_file():

@@ -24,6 +24,15 @@ record() {
     mv "$file.new" "$file"
 }
 
+# In cgroup v2 a group has the controllers that the groups above it pass on.
+delegate() {
+    [ "$1" != "$delegated" ] || return 0
+    delegate "${1%/*}"
+    for controller in $(cat "${1%/*}/cgroup.controllers" 2>/dev/null); do
+        echo "+$controller" >"${1%/*}/cgroup.subtree_control" 2>/dev/null || true # not all can be shared
+    done
+}
+
 # nspawn and the host are alone in a control group: two hosts in one would see and end each other's services.
 enter() {
     read -r self _ </proc/self/stat # in a subshell, $$ is the shell that began
@@ -31,6 +40,7 @@ enter() {
         # twice: another lab may just be removing the directory above
         mkdir -p "$root/$1" 2>/dev/null || mkdir -p "$root/$1"
         echo "$self" >"$root/$1/cgroup.procs" 2>/dev/null || true # cpuset takes none until it is set up
+        delegate "$root/$1" # now that nobody is left in a group that has others below it
     done
 }
 
@@ -53,11 +63,13 @@ host() {
     while IFS= read -r argument; do
         set -- "$@" "$argument"
     done <"$directory/nspawn"
-    SYSTEMD_NSPAWN_API_VFS_WRITABLE=network exec systemd-nspawn "$@" 9>&-
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network exec systemd-nspawn "$@" 9>&-
 }
 
+delegated=/sys/fs/cgroup
 if [ -z "$control_groups" ]; then # started in a systemd scope of its own
     control_groups=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
+    delegated=$control_groups
 fi
 record "$directory/keeper.process" $$
 enter keeper

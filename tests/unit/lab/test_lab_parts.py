@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from privnet.lab import LabError, image, process, requirements, settings, underlay
+from privnet.lab import LabError, archive, image, process, requirements, settings, underlay
 from privnet.lab.fleet import LabHost, read_fleet, rehearse
 from privnet.lab.process import Process
 from privnet.lab.settings import Settings, check_host_name, port_name, ssh_config_of
@@ -217,6 +217,65 @@ def test_missing_programs_are_named_all_at_once_with_their_packages(
 def test_another_list_of_packages_is_another_root_file_system() -> None:
     assert image.Image("x", ("a", "b")).digest == image.Image("x", ("b", "a")).digest
     assert image.Image("x", ("a", "b")).digest != image.Image("x", ("a", "b", "c")).digest
+    assert image.Image("x", ("a",), "bookworm").path != image.Image("x", ("a",), "trixie").path
+
+
+def test_an_image_knows_the_releases_that_its_packages_come_from() -> None:
+    assert image.full("bookworm").releases == ("bookworm",)
+    assert image.full("trixie").releases == ("trixie", "bookworm")  # wireguard-go
+    assert image.bare("trixie").releases == ("trixie",)
+
+
+BOOKWORM = """\
+Packages|Debian|bookworm|http://archive.example/debian/|bookworm|main|/etc/apt/debian.gpg
+Translations|Debian|bookworm|http://archive.example/debian/|bookworm|main|/etc/apt/debian.gpg
+Packages|Debian|bookworm-security|http://archive.example/security/|stable-security|main|
+Packages|Example|bookworm|http://other.example/|bookworm|main|
+"""
+TRIXIE = "Packages|Debian|trixie|http://archive.example/debian/|trixie|main|-----BEGIN PGP PUBLIC KEY BLOCK-----\n"
+
+
+@pytest.mark.parametrize(
+    ("known", "release", "expected"),
+    [
+        (
+            BOOKWORM,
+            "bookworm",
+            "deb [signed-by=/etc/apt/debian.gpg] http://archive.example/debian/ bookworm main\n"
+            "deb http://archive.example/security/ stable-security main\n",
+        ),
+        (
+            BOOKWORM,
+            "trixie",
+            "deb [signed-by=/etc/apt/debian.gpg] http://archive.example/debian/ trixie main\n"
+            "deb http://archive.example/security/ trixie-security main\n",
+        ),
+        (BOOKWORM + TRIXIE, "trixie", "deb http://archive.example/debian/ trixie main\n"),
+        (TRIXIE, "bookworm", "deb http://archive.example/debian/ bookworm main\n"),
+    ],
+    ids=["own", "derived", "of two", "of a newer machine"],
+)
+def test_package_sources_of_a_release_are_this_machines_or_derived_from_them(
+    known: str, release: str, expected: str
+) -> None:
+    assert archive.entries(known, release) == expected
+
+
+def test_a_machine_without_a_source_of_debian_is_told_what_to_do() -> None:
+    with pytest.raises(LabError) as refused:
+        archive.entries("Packages|Ubuntu|noble|http://archive.example/|noble|main|\n", "bookworm")
+    assert str(refused.value) == (
+        "apt on this machine knows no package source of Debian, which lab hosts are made from\n"
+        "  = help: add the Debian archive to /etc/apt/sources.list and run `apt-get update`"
+    )
+
+
+def test_a_release_that_lab_hosts_cannot_run_is_refused() -> None:
+    with pytest.raises(LabError) as refused:
+        archive.check_release("sid")
+    assert str(refused.value) == (
+        "lab hosts cannot run the release 'sid'; they can run bookworm (Debian 12), trixie (Debian 13)"
+    )
 
 
 def test_the_local_archives_index_describes_each_package(tmp_path: Path) -> None:
