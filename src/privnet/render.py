@@ -32,6 +32,7 @@ ETC = "/etc/privnet"
 NETWORKD = "/etc/systemd/network"
 UNITS = "/etc/systemd/system"
 TARGET = "privnet-networks.target"
+WANTS = f"{UNITS}/{TARGET}.wants"
 
 HOST_PROGRAMS = ("change.sh", "container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
 UNIT_FILES = (
@@ -381,7 +382,7 @@ def _wanted(unit: str) -> ManagedFile:
     """The link by which a boot starts a unit; an instance's link points to its template."""
     name, _, suffix = unit.partition("@")
     target = f"{name}@.{suffix.rpartition('.')[2]}" if suffix else unit
-    return ManagedFile(f"{UNITS}/{TARGET}.wants/{unit}", f"../{target}", 0)
+    return ManagedFile(f"{WANTS}/{unit}", f"../{target}", 0)
 
 
 def template_root() -> Path:

@@ -24,7 +24,7 @@ class Recorded(FakeConnector):
     A host whose data says ``away`` cannot be reached. One with a text that ``hangs`` never says how a command with that
     text has ended, whatever time it is given. Of one, programs fail at ``first`` with these words in turn; None: the
     connection is lost, no words: this one does not fail. One with a ``later`` answers that once a program has run
-    there.
+    there. What it is when it confirms is in ``confirmed``.
     """
 
     connections = programs = 0
@@ -50,7 +50,9 @@ class Recorded(FakeConnector):
             words = (self.host.data.get("first") or [])[self.programs - 1 : self.programs]
             if words and words[0] != "":
                 answer = False, CommandOutput([OutputLine("stderr", self._said(words[0]))])
-        if self.programs and "##privnet " in text and (later := self.host.data.get("later")):
+        if " privnet confirm " in text and (confirmed := self.host.data.get("confirmed")):
+            answer = True, CommandOutput([OutputLine("stdout", line) for line in confirmed])
+        elif self.programs and "##privnet " in text and (later := self.host.data.get("later")):
             answer = True, CommandOutput([OutputLine("stdout", line) for line in later])
         _write(log.with_suffix(ENDED), self.host.name, text)
         return answer

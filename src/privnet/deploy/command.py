@@ -240,9 +240,7 @@ def _few(hosts: Collection[str]) -> str:
     return f" ({', '.join(hosts)})" if len(hosts) <= STEPS_LISTED else ""
 
 
-def _closing(
-    code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: bool, rollback: int
-) -> Iterator[str]:
+def _closing(code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: bool, rollback: int) -> Iterator[str]:
     stopped = ended.outcome.stopped if ended.outcome else None
     if stopped:
         head = {LOCKED: "LOCKED", REFUSED: "REFUSED"}.get(code, "FAILED")
@@ -258,8 +256,8 @@ def _closing(
     elif code == PENDING and not dry:
         open_hosts = sum(host.state in ("pending", "unreached") for host in about.values())
         yield (
-            f"PENDING: {plural(open_hosts, 'host')} not done, all others are. Nothing was taken away for want of an "
-            "answer; the same command again finishes them"
+            f"PENDING: {plural(open_hosts, 'host')} not done, all others are. Nothing was taken away that a host "
+            "without an answer may need; the same command again finishes them"
         )
     elif code == PENDING:
         yield "PENDING: not every host has answered; of those nothing is known"

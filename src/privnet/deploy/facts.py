@@ -14,9 +14,7 @@ class Snapshot(FactBase[HostState | Unknown]):
     """Everything of privnet on a host, on disk and in the kernel, in one answer."""
 
     def command(self) -> StringCommand:
-        program = (resources.files("privnet.deploy") / "snapshot.sh").read_text()
-        # What is no plain text is a `?`: made there, on a host that does what it is asked to, and here (`connection`).
-        return StringCommand("sh", "-c", QuoteString(program), "|", "tr", "-c", QuoteString(r"\11\12\40-\176"), "'?'")
+        return StringCommand(*question())
 
     def process(self, output: Iterable[str]) -> HostState | Unknown:
         return parse_snapshot(output)
@@ -24,3 +22,10 @@ class Snapshot(FactBase[HostState | Unknown]):
     @staticmethod
     def default() -> HostState | Unknown:
         return Unknown("it gave no answer")
+
+
+def question() -> tuple[str | QuoteString, ...]:
+    """The words of the one question, which may stand behind another command."""
+    program = (resources.files("privnet.deploy") / "snapshot.sh").read_text()
+    # What is no plain text is a `?`: made there, on a host that does what it is asked to, and here (`connection`).
+    return "sh", "-c", QuoteString(program), "|", "tr", "-c", QuoteString(r"\11\12\40-\176"), "'?'"

@@ -23,10 +23,10 @@ from pyinfra.api.exceptions import ConnectError
 
 from privnet.deploy import changes
 from privnet.deploy.connection import Connection, bounded
-from privnet.deploy.facts import Snapshot
+from privnet.deploy.facts import Snapshot, question
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
-from privnet.deploy.state import Armed, HostState, Unknown
+from privnet.deploy.state import Armed, HostState, Unknown, parse_snapshot
 from privnet.deploy.terminal import guard
 from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
@@ -373,7 +373,7 @@ def _what_was_left(run: Run, armed: Armed, generation: str) -> Confirmation | Re
     """For a host that would go back from what another run has done there and this one needs no more to do."""
     if armed.token in (run.token, ""):
         # One of this machine's, which has died.
-        return Confirmation(run, armed.run, generation)
+        return Confirmation(run, armed.run, generation, last=False)
     return Refusal(run, f"run {armed.run} of another operator is at work there: it has not been confirmed")
 
 
@@ -512,11 +512,16 @@ class Program(StringCommand):
 
 
 class Confirmation(StringCommand):
-    """Over a new connection: what was done is kept."""
+    """Over a new connection: what was done is kept, and the host says what it is by now.
 
-    def __init__(self, run: Run, armed: str, generation: str) -> None:
-        super().__init__(*_kept("confirm", armed, generation), _timeout=QUESTION_SECONDS)
-        self._run = run
+    Only a host that was read after its ``last`` wave can be said to be as planned.
+    """
+
+    def __init__(self, run: Run, armed: str, generation: str, last: bool = True) -> None:
+        words = (*_kept("confirm", armed, generation), *(("&&", *question()) if last else ()))
+        # It waits for a program that is at work there, and then for the answer.
+        self._run, self._last, self._seconds = run, last, 2 * QUESTION_SECONDS
+        super().__init__(*words, _timeout=self._seconds)
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run it; pyinfra calls this."""
@@ -529,12 +534,36 @@ class Confirmation(StringCommand):
             run.kept = True
             # Not before it has said so: one that goes back sends to where it did.
             run.settled.discard(host.name)
-            done, output = _executed(run, host, super().execute, state, connector_arguments, QUESTION_SECONDS)
+            done, output = _executed(run, host, super().execute, state, connector_arguments, self._seconds)
             if done:
                 run.settled.add(host.name)
                 run.armed.discard(host.name)
-                _confirmed(run, host.name)
+                _confirmed(run, host.name, self._missing(state, host, connector_arguments, output))
         return done, output
+
+    def _missing(self, state: Any, host: Any, connector_arguments: Any, output: Any) -> str:
+        """What is not as planned though each step has succeeded; asked again, since a device may take a moment."""
+        run = self._run
+        if not self._last:
+            return ""
+        why = run.difference(host.name, _read(output))
+        if why:
+            gevent.sleep(AGAIN_SECONDS)
+            again = StringCommand(*question(), _timeout=QUESTION_SECONDS)
+            try:
+                done, output = _executed(run, host, again.execute, state, connector_arguments, QUESTION_SECONDS)
+            except (OSError, SSHException) as error:
+                return f"{why} ({error})"
+            why = run.difference(host.name, _read(output)) if done else why
+        if why:
+            logger.warning(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
+        return why
+
+
+def _read(output: Any) -> HostState | Unknown:
+    """A host's answer behind another command."""
+    found = parse_snapshot(getattr(output, "stdout_lines", []))
+    return _usable(found) if isinstance(found, HostState) else found
 
 
 class Refusal(StringCommand):
@@ -636,9 +665,9 @@ def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: An
         _extend_later(run, turn, state, host, connector_arguments)
 
 
-def _confirmed(run: Run, name: str) -> None:
+def _confirmed(run: Run, name: str, missing: str) -> None:
     outcome = run.host(name)
-    serial, why = run.saved.serial, run.stopped or (outcome.why if outcome.held else "")
+    serial, why = run.saved.serial, run.stopped or (outcome.why if outcome.held else "") or missing
     outcome.applied = f"{serial} {run.checksum(serial)} {run.id}"
     run.note(name, "pending" if why else "changed", why)
 

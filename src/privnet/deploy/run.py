@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from privnet.compiler import Compiled, compile_fleet
-from privnet.deploy import preflight
+from privnet.deploy import changes, preflight
 from privnet.deploy.alone import Held, place, take
 from privnet.deploy.changes.containers import unit_of
 from privnet.deploy.memory import doubt
@@ -39,6 +39,8 @@ ABORT_SHARE = 3
 """One host in so many that fails in a wave stops the run before the next one."""
 REASONS_SAID = 5
 """Of one host: a host can say as many foreign routes and devices as it likes."""
+STEPS_SAID, STEP_WIDTH = 3, 200
+"""Of what a host still lacks after a run."""
 BREAK = "PRIVNET_BREAK_LEASE"
 
 KEY = f"{ETC}/wireguard.key"
@@ -252,6 +254,20 @@ class Run:
         if len(reasons) > REASONS_SAID:
             reasons[REASONS_SAID:] = [f"and {plural(len(reasons) - REASONS_SAID, 'other reason')}"]
         return "; ".join(reasons) or None
+
+    def difference(self, name: str, found: HostState | Unknown) -> str:
+        """What keeps a host that this run has changed from being as planned; empty when nothing does.
+
+        Of what waits for another host nothing is said: that one has failed, or is said to be pending.
+        """
+        if isinstance(found, Unknown):
+            return f"it was changed, and what it is now is not known: {found.why}"
+        lines = changes.everything(self.plan_of(name), found)
+        if not lines or any(self.held(name, found)) or any(self.needed(name, found)):
+            return ""
+        more = f" and {plural(len(lines) - STEPS_SAID, 'other step')}" if len(lines) > STEPS_SAID else ""
+        steps = ", ".join(f"`{line[:STEP_WIDTH]}`" for line in lines[:STEPS_SAID])
+        return f"it was changed, and is not as planned: a run would still {steps}{more}"
 
     def too_many_failed(self, failed: set[str]) -> bool:
         """Whether so many of the hosts that a wave was to change have failed that the change itself must be wrong."""

@@ -13,7 +13,7 @@ import hashlib
 import io
 import shlex
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -30,7 +30,7 @@ RUN = (
     " && install -d -m 0755 /etc/privnet"
     f" && rm -rf {STAGING}.* && stage=$(mktemp -d {STAGING}.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT"
     ' && base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
-    " && sha256sum --quiet --strict -c manifest && sync -f . && { timeout --signal=KILL \"$1\" sh -eu ./program"
+    ' && sha256sum --quiet --strict -c manifest && sync -f . && { timeout --signal=KILL "$1" sh -eu ./program'
     ' || { code=$?; [ $code != 137 ] || echo "its program was killed, or not over after $1 s" >&2; exit $code; }; }'
 )
 """The same for every host and stage; its argument is the program's time in seconds: one that hangs would keep the host
@@ -146,9 +146,13 @@ class Script:
             self._run.add((early, line))
             (self.before if early else self.after).append(line)
 
-    def end(self, unit: str, active: str) -> None:
-        """Stop a unit before anything of its is removed; a failed one is only to be forgotten."""
-        self.run("systemctl", "reset-failed" if active == "failed" else "stop", unit, early=True)
+    def end(self, units: Iterable[str], failed: Collection[str] = ()) -> None:
+        """Stop units before anything of theirs is removed, and forget those that have ``failed``."""
+        stop = sorted(units)
+        if stop:
+            self.run("systemctl", "stop", *stop, early=True)
+        if forget := [unit for unit in stop if unit in failed]:
+            self.run("systemctl", "reset-failed", *forget, early=True)
 
     def feed(self, name: str, lines: Iterable[str], *words: str | int, early: bool = False) -> None:
         """Run a command that reads ``lines`` from the file ``name``, which is its last argument."""

@@ -25,8 +25,9 @@ if [ "$(printf '%s\n' "$states" | wc -l)" = $# ]; then
 else
 	for unit; do printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"; done
 fi
-systemctl list-unit-files --state=masked,masked-runtime --plain --no-legend 'privnet-*' wg-quick@privnet.service |
-	awk '{ print "masked", $1 }'
+# Also one in /run that a file in /etc hides.
+find /etc/systemd/system /run/systemd/system -maxdepth 1 \( -name 'privnet-*' -o -name wg-quick@privnet.service \) \
+	-lname /dev/null -printf 'masked %f\n' 2> /dev/null
 [ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(cat /run/privnet/forwarder)"
 printf 'time %s\n' "$(date +%s)"
 for path in /etc /run /var/lib; do

@@ -260,6 +260,15 @@ class HostState:
     busy: bool = False
     configures: tuple[str, ...] = ()
 
+    def is_active(self, unit: str) -> bool:
+        """Whether systemd says so of a unit."""
+        return unit in self.units and self.units[unit].active == "active"
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """Units that have failed."""
+        return frozenset(name for name, unit in self.units.items() if unit.active == "failed")
+
 
 def parse_snapshot(lines: Iterable[str]) -> HostState | Unknown:
     """A host's answer to ``snapshot.sh``. Never raises: what is no snapshot is Unknown, with the reason."""

@@ -96,7 +96,7 @@ _PATHS: tuple[tuple[str, str], ...] = (
 _COMMANDS: tuple[tuple[str, str, str], ...] = (
     (rf"(?:bridge|ip) -batch moved[.]{_VNI}", "~", "forwarding"),
     (rf"(?:bridge|ip) -batch (?:fdb|neighbours)[.]{_VNI}", "-", "forwarding"),
-    (rf"ip link delete dev pn[bx]{_VNI}", "-", "overlay"),
+    (rf"(?:.* )?ip link delete dev pn[bx]{_VNI}", "-", "overlay"),
     (rf"sh \S+/overlay[.]sh create {_VNI}", "+", "overlay"),
     (rf"(?:.* )?ip link delete dev {_PORT}", "-", "container"),
     (rf".*ip netns delete {_SLOT}", "-", "container"),

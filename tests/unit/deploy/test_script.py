@@ -160,11 +160,13 @@ def test_a_command_is_run_once() -> None:
     assert script.after == ["systemctl daemon-reload"]
 
 
-@pytest.mark.parametrize("active, verb", [("active", "stop"), ("activating", "stop"), ("failed", "reset-failed")])
-def test_a_failed_unit_is_forgotten_and_any_other_stopped(active: str, verb: str) -> None:
+def test_units_are_stopped_together_and_failed_ones_are_forgotten() -> None:
     script = Script()
-    script.end("x.service", active)
-    assert script.before == [f"systemctl {verb} x.service"]
+    script.end(["b.service", "a.service"], failed={"b.service", "other.service"})
+    assert script.before == ["systemctl stop a.service b.service", "systemctl reset-failed b.service"]
+    nothing = Script()
+    nothing.end([], failed={"other.service"})
+    assert not nothing
 
 
 def test_a_script_without_steps_is_nothing() -> None:

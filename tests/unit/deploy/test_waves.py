@@ -100,6 +100,7 @@ def inactive(unit: str, active: str = "inactive") -> Callable[[Sections], None]:
     return drift
 
 
+NO_DEVICES = [f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}" for name in ("pnx9", "pnb9")]
 NETWORK = "pn-"
 OVERLAY = "systemctl reload privnet-overlay@4096.service"
 PORT, RESOLVER_PORT = "pnc0010000002", "pnc0010000001"
@@ -219,13 +220,19 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         lambda s: s["units"].extend(
             ["Id=privnet-overlay@9.service", "LoadState=loaded", "ActiveState=failed", "SubState=x"]
         ),
-        {"retire": ["systemctl reset-failed privnet-overlay@9.service"]},
+        {
+            "retire": [
+                "systemctl stop privnet-overlay@9.service",
+                "systemctl reset-failed privnet-overlay@9.service",
+                *NO_DEVICES,
+            ]
+        },
     ),
     "a bridge and a VXLAN of no network": (
         lambda s: s["links"].append(
             json.dumps([{"ifname": n, "ifindex": 9, "flags": [], "mtu": 1} for n in ("pnb9", "pnx9")])
         ),
-        {"retire": ["ip link delete dev pnx9", "ip link delete dev pnb9"]},
+        {"retire": NO_DEVICES},
     ),
     "what a resolver of no network had read": (
         added("names", f"pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c no {digest('hosts')} {digest('config')}"),

@@ -58,6 +58,12 @@ def switch(plan: HostPlan, state: HostState, held: frozenset[str] = frozenset())
     return script
 
 
+def everything(plan: HostPlan, state: HostState) -> list[str]:
+    """What a run would do to a host, in order, a line each; nothing on a host that is as planned."""
+    scripts = (prepare(state), add(plan, state), switch(plan, state), retire(plan, state))
+    return [line for script in scripts for line in script.lines()]
+
+
 def retire(plan: HostPlan, state: HostState) -> Script:
     """Everything that the plan no longer has, in the reverse order of building it."""
     script = Script()

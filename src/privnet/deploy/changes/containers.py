@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 
+from privnet.deploy.changes.files import named_by_files, units_that_run
 from privnet.deploy.changes.guard import UNIT as GUARD
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID
 from privnet.plan.containers import Port
 from privnet.plan.host import HostPlan
-from privnet.render import ETC, TARGET
+from privnet.render import ETC, TARGET, WANTS
 
 _OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}")
 _OWN_PORT = re.compile("pn[cu][0-9a-f]+")
 _PORT_UNIT = re.compile(r"privnet-(?:container|namespace)@(pnc[0-9a-f]{10})[.]service")
+_PORT_FILE = re.compile(rf"(?:{ETC}/containers/|{WANTS}/privnet-container@)(pnc[0-9a-f]{{10}})[.](?:conf|service)")
+_RESOLV_CONF = re.compile(r"/etc/netns/([^/]+)/resolv[.]conf")
 
 
 def unit_of(port: str) -> str:
@@ -51,31 +54,23 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     if repair:
         script.run("systemctl", "reload", *repair)
     if target is None or target.active != "active":
-        script.run("systemctl", "start", "--no-block", TARGET)
+        # The target alone: it may still want units of the old plan, and each feature starts its own.
+        script.run("systemctl", "start", "--job-mode=ignore-dependencies", TARGET)
 
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     """Ports that the plan does not have, with their namespaces, and whatever looks like ours and is not."""
     ports = {name for overlay in plan.overlays for port in overlay.ports for name in (port.name, port.upstream)}
     namespaces = {port.netns for overlay in plan.overlays for port in overlay.ports}
-    stop = [
-        unit
-        for unit in sorted(state.units)
-        if (found := _PORT_UNIT.fullmatch(unit)) and found[1] not in ports and state.units[unit].active != "inactive"
-    ]
-    failed = [unit for unit in stop if state.units[unit].active == "failed"]
-    stop = [unit for unit in stop if unit not in failed]
-    if stop:
-        script.run("systemctl", "stop", *stop, early=True)
-    if failed:
-        script.run("systemctl", "reset-failed", *failed, early=True)
-    stopped = {found[1] for unit in stop if (found := _PORT_UNIT.fullmatch(unit))}
-    for name in sorted(state.links):
-        if _OWN_PORT.fullmatch(name) and name not in ports | stopped:
-            script.after.append(f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}")
-    for name in sorted(state.namespaces):
-        if _OWN_NETNS.fullmatch(name) and name not in namespaces:
-            script.after.append(f"[ ! -e /run/netns/{name} ] || ip netns delete {name}")
+    stray = (units_that_run(state, _PORT_UNIT) | named_by_files(state, _PORT_FILE)) - ports
+    script.end((unit for name in stray for unit in (unit_of(name), namespace_unit_of(name))), state.failed)
+    # An active unit takes its device along. What a hand or a failed unit has left does not go by itself.
+    left = {name for name in stray if not state.is_active(unit_of(name))}
+    for name in sorted(left | {name for name in state.links if _OWN_PORT.fullmatch(name)} - ports - stray):
+        script.after.append(f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}")
+    known = {*state.namespaces, *named_by_files(state, _RESOLV_CONF)}
+    for name in sorted(name for name in known - namespaces if _OWN_NETNS.fullmatch(name)):
+        script.after.append(f"[ ! -e /run/netns/{name} ] || ip netns delete {name}")
 
 
 def _asks_outside(port: Port, state: HostState) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.model.identifiers import APPLICATION_ID, LABEL
-from privnet.render import ETC, NETWORKD, TARGET, UNITS, ManagedFile
+from privnet.render import ETC, NETWORKD, UNITS, WANTS, ManagedFile
 
 _OWN_NETNS = re.compile(rf"/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/resolv[.]conf")
 _LATER = re.compile(rf"{ETC}/(?:guard[.]nft|mesh[.]conf|record[.]json|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)")
@@ -27,6 +27,17 @@ def differs(file: ManagedFile, state: HostState) -> bool:
     if file.is_link:
         return found.kind != "l" or found.content != file.text
     return found.kind != "f" or found.content != hashlib.sha256(file.text.encode()).hexdigest()
+
+
+def named_by_files(state: HostState, pattern: re.Pattern[str]) -> set[str]:
+    """What files of ours on a host are about, by the one group of ``pattern``. Their units may run, or be started."""
+    return {found[1] for path in state.files if (found := pattern.fullmatch(path))}
+
+
+def units_that_run(state: HostState, pattern: re.Pattern[str]) -> set[str]:
+    """The same of units that are loaded and not inactive."""
+    running = (name for name, unit in state.units.items() if unit.active != "inactive")
+    return {found[1] for name in running if (found := pattern.fullmatch(name))}
 
 
 def add(managed: Iterable[ManagedFile], state: HostState, script: Script) -> None:
@@ -61,7 +72,7 @@ def retire(managed: Iterable[ManagedFile], state: HostState, script: Script) -> 
     for path in sorted(stray):
         unit = path.removeprefix(f"{UNITS}/")
         if unit in state.units and state.units[unit].active != "inactive":
-            script.end(unit, state.units[unit].active)
+            script.end([unit], state.failed)
         script.remove(path)
     if any(path.startswith(NETWORKD) for path in stray):
         script.run("networkctl", "reload")
@@ -73,7 +84,7 @@ def _is_ours(path: str) -> bool:
     if path.startswith("/etc/netns/"):
         return bool(_OWN_NETNS.fullmatch(path))
     if path.startswith(f"{UNITS}/"):
-        own = (f"{UNITS}/privnet-", f"{UNITS}/{TARGET}.wants/", f"{UNITS}/wg-quick@privnet.service.d/privnet")
+        own = (f"{UNITS}/privnet-", f"{WANTS}/", f"{UNITS}/wg-quick@privnet.service.d/privnet")
         return path.startswith(own)
     if path.startswith("/etc/systemd/"):
         return bool(_OWN_IN_NETWORKD.fullmatch(path))

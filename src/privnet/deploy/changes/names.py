@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 
-from privnet.deploy.changes.files import differs
+from privnet.deploy.changes.files import differs, named_by_files, units_that_run
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.model.identifiers import NETWORK_ID
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
-from privnet.render import ManagedFile, render_forwarder, render_names
+from privnet.render import ETC, UNITS, WANTS, ManagedFile, render_forwarder, render_names
 
 FORWARDER = "privnet-forwarder.service"
+_FILE = re.compile(rf"(?:{ETC}/names/|{WANTS}/privnet-dns@)({NETWORK_ID})[.](?:conf|service)")
 _UNIT = re.compile(rf"privnet-dns@({NETWORK_ID})[.]service")
 
 
@@ -60,17 +61,17 @@ def switch(plan: HostPlan, state: HostState, script: Script) -> None:
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     """Resolvers of networks that have no container here any more."""
     kept = {overlay.network.id for overlay in plan.overlays}
-    for unit in sorted(state.units):
-        found = _UNIT.fullmatch(unit)
-        if found and found[1] not in kept and state.units[unit].active != "inactive":
-            script.end(unit, state.units[unit].active)
+    stray = (units_that_run(state, _UNIT) | named_by_files(state, _FILE)) - kept
+    script.end((f"privnet-dns@{network}.service" for network in stray), state.failed)
     # Also of a resolver that a program has stopped which was killed before it came here.
-    for network in sorted(state.names.keys() - kept):
+    for network in sorted((state.names.keys() | stray) - kept):
         if re.fullmatch(NETWORK_ID, network):
             script.run("rm", "-f", f"/run/privnet/names.{network}", early=True)
-    if not plan.upstream and FORWARDER in state.units and state.units[FORWARDER].active != "inactive":
-        script.end(FORWARDER, state.units[FORWARDER].active)
-    if not plan.upstream and state.forwarder:
+    if plan.upstream:
+        return
+    if f"{UNITS}/{FORWARDER}" in state.files or units_that_run(state, re.compile(f"({re.escape(FORWARDER)})")):
+        script.end([FORWARDER], state.failed)
+    if state.forwarder or f"{UNITS}/{FORWARDER}" in state.files:
         script.run("rm", "-f", "/run/privnet/forwarder", early=True)
 
 

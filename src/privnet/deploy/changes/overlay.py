@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from privnet.deploy.changes.files import differs
+from privnet.deploy.changes.files import differs, named_by_files, units_that_run
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState, Link
 from privnet.plan.containers import MAC_PREFIX
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Overlay, source_ports
-from privnet.render import ETC, ManagedFile, fdb_text, neighbours_text
+from privnet.render import ETC, NETWORKD, WANTS, ManagedFile, fdb_text, neighbours_text
 
 _OWN = re.compile(r"pn[bx]([0-9]+)")
+_UNIT = re.compile(r"privnet-overlay@([0-9]{1,8})[.]service")
+_FILE = re.compile(rf"(?:{ETC}/overlay/|{WANTS}/privnet-overlay@)([0-9]{{1,8}})[.](?:conf|service)")
+_NETDEV = re.compile(rf"{NETWORKD}/60-privnet-([0-9]{{1,8}})-(?:bridge|vxlan)[.]netdev")
 
 
 def unit_of(overlay: Overlay) -> str:
@@ -73,13 +76,15 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     for overlay in plan.overlays:
         _retire_entries(overlay, state, script)
     kept = {overlay.network.vni for overlay in plan.overlays}
-    for unit in sorted(state.units):
-        found = re.fullmatch(r"privnet-overlay@([0-9]+)[.]service", unit)
-        if found and int(found[1]) not in kept and state.units[unit].active != "inactive":
-            script.end(unit, state.units[unit].active)
-    gone = {name for name in state.links if (found := _OWN.fullmatch(name)) and int(found[1]) not in kept}
-    for name in sorted(gone, reverse=True):  # pnx before pnb
-        script.run("ip", "link", "delete", "dev", name)
+    units = units_that_run(state, _UNIT) | named_by_files(state, _FILE)
+    stray = {vni for vni in units if int(vni) not in kept}
+    script.end((f"privnet-overlay@{vni}.service" for vni in stray), state.failed)
+    # networkd makes devices for files that it finds, so a device that was not there may be there by now.
+    made = named_by_files(state, _NETDEV) | stray
+    devices = {f"pn{kind}{vni}" for vni in made if int(vni) not in kept for kind in "bx"}
+    devices |= {name for name in state.links if (found := _OWN.fullmatch(name)) and int(found[1]) not in kept}
+    for name in sorted(devices, reverse=True):  # pnx before pnb
+        script.after.append(f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}")
 
 
 def _retire_entries(overlay: Overlay, state: HostState, script: Script) -> None:
@@ -167,9 +172,7 @@ def _neighbours_file(overlay: Overlay, neighbours: Mapping[str, str]) -> Managed
     return ManagedFile(f"{ETC}/overlay/{network.vni}.neighbours", neighbours_text(network.vxlan, neighbours))
 
 
-def _runs(
-    overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str, str], state: HostState
-) -> bool:
+def _runs(overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str, str], state: HostState) -> bool:
     """Whether the kernel has the devices as they are to be, and every entry that this wave wants."""
     network = overlay.network
     bridge, vxlan = state.links[network.bridge], state.links[network.vxlan]
