@@ -16,7 +16,7 @@ from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
     "user", "files", "digests", "config", "units", "wireguard", "links", "addresses", "routes", "fdb", "neighbours",
-    "sysctl", "owner", "tables", "saved", "inet", "bridge", "namespaces", "end",
+    "sysctl", "owner", "tables", "saved", "inet", "bridge", "namespaces", "failed", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -26,6 +26,7 @@ _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _FDB = re.compile(rf"({_MAC}) dev (\S+)((?: \S+)*) ?")
 _NEIGHBOUR = re.compile(r"(\S+) dev (\S+)(?: lladdr (\S+))?((?: \S+)*) ?")
 _SYSCTL = re.compile(r"/proc/sys/net/ipv6/conf/(\S+)/disable_ipv6 ([01])")
+_FAILED = re.compile("([A-Za-z0-9_.-]{1,40}) ([0-9]{1,3})")
 _SAVED = re.compile("(/.+)")
 _DEPTH_AT_MOST = 40
 
@@ -164,6 +165,10 @@ def _sections(text: str, mark: str) -> dict[str, list[str]]:
 
 
 def _actual(sections: Mapping[str, list[str]]) -> Actual:
+    # Who is not root is told that.
+    if sections["user"] in (["0"], []) and sections["failed"]:
+        failed = sorted({f"`{found[1]}` (status {found[2]})" for found in _matches(_FAILED, sections["failed"])})
+        raise Unanswered(f"it cannot say what there is: {', '.join(failed)} failed there, and is needed to look")
     config = sections["config"]
     return Actual(
         root=sections["user"] == ["0"],
@@ -181,9 +186,7 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         owner=sections["owner"][0] if sections["owner"] else "",
         tables=frozenset(sections["tables"]),
         saved=tuple(found[1] for found in _matches(_SAVED, sections["saved"])),
-        guard={
-            family: parse_table(sections[family]) for family in ("inet", "bridge") if sections[family]
-        },
+        guard={family: parse_table(sections[family]) for family in ("inet", "bridge") if sections[family]},
         namespaces=dict(_namespaces(sections["namespaces"])),
     )
 

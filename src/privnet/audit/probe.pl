@@ -182,29 +182,41 @@ sub listener {
 sub run_all {
 	my @names = sort keys %jobs;
 	my %running;
+	my $heard = '';
 	while (@names || %running) {
 		while (@names && keys %running < 16) {
 			my $netns = shift @names;
-			open(my $input, '+>', undef) or die "temporary file: $!";
-			open(my $output, '+>', undef) or die "temporary file: $!";
-			print $input @{$jobs{$netns}};
-			$input->flush(); sysseek($input, 0, 0);
+			# Pipes, each with a process that fills it: a host may have no directory that takes a file.
+			pipe(my $input, my $feed) && pipe(my $output, my $said) or die "pipe: $!";
+			my $feeder = fork() // die "fork: $!";
+			if (!$feeder) {
+				close($input);
+				print $feed @{$jobs{$netns}};
+				$feed->flush();
+				POSIX::_exit(0);
+			}
 			my $pid = fork() // die "fork: $!";
 			if (!$pid) {
 				# exec flushes: lines that the old input still holds would move the place in the new one.
 				close(STDIN);
-				POSIX::dup2(fileno $input, 0); POSIX::dup2(fileno $output, 1);
+				POSIX::dup2(fileno $input, 0); POSIX::dup2(fileno $said, 1);
 				inside($netns, 'jobs');
 			}
-			$running{$pid} = [$output, $netns];
+			vec($heard, fileno $output, 1) = 1;
+			$running{fileno $output} = [$output, $netns, ''];
 		}
-		my $pid = wait();
-		my $done = delete $running{$pid} or next;
-		my ($output, $netns) = @$done;
-		my %missing = map { (split / /, $_)[0] => 1 } @{$jobs{$netns}};
-		seek($output, 0, 0);
-		while (my $line = <$output>) { delete $missing{(split / /, $line)[0]}; print $line }
-		print "$_ !ENETNS\n" for sort keys %missing;
+		next if select(my $ready = $heard, undef, undef, undef) < 1;
+		for my $number (grep { vec($ready, $_, 1) } keys %running) {
+			my ($output, $netns) = @{$running{$number}};
+			next if sysread($output, $running{$number}[2], 65536, length $running{$number}[2]);
+			my @lines = split /(?<=\n)/, $running{$number}[2];
+			delete $running{$number};
+			vec($heard, $number, 1) = 0;
+			1 while waitpid(-1, POSIX::WNOHANG()) > 0;
+			my %missing = map { (split / /, $_)[0] => 1 } @{$jobs{$netns}};
+			for my $line (@lines) { delete $missing{(split / /, $line)[0]}; print $line }
+			print "$_ !ENETNS\n" for sort keys %missing;
+		}
 	}
 	%jobs = ();
 	print "done\n";

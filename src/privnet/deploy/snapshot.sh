@@ -1,23 +1,61 @@
-# The one question a run asks a host: what is there of privnet, on disk and in the kernel. Changes nothing, prints no secret.
+# The one question a run asks a host: what is there of privnet, on disk and in the kernel. Changes nothing, prints no secret,
+# and writes no file. What a program that fails does not say is not known: the end of the answer names each of them.
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 section() { printf '##privnet %s\n' "$1"; }
 etc=/etc/privnet
+
+# try PROGRAM...; may STATUS PROGRAM...: that status means that there is nothing to say.
+try() { may 0 "$@"; }
+may() {
+	expected=$1
+	shift
+	case $absent in *" $1 "*) return 0 ;; esac
+	"$@" || {
+		status=$?
+		# 141: whoever reads it has heard enough, or has failed.
+		case $status in "$expected" | 141) ;; *) failed "$1" "$status" ;; esac
+		return "$status"
+	}
+}
+failed() { printf '%s %s\n' "$1" "$2" >&9; }
+
+answer() {
+absent=' '
+packages=$(may 1 dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' \
+	dpkg wireguard-tools wireguard-go nftables dnsmasq-base iproute2 2> /dev/null)
+case $packages in *' dpkg '*) ;; *) failed dpkg-query 1 ;; esac
+# Before the first run these may be missing. Where the package is installed, that is a failure as any other.
+for tool in ip:iproute2 bridge:iproute2 ss:iproute2 wg:wireguard-tools nft:nftables; do
+	command -v "${tool%:*}" > /dev/null || case $packages in
+	*[a-z]"i  ${tool#*:} "*) ;;
+	*) absent="$absent${tool%:*} " ;;
+	esac
+done
 
 section system
 # What a program, or a way back, is doing at this moment is no state to compare with.
 if [ -r /run/privnet/program.lock ]; then
 	exec 8< /run/privnet/program.lock
-	flock --shared --wait 20 8 || echo 'busy yes'
+	may 1 flock --shared --wait 20 8 || echo 'busy yes'
 fi
-printf 'user %s\n' "$(id -u)"
-printf 'machine %s\n' "$(cat /etc/machine-id)"
-if [ -e /sys/module/wireguard ] || modprobe -nq wireguard 2> /dev/null; then echo 'wireguard kernel'; fi
+printf 'user %s\n' "$(try id -u)"
+printf 'machine %s\n' "$(try cat /etc/machine-id)"
+# A kernel without modules has no modprobe.
+if [ -e /sys/module/wireguard ] || {
+	command -v modprobe > /dev/null && try modprobe --version > /dev/null && may 1 modprobe -nq wireguard
+}; then
+	echo 'wireguard kernel'
+fi
 [ -d /run/systemd/system ] && echo 'systemd yes'
 set -- systemd-networkd.service systemd-networkd-wait-online.service privnet-guard.service privnet-restore.service \
 	privnet-networks.target wg-quick@privnet.service
-# systemctl has a line for each, until it meets a unit that is not there.
+# It ends with 1 also for a unit that is disabled, and says nothing of one that is not there: one that always is comes first.
+[ "$(systemctl is-enabled systemd-journald.service 2> /dev/null)" = static ] || failed systemctl 1
+# It has a line for each, until it meets a unit that is not there.
 states=$(systemctl is-enabled "$@" 2> /dev/null)
-if [ "$(printf '%s\n' "$states" | wc -l)" = $# ]; then
+lines=0
+for state in $states; do lines=$((lines + 1)); done
+if [ $lines = $# ]; then
 	for state in $states; do
 		printf 'enabled %s %s\n' "$1" "$state"
 		shift
@@ -26,30 +64,45 @@ else
 	for unit; do printf 'enabled %s %s\n' "$unit" "$(systemctl is-enabled "$unit" 2> /dev/null)"; done
 fi
 # Also one in /run that a file in /etc hides.
-find /etc/systemd/system /run/systemd/system -maxdepth 1 \( -name 'privnet-*' -o -name wg-quick@privnet.service \) \
-	-lname /dev/null -printf 'masked %f\n' 2> /dev/null
-[ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(cat /run/privnet/forwarder)"
-printf 'time %s\n' "$(date +%s)"
-for path in /etc /run /var/lib; do
-	stat -f -c "disk $path %a %S %d" $path
+for folder in /etc/systemd/system /run/systemd/system; do
+	look $folder -maxdepth 1 \( -name 'privnet-*' -o -name wg-quick@privnet.service \) -lname /dev/null -printf 'masked %f\n'
 done
-printf 'release %s\n' "$(systemctl --version | awk 'NR == 1 { print $2 }')"
-[ ! -r $etc/applied ] || printf 'applied %s\n' "$(head -c 200 $etc/applied)"
-[ ! -r /var/lib/privnet/generation ] || printf 'generation %s\n' "$(head -c 200 /var/lib/privnet/generation)"
-[ ! -r /var/lib/privnet/armed/run ] ||
-	printf 'armed %s %s\n' "$(head -c 100 /var/lib/privnet/armed/run)" "$(head -c 100 /run/privnet/lease/token 2> /dev/null)"
-ss -Hlun | awk '{ print $4 }' | sed 's/.*://; s/^/listens /' | sort -u
+[ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(try cat /run/privnet/forwarder)"
+printf 'time %s\n' "$(try date +%s)"
+for path in /etc /run /var/lib; do
+	try stat -f -c "disk $path %a %S %d" $path
+done
+printf 'release %s\n' "$(try systemctl --version | try awk 'NR == 1 { print $2 }')"
+[ ! -r $etc/applied ] || printf 'applied %s\n' "$(try head -c 200 $etc/applied)"
+[ ! -r /var/lib/privnet/generation ] || printf 'generation %s\n' "$(try head -c 200 /var/lib/privnet/generation)"
+if [ -r /var/lib/privnet/armed/run ]; then
+	token=
+	[ ! -r /run/privnet/lease/token ] || token=$(try head -c 100 /run/privnet/lease/token)
+	printf 'armed %s %s\n' "$(try head -c 100 /var/lib/privnet/armed/run)" "$token"
+fi
+try ss -Hlun | try awk '{ sub(/.*:/, "", $4); if (!seen[$4]++) print "listens", $4 }'
 routes='$1 != "unreachable" && !/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) (table ? " " table : "") }'
-ip -4 route show | awk "$routes"
+try ip -4 route show | try awk "$routes"
 # Tables that every packet is looked up in before the main one (ip-rule(8)); a route that throws goes on to the next.
-ip -4 rule show | awk '$2 $3 $4 == "fromalllookup" { if ($5 == "main") exit; if (NF == 5 && $5 ~ /^[A-Za-z0-9_.-]+$/ && $5 != "local") print $5 }' |
+try ip -4 rule show | try awk '$2 $3 $4 == "fromalllookup" { if ($5 == "main") exit; if (NF == 5 && $5 ~ /^[A-Za-z0-9_.-]+$/ && $5 != "local") print $5 }' |
 	while read -r table; do
-		ip -4 route show table "$table" 2> /dev/null | awk -v table="$table" "
+		# A rule may name a table that is not there.
+		may 2 ip -4 route show table "$table" 2> /dev/null | try awk -v table="$table" "
 			\$1 == \"throw\" { print \"route\", \$2, \"throw\", table; next } $routes"
 	done
 # By which files networkd, while it is off, would set up devices that are there, were it started; but for ours.
-systemctl is-active --quiet systemd-networkd.service || {
-	devices=$(ls /sys/class/net | grep -vx -e lo -e privnet -e 'pn[bxcu][0-9a-f]*')
+units=$(try systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload,MainPID \
+	'privnet-*' wg-quick@privnet.service systemd-networkd.service)
+networkd=$(printf '%s\n' "$units" | try awk -F = '
+	$1 == "" { id = "" } $1 == "Id" { id = $2 } id == "systemd-networkd.service" && $1 == "ActiveState" { print $2 }')
+[ "$networkd" = active ] || {
+	devices=
+	for path in /sys/class/net/*; do
+		case ${path##*/} in
+		lo | privnet | pn[bxcu][0-9a-f]*) ;;
+		*) devices="$devices ${path##*/}" ;;
+		esac
+	done
 	seen=' '
 	for file in /etc/systemd/network/*.network /run/systemd/network/*.network /usr/local/lib/systemd/network/*.network \
 		/usr/lib/systemd/network/*.network; do
@@ -59,7 +112,7 @@ systemctl is-active --quiet systemd-networkd.service || {
 		case $seen in *"/$name/"*) continue ;; esac
 		seen="$seen/$name/"
 		[ -s "$file" ] || continue
-		globs=$(awk '/^\[/ { here = /^\[Match\]/ } here && /^[ \t]*(Name|OriginalName)[ \t]*=/ { sub(/^[^=]*=/, ""); print }' "$file")
+		globs=$(try awk '/^\[/ { here = /^\[Match\]/ } here && /^[ \t]*(Name|OriginalName)[ \t]*=/ { sub(/^[^=]*=/, ""); print }' "$file")
 		case $globs in
 		'' | *!*)
 			# Chosen by something else than a name; what systemd ships so is for wireless devices.
@@ -81,123 +134,153 @@ systemctl is-active --quiet systemd-networkd.service || {
 	done
 }
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
-[ -z "$(find $etc -path '*[! -~]*' 2> /dev/null | head -n 1)" ] || echo 'names odd'
-[ -r /etc/ssh/ssh_host_ed25519_key.pub ] && cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/ssh /'
+[ ! -d $etc ] || [ -z "$(look $etc -path '*[! -~]*' -printf odd -quit)" ] || echo 'names odd'
+[ ! -r /etc/ssh/ssh_host_ed25519_key.pub ] || try awk '{ print "ssh", $1, $2 }' /etc/ssh/ssh_host_ed25519_key.pub
 
 section packages
-dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' wireguard-tools wireguard-go nftables dnsmasq-base iproute2 2> /dev/null
+printf '%s\n' "$packages"
 
 section files
-{
-	find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path $etc/applied ! -path '*[! -~]*' ! -type d -print0
-	find $etc ! -path "$etc/.stage.*" ! -path '*[! -~]*' -type d \( ! -perm 755 -o ! -uid 0 -o ! -gid 0 \) -print0
-	find /etc/systemd/network /etc/systemd/networkd.conf.d -maxdepth 2 -path '*privnet*' ! -path '*[! -~]*' ! -type d -print0
-	find /etc/systemd/system \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service.d/*' \) ! -type d -print0
-	find /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf -print0
-} 2> /dev/null | {
-	list=$(mktemp) && cat > "$list"
-	find -files0-from "$list" -maxdepth 0 -printf '%y %m %U:%G %p\t%l\n' 2> /dev/null
-	section digests
-	grep -zv "^$etc/wireguard.key" "$list" | xargs -0r -n 500 sh -c 'for f; do [ -L "$f" ] || [ -d "$f" ] || printf "%s\0" "$f"; done' - |
-		xargs -0r sha256sum 2> /dev/null
-	rm -f "$list"
-}
+files -printf '%y %m %U:%G %p\t%l\n'
+
+section digests
+files -type f ! -path $etc/wireguard.key -exec sha256sum {} +
 
 section key
+# What is no key is none.
 if [ -s $etc/wireguard.key ]; then printf 'key %s\n' "$(wg pubkey < $etc/wireguard.key 2> /dev/null)"; fi
-if [ -e /etc/wireguard/privnet.conf ]; then
-	printf 'config %s %s\n' "$(stat -c %a /etc/wireguard/privnet.conf)" \
-		"$(sed '/^PrivateKey = /d' /etc/wireguard/privnet.conf | sha256sum | cut -d ' ' -f 1)"
-	printf 'configkey %s\n' "$(sed -n 's/^PrivateKey = //p' /etc/wireguard/privnet.conf | wg pubkey 2> /dev/null)"
+config=/etc/wireguard/privnet.conf
+if [ -f $config ]; then
+	digest=$(try sed '/^PrivateKey = /d' $config | try sha256sum)
+	printf 'config %s %s\n' "$(try stat -c %a $config)" "${digest%% *}"
+	printf 'configkey %s\n' "$(try sed -n 's/^PrivateKey = //p' $config | wg pubkey 2> /dev/null)"
 fi
 
 section mesh
 # The first line of a dump begins with the private key, the second field of the others is a preshared key.
-wg show privnet dump 2> /dev/null | awk -F '\t' 'NR == 1 { print "interface", $2, $3; next } { print "peer", $1, $3, $4, $8 }'
+case " $(try wg show interfaces) " in *' privnet '*)
+	try wg show privnet dump |
+		try awk -F '\t' 'NR == 1 { print "interface", $2, $3; next } { print "peer", $1, $3, $4, $8 }'
+	;;
+esac
 
 section links
-for kind in bridge vxlan veth; do ip -d -j link show type $kind; echo; done
-if [ -e /sys/class/net/privnet ]; then ip -d -j link show dev privnet; echo; fi
+try ip -d -j link show
 
 section addresses
-ip -o addr show | awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+|pn[cu][0-9a-f]+)$/ { print $2, $4 }'
+try ip -o addr show | try awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+|pn[cu][0-9a-f]+)$/ { print $2, $4 }'
 # IPv6 that is on is an address to come.
-grep -sl 0 /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6 | cut -d / -f 7 | sed 's/$/ ipv6/'
+for path in /proc/sys/net/ipv6/conf/pn[bxc]*; do
+	{ read -r off < "$path/disable_ipv6"; } 2> /dev/null && [ "$off" = 0 ] && echo "${path##*/} ipv6"
+done
 
 section routes
-ip -4 route show type unreachable
-ip -4 route show dev privnet 2> /dev/null | sed 's/^/mesh /'
+try ip -4 route show type unreachable
+[ ! -e /sys/class/net/privnet ] || try ip -4 route show dev privnet | try awk '{ print "mesh", $0 }'
 
 section fdb
-bridge fdb show | awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^pn[cx]/) { print; break } }'
+try bridge fdb show | try awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^pn[cx]/) { print; break } }'
 
 section neighbours
-ip -4 neigh show nud permanent | grep ' dev pnx'
+try ip -4 neigh show nud permanent | try awk '/ dev pnx/'
 
 section firewall
 # Only where bridged frames pass through it does forwarding in the host's own firewall meet private networks.
-bridged=$(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2> /dev/null)
+bridged=
+[ ! -r /proc/sys/net/bridge/bridge-nf-call-iptables ] || read -r bridged < /proc/sys/net/bridge/bridge-nf-call-iptables
 [ "$bridged" != 1 ] || echo 'bridged yes'
-nft list chains 2> /dev/null | awk -v bridged="$bridged" '
+try nft list chains | try awk -v bridged="$bridged" '
 	$1 == "table" { table = $2 " " $3 }
 	table ~ /^(ip|inet) / && table != "inet privnet" && /type filter/ && (/hook input/ || (bridged == 1 && /hook forward/)) { print table }' |
-	sort -u | while read -r family table; do
+	try sort -u | while read -r family table; do
 	# A set can be longer than all the rest; what has a line too long to be sent is known to be there.
-	nft -s -t list table "$family" "$table" 2> /dev/null | awk 'length > 4000 { print "longer"; next } { print }'
+	nft -s -t list table "$family" "$table" 2> /dev/null | try awk 'length > 4000 { print "longer"; next } { print }'
 done
-if [ "$bridged" = 1 ] && grep -qs filter /proc/net/ip_tables_names; then
-	iptables-legacy -S 2> /dev/null | awk '
+legacy=
+[ ! -r /proc/net/ip_tables_names ] || legacy=$(try cat /proc/net/ip_tables_names)
+case $bridged$legacy in 1*filter*)
+	try iptables-legacy -S | try awk '
 		/^-P FORWARD DROP/ { drops = 1 }
 		/^-A FORWARD / { last = $0 }
 		/-i pnb[+] .*-j ACCEPT/ { passes = 1 }
 		END { if ((drops || last ~ /^-A FORWARD -j (DROP|REJECT)( |$)/) && !passes) print "legacy drops" }'
-fi
+	;;
+esac
 
 section guard
-if [ -r /run/privnet/guard.sum ] && nft list table inet privnet > /dev/null 2>&1; then
-	printf 'sum %s\n' "$(cat /run/privnet/guard.sum)"
+note() {
+	word=
+	[ ! -r "/run/privnet/$1" ] || read -r word < "/run/privnet/$1" || [ -n "$word" ]
+	printf '%s' "$word"
+}
+# A process as proc(5) shows it: running, sleeping, stopped; gone if it says nothing.
+state_of() {
+	[ ! -r "$1/status" ] || try awk '$1 == "State:" { print $2 }' "$1/status"
+}
+case $(try nft list tables) in *'table inet privnet'*)
+	printf 'sum %s\n' "$(note guard.sum)"
 	printf 'listing %s\n' "$(sh $etc/lib/guard.sh listing 2> /dev/null)"
-	printf 'structure %s\n' "$(cat /run/privnet/guard.structure)"
+	printf 'structure %s\n' "$(note guard.structure)"
 	# Alive, not frozen, and where it can be told something and be heard.
-	owner=/proc/$(cat /run/privnet/guard.pid 2> /dev/null)
-	if grep -qs '^State:.[DRS]' "$owner/status" && [ "$owner/fd/0" -ef /run/privnet/guard.commands ] &&
-		[ "$owner/fd/2" -ef /run/privnet/guard.answers ]; then
-		echo 'owner heard'
+	owner=/proc/$(note guard.pid)
+	if [ "$owner/fd/0" -ef /run/privnet/guard.commands ] && [ "$owner/fd/2" -ef /run/privnet/guard.answers ]; then
+		case $(state_of "$owner") in [DRS]) echo 'owner heard' ;; esac
 	fi
 	nft -j list set inet privnet speakers 2> /dev/null && echo
 	nft -j list set bridge privnet ports 2> /dev/null && echo
-fi
+	;;
+esac
 
 section namespaces
 # nsenter, not `ip -n`: that makes a mount namespace for each look, which a host with a hundred containers feels.
 for path in /run/netns/*; do
 	[ -e "$path" ] || continue
 	name=${path##*/}
-	case $name in
-	*.ap-*) printf '%s\t%s\n' "$name" "$(nsenter --net="$path" ip -d -j addr show dev pn0 2> /dev/null)" ;;
-	pn-*)
-		printf '%s\t%s\t%s\n' "$name" "$(nsenter --net="$path" ip -d -j addr show dev pn0 2> /dev/null)" \
-			"$(nsenter --net="$path" ip -j addr show dev pnu0 2> /dev/null)"
-		;;
-	esac
+	case $name in *.ap-* | pn-*) ;; *) continue ;; esac
+	# A file that no namespace is mounted on any more is none.
+	inside=
+	[ "$(try stat -f -c %T "$path")" != nsfs ] || inside=$(try nsenter --net="$path" ip -d -j addr show type veth)
+	printf '%s\t%s\n' "$name" "$inside"
 done
 
 section units
-units=$(systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload,MainPID \
-	'privnet-*' wg-quick@privnet.service systemd-networkd.service)
-[ -z "$units" ] || printf '%s\n' "$units" | grep -v '^MainPID='
+printf '%s\n' "$units" | try awk '!/^MainPID=/'
 
 section names
-pids=$(printf '%s\n' "$units" | awk -F = '
+pids=$(printf '%s\n' "$units" | try awk -F = '
 	$1 == "" { id = pid = "" } $1 == "Id" { id = $2 } $1 == "MainPID" { pid = $2 }
 	id != "" && pid != "" && sub(/^privnet-dns@/, "", id) && sub(/[.]service$/, "", id) { print id, pid; id = "" }')
 for mark in /run/privnet/names.*; do
 	[ -e "$mark" ] || continue
 	name=${mark##*/names.}
-	pid=$(printf '%s\n' "$pids" | sed -n "s/^$name //p")
+	pid=$(printf '%s\n' "$pids" | try awk -v name="$name" '$1 == name { print $2 }')
 	same=no
-	[ "$(stat -L -c %i "/proc/$pid/ns/net" 2> /dev/null)" = "$(stat -L -c %i "/run/netns/$name" 2> /dev/null)" ] && same=yes
-	printf '%s %s %s\n' "$name" "$same" "$(cat "$mark")"
+	[ "/proc/$pid/ns/net" -ef "/run/netns/$name" ] && same=yes
+	printf '%s %s %s\n' "$name" "$same" "$(note "names.$name")"
 done
+}
 
+# All files of ours, as `find` goes through them with these arguments. A start that is not there would be a failure.
+files() {
+	[ ! -d $etc ] || {
+		look $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path $etc/applied ! -path '*[! -~]*' ! -type d "$@"
+		look $etc ! -path "$etc/.stage.*" ! -path '*[! -~]*' -type d \( ! -perm 755 -o ! -uid 0 -o ! -gid 0 \) "$@"
+	}
+	for folder in /etc/systemd/network /etc/systemd/networkd.conf.d; do
+		[ ! -d $folder ] || look $folder -maxdepth 2 -path '*privnet*' ! -path '*[! -~]*' ! -type d "$@"
+	done
+	look /etc/systemd/system \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service.d/*' \) ! -type d "$@"
+	[ ! -d /etc/netns ] || look /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf "$@"
+}
+# What goes while it is looked at is not there.
+look() {
+	start=$1
+	shift
+	try find "$start" -ignore_readdir_race "$@"
+}
+
+exec 3>&1
+failures=$(answer 9>&1 >&3)
+section failed
+[ -z "$failures" ] || printf '%s\n' "$failures"
 section end

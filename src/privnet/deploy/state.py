@@ -24,7 +24,7 @@ Part = TypeVar("Part", Speaker, Binding)
 MARK = "##privnet "
 SECTIONS = (
     "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours",
-    "firewall", "guard", "namespaces", "units", "names", "end",
+    "firewall", "guard", "namespaces", "units", "names", "failed", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
 LINE_AT_MOST = 10_000
@@ -33,6 +33,8 @@ JSON = ("links", "guard", "namespaces")
 JSON_AT_MOST = 4 * 10**6
 """Commas, brackets and braces: each may be an object of 64 bytes and more. A host with 10,000 containers has some
 1.4 million; a megabyte of a lie could take 25 here."""
+FAILED_SAID = 5
+"""Programs: one that fails makes others fail."""
 LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
 TOLD = frozenset({"user", "machine", "time", "release"})
@@ -54,6 +56,7 @@ _NAMESPACE = re.compile("[ -~]{1,255}")
 _ADDRESS = re.compile("[0-9a-f:.]{1,45}(?:/[0-9]{1,3})?|ipv6")
 _LINK_ADDRESS = re.compile("[0-9a-f:.]{0,60}")
 _KIND = re.compile("[A-Za-z0-9_-]{0,30}")
+_FAILED = re.compile("[A-Za-z0-9_.-]{1,40} [0-9]{1,3}")
 _TOKEN = re.compile("[!-~]{0,100}")
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]{1,10}:[0-9]{1,10}) (/[^\t]{1,4095})\t(.*)")
 _DIGEST = re.compile(r"([0-9a-f]{64})  (/.+)")
@@ -308,9 +311,23 @@ def _sections(lines: Iterable[str]) -> dict[str, list[str]]:
     return sections
 
 
+def _all_known(lines: list[str]) -> None:
+    """Raises Malformed when a program has failed by which the host was to say what there is."""
+    failed = sorted({_word(line, _FAILED, "program that failed") for line in lines})
+    if failed:
+        some = ", ".join("`{}` (status {})".format(*line.split()) for line in failed[:FAILED_SAID])
+        raise Malformed(
+            f"it cannot say what there is: {some} failed there, and is needed to look. See why, as root on the host "
+            "(`type PROGRAM`, `df /`), put it right, then run again"
+        )
+
+
 def _state(sections: Mapping[str, list[str]]) -> HostState:
     system = [line.split(" ") for line in sections["system"]]
     facts = {words[0]: words[1] for words in system if len(words) == 2}
+    # Who is not root, or meets no systemd, is told that: nothing works for them.
+    if facts.get("user") in ("0", "") and "systemd" in facts:
+        _all_known(sections["failed"])
     disks = dict(_disk(words[1:]) for words in system if words[0] == "disk")
     told = {words[0] for words in system}
     if missing := [*sorted(TOLD - told), *sorted(DISKS - disks.keys())]:
@@ -568,19 +585,18 @@ def _printable(part: Part) -> Part | None:
 
 def _namespaces(lines: list[str]) -> Iterator[tuple[str, Inside | None]]:
     for line in lines:
-        name, text, more = f"{line}\t\t".split("\t")[:3]
+        name, text = f"{line}\t".split("\t")[:2]
         _word(name, _NAMESPACE, "name of a network namespace")
-        entries = [entry for entry in json.loads(text) if entry] if text else []
-        if not entries:
+        entries = {entry["ifname"]: entry for entry in json.loads(text) if entry} if text else {}
+        entry, second = entries.get("pn0"), entries.get("pnu0")
+        if entry is None:
             yield name, None
             continue
-        entry = entries[0]
         addresses = frozenset(
             f"{_word(address['local'], _ADDRESS, 'address')}/{_count(address['prefixlen'], 'length of a prefix', 128)}"
             for address in entry.get("addr_info", [])
         )
         outer = _count(entry.get("link_index", 0), "index of a device")
-        second = next((entry for entry in json.loads(more) if entry), None) if more else None
         asks_outside = second is not None and "UP" in second["flags"] and "fe80::2" in map(_local, second["addr_info"])
         up = "UP" in entry["flags"]
         mac = _word(entry["address"], _LINK_ADDRESS, "address of a device")

@@ -78,6 +78,7 @@ def answer(plan: HostPlan) -> Sections:
         "namespaces": [],
         "units": [],
         "names": [],
+        "failed": [],
         "end": [],
     }
     units = [*SERVICES, "privnet-networks.target"]
@@ -105,10 +106,8 @@ def answer(plan: HostPlan) -> Sections:
                 "link_index": _index(port.name),
                 "addr_info": [{"local": port.address, "prefixlen": port.length}],
             }
-            second = [{"flags": ["UP"], "addr_info": [{"local": "fe80::2"}]}] if port.upstream else None
-            found["namespaces"].append(
-                "\t".join([port.netns, json.dumps([inside]), json.dumps(second) if second else ""])
-            )
+            second = {"ifname": "pnu0", "flags": ["UP"], "addr_info": [{"local": "fe80::2"}]}
+            found["namespaces"].append(f"{port.netns}\t{json.dumps([inside, second] if port.upstream else [inside])}")
             if port.upstream:
                 found["addresses"].append(f"{port.upstream} fe80::1/64")
     if plan.upstream:
@@ -129,7 +128,7 @@ def bare() -> Sections:
     """The sections of a snapshot of a Debian machine on which privnet has never been."""
     found: Sections = {name: [] for name in ("system", "packages", "files", "digests", "key", "mesh", "links")}
     found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
-    found |= {"units": [], "names": [], "end": []}
+    found |= {"units": [], "names": [], "failed": [], "end": []}
     found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", f"ssh {SSH_KEY}", *ROOM]
     found["system"].append(f"time {time.time():.0f}")
     found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]

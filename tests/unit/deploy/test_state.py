@@ -65,6 +65,18 @@ def test_a_real_hosts_answer() -> None:
     assert found.applied is not None and found.armed is None and found.generation.endswith(" done")
 
 
+def test_a_program_that_failed_makes_all_unknown(planned: Any) -> None:
+    sections = answer(planned(shop=["h1", "h2"]).hosts["h1"])
+    sections["failed"] = ["find 1", "awk 127", "find 1"]
+    assert parse_snapshot(text(sections)) == Unknown(
+        "it cannot say what there is: `awk` (status 127), `find` (status 1) failed there, and is needed to look. See "
+        "why, as root on the host (`type PROGRAM`, `df /`), put it right, then run again"
+    )
+    # Who is not root is told that; nothing works for them.
+    sections["system"][0] = "user 1000"
+    assert not state(sections).root
+
+
 def test_a_bare_machine_is_no_trouble() -> None:
     found = state(bare())
     assert found.public_key is None and found.mesh is None and found.guard is None
