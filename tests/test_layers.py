@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "privnet"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("diagnostics",),
+    ("diagnostics", "unread"),
     ("model",),
     ("shape",),
     ("load", "lock_lines", "schema"),

@@ -232,7 +232,8 @@ def deploy(
         _agree(compiled, told, ask=not (yes or dry))
         request = Request(Path(inventory or ""), tuple(limit or []), dry, told, break_lease)
         verdict = judge(perform(request), hosts, dry, compiled.plan.fleet.policy.rollback)
-        _say("", *verdict.lines)
+        with _read_or_not():
+            _say("", *verdict.lines)
         raise typer.Exit(verdict.code)
 
 
@@ -561,10 +562,23 @@ def _told(format: str = "text") -> Iterator[None]:
         raise typer.Exit(REFUSED) from None
     except NotWritten as error:
         _refuse(str(error))
+    except BrokenPipeError:
+        raise  # typer ends without a word
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _say_error(f"{where}{error.strerror or error}")
         raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def _read_or_not() -> Iterator[None]:
+    """Say what does not change how a command ends."""
+    from privnet.unread import say_no_more
+
+    try:
+        yield
+    except BrokenPipeError:
+        say_no_more()
 
 
 def _refuse(message: str) -> None:

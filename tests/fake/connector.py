@@ -52,7 +52,7 @@ class Recorded(FakeConnector):
                 answer = False, CommandOutput([OutputLine("stderr", self._said(words[0]))])
         if " privnet confirm " in text and (confirmed := self.host.data.get("confirmed")):
             answer = True, CommandOutput([OutputLine("stdout", line) for line in confirmed])
-        elif self.programs and "##privnet " in text and (later := self.host.data.get("later")):
+        elif self.programs and "gzip -d" in text and (later := self.host.data.get("later")):
             answer = True, CommandOutput([OutputLine("stdout", line) for line in later])
         _write(log.with_suffix(ENDED), self.host.name, text)
         return answer

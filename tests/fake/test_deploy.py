@@ -32,7 +32,7 @@ _groups = _inventory.fleet_groups
 def _answer(name):
     return {{"success": False, "stderr": _failures[name]}} if name in _failures else _answers[name]
 def _fake(name):
-    said = {{"##privnet ": _answer(name)}}
+    said = {{"gzip -d": _answer(name)}}
     if name in _programs:
         said["base64 -d"] = {{"success": False, "stderr": _programs[name]}}
     return {{"fake_delay": _seconds, "fake_delay_jitter": 0, "fake_responses": said, "away": name in _away}}

@@ -51,7 +51,7 @@ def _answer(name):
     return _answers[name]
 _programs = json.loads(Path(__file__).with_name("programs.json").read_text())
 def _responses(name):
-    said = {{"##privnet ": _answer(name)}}
+    said = {{"gzip -d": _answer(name)}}
     if name in _programs:
         said["base64 -d"] = {{"success": False, "stderr": _programs[name]}}
     return said
@@ -216,8 +216,8 @@ def test_a_host_that_is_not_as_planned_after_its_last_wave_is_not_said_to_be(fle
     assert {name: ran.outcome["hosts"][name]["state"] for name in ("h2", "h3")} == {"h2": "changed", "h3": "changed"}
     # It was confirmed all the same, and asked once more: what it lacks may come within a moment.
     *_, confirmed, again = [command for name, command in ran.executed if name == "h1"]
-    assert " privnet confirm " in confirmed and "##privnet " in confirmed
-    assert " privnet confirm " not in again and "##privnet " in again
+    assert " privnet confirm " in confirmed and "gzip -d" in confirmed
+    assert " privnet confirm " not in again and "gzip -d" in again
     # The twin: with the same steps it is as planned.
     made.data.clear()
     assert made.run("--json", "-y").outcome["hosts"]["h1"]["state"] in ("changed", "unchanged")
@@ -519,7 +519,7 @@ def test_another_host_that_fails_stops_nobody_else(fleet: Callable[..., Fleet]) 
     assert ran.outcome["hosts"]["h2"]["why"] == "cannot: no"
 
 
-@pytest.mark.parametrize("command", ["##privnet ", " privnet confirm "])
+@pytest.mark.parametrize("command", ["gzip -d", " privnet confirm "])
 def test_a_host_that_never_says_how_a_command_has_ended_is_given_up(fleet: Callable[..., Fleet], command: str) -> None:
     """A server may send all of an output and no exit code, and keep the connection alive."""
     made = fleet()

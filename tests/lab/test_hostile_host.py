@@ -17,7 +17,7 @@ from runs import DEPLOY, PYINFRA, deploy, plan_of
 from privnet.lab import Lab
 
 LIAR, OTHERS = "lab-2", ("lab-1", "lab-3")
-QUESTION, PROGRAM = "##privnet ", "base64 -d"
+QUESTION, PROGRAM = "gzip -d", "base64 -d"
 """What stands in the one question, and in what takes in a program."""
 FORCED = "/etc/ssh/sshd_config.d/lies.conf"
 LIES = "/root/lies"

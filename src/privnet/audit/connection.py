@@ -46,6 +46,12 @@ class Connection(SshBackend):  # type: ignore[misc] # testinfra has no type info
         alive = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
         return ["ssh", *fixed, *alive, *self.options, "--", self.destination, command]
 
+    def get_command(self, command: str, *args: str) -> str:
+        """What the login shell over there is given, whatever shell that is: csh knows neither `A=b command` nor `exec`
+        with one, a restricted one no `exec`."""
+        shell = "sudo sh -c %s" if self.sudo else "sh -c %s"
+        return str(self.quote(shell, self.quote(command, *args)))
+
     def run_ssh(self, command: str) -> CommandResult:
         """Run one command. Raises Unanswered when the host cannot be reached or goes on for too long or too much."""
         status, output, error = self._converse(Dialogue(self.argv(command)), b"")

@@ -14,6 +14,7 @@ from privnet.audit.finding import Deviation, Finding, cause
 from privnet.audit.fleet import Audit
 from privnet.audit.plugin import FINDING
 from privnet.diagnostics import plural
+from privnet.unread import say_no_more
 
 SHOWN_AT_MOST = 10
 """Deviations of one host and check on the terminal, and consequences of each; JSON has all."""
@@ -22,9 +23,11 @@ SHOWN_AT_MOST = 10
 class Report:
     """A pytest plugin that takes the place of pytest's own terminal output."""
 
-    def __init__(self, audit: Audit, json_file: Path | None) -> None:
+    def __init__(self, audit: Audit, json_file: Path | None, junit: bool = False) -> None:
         self.audit = audit
         self.json_file = json_file
+        self.kept = junit or json_file is not None
+        self.unread = False
         self.findings: dict[tuple[str, str], Finding | None] = {}
         self.why_not: dict[tuple[str, str], list[str]] = {}
         self._began = time.monotonic()
@@ -49,8 +52,17 @@ class Report:
                 reason = call.excinfo.exconly().rpartition("not possible: ")[2] if call.excinfo else ""
                 self.why_not.setdefault((host, reason), []).append(check)
             else:
-                self._line(host, check, finding)
+                self._show(item.session, host, check, finding)
         return report
+
+    def _show(self, session: pytest.Session, host: str, check: str, finding: Finding) -> None:
+        try:
+            self._line(host, check, finding)
+        except BrokenPipeError:
+            say_no_more()
+            # Nobody would learn of what is found from here on, but where it is written to a file.
+            self.unread = not self.kept
+            session.shouldstop = self.unread and "nobody reads what is found"
 
     def _line(self, host: str, check: str, finding: Finding) -> None:
         head = f"{host.ljust(self._width)}  {check.ljust(10)}  "
@@ -71,6 +83,13 @@ class Report:
 
     def summary(self) -> int:
         """The last lines, the JSON file, and the exit code."""
+        try:
+            return self._summary()
+        except BrokenPipeError:
+            say_no_more()
+            return self._summary()
+
+    def _summary(self) -> int:
         seconds = time.monotonic() - self._began
         for (host, reason), checks in self.why_not.items():
             typer.echo(f"{host.ljust(self._width)}  not possible: {', '.join(checks)}: {reason}")

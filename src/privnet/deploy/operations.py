@@ -7,6 +7,7 @@ Trouble of one host is a failing command, never an exception: an operation that 
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from privnet.deploy import changes
+from privnet.deploy import changes, journal
 from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Snapshot, question
 from privnet.deploy.run import Run, begin
@@ -614,6 +615,7 @@ def _executed(
     run: Run, host: Any, execute: Callable[..., Any], state: Any, connector_arguments: Any, seconds: int
 ) -> Any:
     _notice_silence(host)
+    began = time.monotonic()
     try:
         with _at_most(host, seconds):
             done, output = execute(state, host, connector_arguments)
@@ -627,7 +629,27 @@ def _executed(
         raise
     if not done:
         _heard(run, host, output)
+        if _POINTER.search(run.host(host.name).why):
+            _say_causes(run, state, host, connector_arguments, int(time.monotonic() - began) + 2)
     return done, output
+
+
+_POINTER = re.compile("journalctl -x")
+"""In systemctl's last line, which says where to look (systemctl.c, `log_job_error_with_service_result`)."""
+
+
+def _say_causes(run: Run, state: Any, host: Any, connector_arguments: Any, seconds: int) -> None:
+    """Look where systemctl points to: at what the units that failed have written in the last seconds."""
+    command = StringCommand(journal.question(seconds), _timeout=QUESTION_SECONDS)
+    try:
+        with _at_most(host, QUESTION_SECONDS):
+            execute: Callable[..., Any] = command.execute
+            _, output = execute(state, host, _without_upload(connector_arguments))
+    except (OSError, SSHException, EOFError):
+        return
+    if why := journal.causes(output.stdout_lines):
+        run.note(host.name, "failed", why)
+        logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
 
 
 @contextmanager

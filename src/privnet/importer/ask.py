@@ -21,7 +21,8 @@ _TARGET = re.compile(
     rf"(?:({SSH_USER})@)?(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Fa-f]*(?::[0-9A-Fa-f.]*){{2,}})|([A-Za-z0-9][A-Za-z0-9._-]*))"
     r"(?::([1-9][0-9]{0,4}))?"
 )
-_AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'
+_AS_ROOT = """sh -c 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'"""
+"""Whatever the login shell is."""
 
 
 @dataclass(frozen=True, slots=True)

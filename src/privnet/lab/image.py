@@ -27,7 +27,7 @@ DEPLOY_PACKAGES: Final = ("nftables", "wireguard-tools", "wireguard-go", "dnsmas
 # … and what people and tests look around with.
 TOOL_PACKAGES: Final = (
     "bind9-dnsutils", "curl", "iperf3", "iputils-arping", "iputils-ping", "less", "netcat-openbsd",
-    "python3", "tcpdump",
+    "python3", "tcpdump", "tcsh",
 )  # fmt: skip
 
 # Run by mmdebstrap with the new root as $1. Archive addresses and this machine's apt settings do not belong

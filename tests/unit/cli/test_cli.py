@@ -313,6 +313,15 @@ def test_an_output_that_nobody_reads_to_its_end(written: Callable[..., Path], fl
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", [("check",), ("plan",), ("names",), ("report",), ("check", "--format", "json")])
+@pytest.mark.parametrize("streams", ["", "2>&1"])
+def test_an_output_that_nobody_reads_at_all(shop: Path, arguments: tuple[str, ...], streams: str) -> None:
+    words = " ".join([arguments[0], str(shop), *arguments[1:]])
+    command = f"( {sys.executable} -c '{PROGRAM}' {words} {streams}; echo ended with $? >&3 ) 3>&2 | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "ended with 1\n")
+
+
 # --- render ---------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ def _line(command: str) -> tuple[str, bool]:
     if sys.argv[1:2] != ["run"]:
         return command.partition("#")[2].rstrip("'"), False
     lines = json.loads(Path(sys.argv[2]).read_text())
-    kind = "question" if "##privnet " in command else "program" if "base64 -d" in command else "confirmation"
+    kind = "question" if "gzip -d" in command else "program" if "base64 -d" in command else "confirmation"
     return lines.get(kind, "end(0)"), kind == "program"
 
 
