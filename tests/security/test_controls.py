@@ -57,6 +57,7 @@ UNITS_LINES = {
     f"{GUARD}: [Service] OOMScoreAdjust": "the machines that test grant it to nobody (docs/security.md)",
     f"{PORT}: [Unit] After=privnet-namespace@%i.service": "without its namespace there is no port",
     f"{PORT}: [Unit] Requires=privnet-namespace@%i.service": "without its namespace there is no port",
+    f"{NAMESPACE}: [Service] Environment": "on Debian 13 there is no namespace without it (test_releases.py)",
     f"{NAMESPACE}: [Unit] PartOf=privnet-container@%i.service": "it ends with its port",
     f"{RESOLVERS_PORT}: [Unit] Requires=privnet-container@PORT.service": "without its namespace there is no resolver",
     f"{RESOLVERS_PORT}: [Unit] After=privnet-container@PORT.service": "without its namespace there is no resolver",

@@ -120,9 +120,7 @@ SANDBOX = (
     "ProtectKernelTunables", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictRealtime",
     "PrivateNetwork", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute",
 )  # fmt: skip
-CAPABILITIES = (
-    "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?|CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE"
-)
+CAPABILITIES = "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?|CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE"
 SYSTEMD: Sections = {
     "Unit": {
         "Description": r"privnet [a-z]+.*",
@@ -157,7 +155,10 @@ SYSTEMD: Sections = {
         "RestrictNamespaces": "yes|net",
         "RestrictAddressFamilies": "none|(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX",
         "SystemCallArchitectures": "native",
-        "SystemCallFilter": "@system-service|~@resources @privileged|@chown|mount umount2",
+        "SystemCallFilter": "@system-service|~@resources @privileged|@chown|mount umount2"
+        "|~setfsuid:EPERM setfsgid:EPERM",
+        "PrivateMounts": "no",
+        "Environment": "LIBMOUNT_FORCE_MOUNT2=always",
         "SystemCallErrorNumber": "EPERM",
         "UMask": "0077",
         "IPAddressDeny": "any",

@@ -1,0 +1,154 @@
+"""A fleet of hosts with different releases of Debian, and what keeps our units alive on each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from runs import STOREFRONT, assert_reachable, container_of, deploy, edit
+
+from privnet.lab import Lab
+
+RELEASES = {"lab-1": "bookworm", "lab-2": "trixie", "lab-3": "trixie"}
+NAMESPACE, GUARD = "privnet-namespace@.service", "privnet-guard.service"
+ON_BOOKWORM, ON_TRIXIE = f"1.web.{STOREFRONT}", f"2.web.{STOREFRONT}"
+
+
+@pytest.fixture(scope="module")
+def lab(fleet, inventory_copy) -> Lab:
+    lab = fleet(inventory_copy("lab"), releases=RELEASES)
+    deploy(lab)
+    return lab
+
+
+def audit(lab: Lab) -> str:
+    """The last line of `privnet audit`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "privnet.audit", str(lab.inventory)],
+        env={**os.environ, "PRIVNET_LAB": lab.name},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
+
+
+def assert_as_planned(lab: Lab) -> None:
+    assert deploy(lab).changed == {}
+    assert audit(lab).startswith("as planned")
+    assert_reachable(lab)
+
+
+def test_the_second_run_changes_nothing_and_all_is_as_planned(lab: Lab) -> None:
+    found = {host: lab.exec(host, ". /etc/os-release; echo $VERSION_CODENAME").stdout.strip() for host in lab.hosts}
+    assert found == RELEASES
+    assert_as_planned(lab)
+
+
+@pytest.mark.parametrize("host", ["lab-1", "lab-2"])
+def test_a_reboot_restores_a_host_of_each_release(lab: Lab, host: str) -> None:
+    lab.reboot(host)
+    assert_as_planned(lab)
+
+
+def test_a_power_cut_is_survived_by_a_host_of_the_newer_release(lab: Lab) -> None:
+    lab.kill("lab-3")
+    lab.start("lab-3")
+    assert_as_planned(lab)
+
+
+def test_a_container_moves_to_a_host_of_another_release_and_back(lab: Lab) -> None:
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-3, lab-2]")
+    deploy(lab)
+    assert container_of(lab, ON_BOOKWORM).host == "lab-3"
+    assert_as_planned(lab)
+    edit(lab, "shop", "web: [lab-3, lab-2]", "web: [lab-1, lab-2]")
+    deploy(lab)
+    assert_as_planned(lab)
+
+
+@contextmanager
+def drop_in(lab: Lab, host: str, unit: str, *lines: str) -> Iterator[None]:
+    """These lines come after those of a unit's own file for the length of the block."""
+    text = "\\n".join(["[Service]", *lines, ""])
+    directory = f"/run/systemd/system/{unit}.d"
+    lab.exec(host, f"mkdir -p {directory} && printf '{text}' > {directory}/test.conf && systemctl daemon-reload")
+    try:
+        yield
+    finally:
+        lab.exec(host, f"rm -r {directory} && systemctl daemon-reload")
+
+
+def made_anew(lab: Lab, slot: str) -> str:
+    """Let a container's namespace be made anew: what systemctl says, and whether the namespace can be entered."""
+    container = container_of(lab, slot)
+    unit = NAMESPACE.replace("@", f"@{container.port}")
+    said = lab.exec(container.host, f"systemctl stop {unit}; systemctl start {unit} 2>&1; true").stdout
+    entered = lab.exec(container.host, ["ip", "netns", "exec", slot, "true"], check=False)
+    return said + entered.stderr
+
+
+UNDONE = {
+    "mount would use other system calls": (("UnsetEnvironment=LIBMOUNT_FORCE_MOUNT2",), "failed"),
+    "its mounts would be its own": (("PrivateMounts=yes",), "setting the network namespace"),
+}
+
+
+@pytest.mark.parametrize("what", UNDONE)
+def test_no_namespace_is_made_on_debian_13_without_a_line_of_its_unit(lab: Lab, what: str) -> None:
+    lines, expected = UNDONE[what]
+    with drop_in(lab, "lab-2", NAMESPACE, *lines):
+        assert expected in made_anew(lab, ON_TRIXIE)
+    assert made_anew(lab, ON_TRIXIE) == ""
+    deploy(lab)
+    assert_as_planned(lab)
+
+
+def test_no_guard_runs_on_debian_13_without_a_line_of_its_unit(lab: Lab) -> None:
+    lines = ("SystemCallFilter=", "SystemCallFilter=@system-service", "SystemCallFilter=~@resources @privileged")
+    with drop_in(lab, "lab-3", GUARD, *lines):
+        lab.exec("lab-3", f"systemctl restart {GUARD}", check=False)
+        assert "status=31/SYS" in lab.exec("lab-3", f"journalctl -u {GUARD} -o cat --no-pager").stdout
+    lab.exec("lab-3", f"systemctl restart {GUARD}")
+    deploy(lab)
+    assert_as_planned(lab)
+
+
+# --- what a filter of a unit does to the namespace that is made in it ----------------------------------
+
+
+def answers_over_ipv6(lab: Lab, slot: str) -> bool:
+    """Whether neighbours find each other on a device that somebody else puts into a container's namespace."""
+    host = container_of(lab, slot).host
+    there = f"ip netns exec {slot}"
+    lab.exec(
+        host,
+        "ip link add other0 type veth peer name other1 && "
+        f"ip link set other1 netns {slot} && "
+        "ip address add fe80::a/64 dev other0 nodad && ip link set other0 up && "
+        f"{there} ip address add fe80::b/64 dev other1 nodad && {there} ip link set other1 up",
+    )
+    try:
+        return lab.exec(host, f"{there} ping -c 1 -W 3 fe80::a%other1", check=False).returncode == 0
+    finally:
+        lab.exec(host, "ip link delete other0")
+
+
+@pytest.mark.parametrize("slot", [ON_BOOKWORM, ON_TRIXIE], ids=["bookworm", "trixie"])
+def test_no_filter_of_a_unit_stays_with_a_containers_namespace(lab: Lab, slot: str) -> None:
+    """Sockets that the kernel opens for a namespace keep the filter of the unit in which it was made."""
+    host = container_of(lab, slot).host
+    assert answers_over_ipv6(lab, slot)
+    with drop_in(lab, host, NAMESPACE, "IPAddressDeny=any"):
+        assert made_anew(lab, slot) == ""
+    deploy(lab)
+    assert not answers_over_ipv6(lab, slot), "the twin: as earlier versions made it"
+    assert_as_planned(lab)  # IPv4 does not feel it
+    assert made_anew(lab, slot) == ""
+    deploy(lab)
+    assert answers_over_ipv6(lab, slot)
+    assert_as_planned(lab)
