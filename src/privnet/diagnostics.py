@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 SHOWN_AT_MOST = 20
@@ -221,6 +221,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def some(names: Sequence[str], at_most: int = 3) -> str:
+    """The first of them, and how many others there are."""
+    others = len(names) - at_most
+    return ", ".join(names[:at_most]) + (f" and {plural(others, 'other')}" if others > 0 else "")
+
+
 def sentences(*parts: str) -> str:
     """The parts that say something, as one text."""
     return "; ".join(part for part in parts if part)
@@ -364,9 +370,7 @@ def _block(problem: Problem, sources: Mapping[str, str], paint: _Painter) -> str
     return "\n".join(lines)
 
 
-def _snippet(
-    problem: Problem, place: Place, sources: Mapping[str, str], frame: _Frame, paint: _Painter
-) -> list[str]:
+def _snippet(problem: Problem, place: Place, sources: Mapping[str, str], frame: _Frame, paint: _Painter) -> list[str]:
     line = source_line(sources.get(place.path, ""), place.line)
     if line is None:
         return []

@@ -56,7 +56,7 @@ section names; grep -s . /run/privnet/names.* /run/privnet/forwarder
 section left; ls -d /var/lib/privnet/armed /run/privnet/lease /etc/privnet/.stage.* 2> /dev/null
 true
 """
-_DEVICE = ("id", "local", "port", "learning", "proxy", "mcast_snooping", "stp_state")
+_DEVICE = ("id", "local", "port", "learning", "proxy", "mcast_snooping", "stp_state", "ageing_time")
 _PORT = ("state", "learning", "flood", "isolated", "guard", "hairpin", "neigh_suppress")
 
 

@@ -5,6 +5,7 @@ A host of the lab has this machine's clock, so one that is off is shown in `test
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from kernel import difference, dump
 from runs import LISTEN, PAGES, assert_reachable, deploy, edit, listener, plan_of
 
+from privnet.audit.fleet import prepare
 from privnet.compiler import compile_fleet
 from privnet.deploy.facts import Snapshot
 from privnet.deploy.state import HostState, parse_snapshot
@@ -146,6 +148,55 @@ def test_a_copied_machine(lab: Lab) -> None:
     assert f"2.cron.{PAGES}" in containers_on(lab, "lab-2")
     assert deploy(lab).changed == {}
     assert_reachable(lab)
+
+
+GUESTS = {
+    "br0p": ("veth", "ip link add br0p type veth peer name br0q"),
+    "tap0": ("tun", "ip tuntap add dev tap0 mode tap"),
+    "vx0": ("vxlan", "ip link add vx0 type vxlan id 7 dstport 4790 local 192.0.2.11"),
+}
+"""What engines and people put into a bridge, with its kind, and how it is made."""
+
+
+def test_devices_of_others_in_and_on_a_private_networks_bridge(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run names each before it changes anything, and so does the audit; without them all is as planned."""
+    monkeypatch.setenv("PRIVNET_LAB", lab.name)  # the audit runs in this process
+    deploy(lab)
+    bridge, before = "pnb4096", dump(lab, "lab-1")
+    edit(lab, "blog", "worker: [lab-3]", "worker: [lab-1]")
+    for name, (_, make) in GUESTS.items():
+        lab.exec("lab-1", f"{make}; ip link set dev {name} master {bridge} up")
+    lab.exec("lab-1", f"ip link add name mv0 link {bridge} type macvlan")
+    try:
+        refused = deploy(lab, check=False)
+        told = " ".join(refused.output.split())
+        assert refused.code == 1 and refused.json["results"]["failed_hosts"] == ["lab-1"]
+        ports = "br0p (veth), tap0 (tun), vx0 (vxlan)"
+        assert f"its bridge {bridge}, which is privnet's, has ports that no plan has: {ports}." in told
+        assert f"its device {bridge}, which is privnet's, carries others: mv0 (macvlan)." in told
+        assert difference(before, dump(lab, "lab-1")) == ""
+        seen = audited(lab, "lab-1")
+        wanted = [f"{bridge}: port {name}: expected nothing, actual a foreign {GUESTS[name][0]}" for name in GUESTS]
+        assert [line for line in seen if ": port " in line] == wanted
+        assert f"{bridge}: device mv0 on it: expected nothing, actual a foreign macvlan" in seen
+        for command in re.findall("`(ip link (?:set dev [a-z0-9]+ nomaster|delete dev mv0))`", told):
+            lab.exec("lab-1", command)
+        deploy(lab)
+        assert audited(lab, "lab-1") == []
+    finally:
+        for name in (*GUESTS, "mv0"):
+            lab.exec("lab-1", f"ip link delete dev {name}", check=False)
+    assert_reachable(lab)
+
+
+def audited(lab: Lab, host: str) -> list[str]:
+    """What the audit of a host says, without packets between containers."""
+    auditing = prepare(lab.inventory, [host], quick=True)
+    try:
+        findings = [auditing.finding(name, check) for name, check in auditing.items()]
+    finally:
+        auditing.end()
+    return [str(deviation) for finding in findings for deviation in finding.deviations]
 
 
 def test_a_host_says_all_that_is_judged(lab: Lab) -> None:

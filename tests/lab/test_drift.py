@@ -26,6 +26,7 @@ STRAY_KEY = "A" * 42 + "A="
 LOOK = r"""
 export LC_ALL=C
 settings='(hairpin|guard|learning|flood|isolated|neigh_suppress) o\S+|nolearning|proxy ttl'
+settings="$settings|(ageing_time|nf_call_iptables) [0-9]+"
 shown='mtu [0-9]+ qdisc|master \S+|state \S+|<[^>]*>|link/ether \S+|vxlan id [0-9]+ local [0-9.]+|dstport [0-9]+'
 for d in $(ls /sys/class/net | grep -E '^(pn|privnet)'); do
     echo "== $d" $(ip -d -o link show dev $d | grep -oE "$shown|$settings")
@@ -214,6 +215,16 @@ def _overlay(plan: HostPlan, overlay: Overlay) -> dict[str, Drift]:
         ),
         "a bridge's MTU changed": Drift(
             f"ip link set {bridge} mtu 1300", ("overlay", f"{bridge}: MTU: expected {mtu}, actual 1300"), (unit,)
+        ),
+        "a bridge that learns": Drift(
+            f"ip link set {bridge} type bridge ageing_time 30000",
+            ("overlay", f"{bridge}: ageing time: expected 0, actual 30000"),
+            (unit,),
+        ),
+        "a bridge's frames through iptables": Drift(
+            f"ip link set {bridge} type bridge nf_call_iptables 1",
+            ("overlay", f"{bridge}: frames through iptables: expected 0, actual 1"),
+            (unit,),
         ),
         "a VXLAN device down": Drift(
             f"ip link set {vxlan} down", ("overlay", f"{vxlan}: state: expected up, actual down"), (unit,)

@@ -43,6 +43,7 @@ FAKE_MAC = "02:70:0a:f0:03:77"
 NEIGHBOUR, TENANT = f"1.web.{BILLING}", f"1.web.{ALONE}"
 """Two containers of one network on one host, lab-3."""
 PORT_RULE = "not the port's own MAC and address"
+GUEST_RULE = "not between planned ports"
 HOST_RULE = "private network to host"
 PEER_RULE = "not a container of that peer"
 OUTSIDE_RULE = "VXLAN from outside the mesh"
@@ -276,6 +277,62 @@ def options_and_fragments(scene: Scene) -> None:
         assert_only(found[host], {"honest"}, host)
         # The host answers the honest one: nobody listens there.
         assert_only(found[outsider], {"honest"}, outsider)
+
+
+GUESTS = ("rg0", "pnxguest", "pncguest")
+"""Names of a foreign device in a bridge: as people call them, and like ours."""
+
+
+@contextlib.contextmanager
+def guest(scene: Scene, host: str, network: str, name: str) -> Iterator[Endpoint]:
+    """Somebody else's namespace on a host, with a port in a private network's bridge, as Incus or libvirt make it."""
+    bridge = f"pnb{scene.vni(network)}"
+    scene.run(
+        host,
+        f"ip netns add guest; ip link add name {name} type veth peer name pn0 netns guest; "
+        f"ip link set {name} master {bridge} up; ip -n guest link set pn0 up; "
+        "ip netns exec guest sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
+    )
+    try:
+        yield Endpoint(f"guest behind {name}", "outside", host, "guest", "")
+    finally:
+        scene.run(host, f"ip link del dev {name}; ip netns del guest")
+
+
+def foreign_port(scene: Scene) -> None:
+    """T36: a device that somebody puts into a private network's bridge is not heard there, as whoever it speaks, and
+    hears nothing, also if it is named like a device of ours. What is honest flows meanwhile, and no MAC is learnt."""
+    me, far, bridge = scene[f"1.web.{STOREFRONT}"], scene[f"2.web.{STOREFRONT}"], f"pnb{scene.vni(SHOP)}"
+    near = scene.resolver(SHOP, "lab-1")
+    mac, to, taken = scene.mac(me), scene.mac(far), scene.mac(near)
+    for name in GUESTS:
+        with guest(scene, "lab-1", SHOP, name) as stranger:
+            lldp = frames.lldp("lldp", mac)
+            forged = [
+                frames.datagram("as-far", to, far.address, mac, me.address),
+                frames.datagram("as-near", taken, near.address, mac, me.address),
+                frames.arp("arp", taken, near.address, me.address, to=mac),
+                frames.ipv6("ipv6", taken, mac),
+                frames.datagram("to-far", mac, me.address, to, far.address),
+                frames.datagram("all", mac, me.address, frames.BROADCAST, far.address),
+            ]
+            around = frames.datagram("around", to, far.address, frames.BROADCAST, "10.240.3.255")
+            before = scene.run("lab-1", "bridge fdb show | grep -v eth0 | sort")
+            with scene.dropping("lab-1", PORT_RULE if name.startswith("pnc") else GUEST_RULE, len(forged)):
+                with scene.sniffing(me, far, near, stranger) as found:
+                    scene.send_frames(stranger, [*forged, lldp])
+                    scene.send_frames(me, [frames.arp("asked", mac, me.address, near.address)])
+                    scene.send_datagrams(scene["lab-2"], scene.mesh("lab-1"), [frames.vxlan(scene.vni(SHOP), around)])
+                    for source, target in ((me, far), (far, me), (near, me)):
+                        scene.send_datagrams(source, target.address, [frames.token("honest")], 9)
+                if not name.startswith("pnc"):
+                    assert_only(found[stranger], set(), stranger)
+                assert_only(found[me], {"honest", "around"}, me)
+                assert_only(found[far], {"honest"}, far)
+                # That nobody listens is said with what was sent.
+                assert_only(found[near], {"asked", "around", "honest"}, near)
+            after = scene.run("lab-1", "bridge fdb show | grep -v eth0 | sort")
+            assert after == before, f"a foreign port has taught {bridge} a MAC"
 
 
 def host_to_container(scene: Scene, forwards: bool = True) -> None:
@@ -1504,6 +1561,7 @@ ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
         container_frames,
+        foreign_port,
         rogue_dhcp,
         unknown_mac,
         host_stack,

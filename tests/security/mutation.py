@@ -28,6 +28,7 @@ from .attacks import (
     bridge_says_nothing,
     conntrack,
     container_frames,
+    foreign_port,
     forged_mtu,
     forwarder_asked,
     forwarder_killed,
@@ -236,6 +237,15 @@ GUARD = (
     weaker("bridge port", "IPv6", "lab-3", lambda s: "@ll,96,16 0x86dd", container_frames, link_local),
     weaker("bridge port", "IPv4 of who asks for an address", "lab-3", lambda s: "ether type ip ip saddr 0.0.0.0", rogue_dhcp),
     weaker("bridge port", "VLAN tags", "lab-3", lambda s: "@ll,96,16 0x8100", container_frames),
+    rule("bridge forward", 'iifname "pnc*" oifname "pnx*"', "lab-1", honest_traffic, shown="loss"),
+    rule("bridge forward", 'meta iifkind "vxlan"', "lab-2", honest_traffic, shown="loss"),
+    rule("bridge forward", 'iifname "pnc*" oifname "pnc*"', "lab-3", honest_traffic, shown="loss"),
+    weaker("bridge forward", "no look at the kind of what is named like a VXLAN device, as sender", "lab-1", lambda _: 'iifname "pnx*" oifname "pnc*"', foreign_port),
+    weaker("bridge forward", "no look at the kind of what is named like a VXLAN device, as receiver", "lab-1", lambda _: 'iifname "pnc*" oifname "pnx*"', foreign_port),
+    rule("bridge forward", 'iifname "pnc*" counter', "lab-1", foreign_port),
+    rule("bridge forward", 'iifname "pnx*" counter', "lab-1", foreign_port),
+    rule("bridge forward", 'oifname "pnc*" counter', "lab-1", foreign_port),
+    rule("bridge forward", 'oifname "pnx*" counter', "lab-1", foreign_port),
     rule("bridge input", '"pnc*" jump host', "lab-1", host_stack),
     rule("bridge input", '"pnx*" jump host', "lab-1", peer_to_host_stack),
     rule("bridge host", "01:00:00:00:00:00 drop", "lab-3", honest_traffic, second="the rule after it, which drops the same frames; but it would count honest ARP among the attacks"),
@@ -325,7 +335,9 @@ GUARD_SH = "/etc/privnet/lib/guard.sh"
 OVERLAY_UNIT = "/etc/systemd/system/privnet-overlay@.service"
 VXLAN_UP = "while ip -o link | grep 'pn[xc]' | grep -q 'state DOWN'; do sleep 0.1; done"
 RESTART_GUARD = f"systemctl restart privnet-guard; {VXLAN_UP}"
-NOTES = "systemctl restart privnet-forwarder $(systemctl list-units --plain --no-legend 'privnet-dns@*' | cut -d ' ' -f 1)"
+NOTES = (
+    "systemctl restart privnet-forwarder $(systemctl list-units --plain --no-legend 'privnet-dns@*' | cut -d ' ' -f 1)"
+)
 MESH_AGAIN = "sh /etc/privnet/lib/mesh.sh up restart"
 UNMANAGED = "/etc/systemd/network/05-privnet-unmanaged.network"
 PORTS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p')"
@@ -348,6 +360,11 @@ def _only_ours(device: str, own: str) -> str:
     """Take every IPv6 address from a device but one."""
     others = f'ip -o -6 addr show dev {device} | sed -n "/ {own}\\//! s/.* inet6 \\([^ ]*\\) .*/\\1/p"'
     return f"for other in $({others}); do ip addr del $other dev {device}; done"
+
+
+def _ageing(scene: Scene, network: str, value: int) -> str:
+    """After how long a bridge forgets what its ports have taught it; one that ages nothing learns nothing."""
+    return f"ip link set pnb{scene.vni(network)} type bridge ageing_time {value}"
 
 
 def _tenant_port(scene: Scene, flag: str) -> str:
@@ -453,12 +470,16 @@ OTHERS = (
         lambda s: f"ip link set pnx{s.vni(SHOP)} type vxlan nolearning; {_forget(s.vni(SHOP))}", no_learning, shown="effect", settings=("vxlan.netdev: [VXLAN] MacLearning",),
     ),
     control(
-        "VXLAN's bridge port: no learning", "lab-1", lambda s: f"bridge link set dev pnx{s.vni(SHOP)} learning on",
-        lambda s: f"bridge link set dev pnx{s.vni(SHOP)} learning off; {_forget(s.vni(SHOP))}", no_learning, settings=("overlay.sh: bridge learning",),
+        "VXLAN's bridge port: no learning", "lab-1", lambda s: f"{_ageing(s, SHOP, 30000)}; bridge link set dev pnx{s.vni(SHOP)} learning on",
+        lambda s: f"{_ageing(s, SHOP, 0)}; bridge link set dev pnx{s.vni(SHOP)} learning off; {_forget(s.vni(SHOP))}", no_learning, settings=("overlay.sh: bridge learning",),
     ),
     control(
-        "container's port: no learning", "lab-3", lambda s: _tenant_port(s, "learning on"),
-        lambda s: f"{_tenant_port(s, 'learning off')}; {_forget(s.vni(SOLO))}", port_teaches_nothing, settings=("container.sh: bridge learning",),
+        "container's port: no learning", "lab-3", lambda s: f"{_ageing(s, SOLO, 30000)}; {_tenant_port(s, 'learning on')}",
+        lambda s: f"{_ageing(s, SOLO, 0)}; {_tenant_port(s, 'learning off')}; {_forget(s.vni(SOLO))}", port_teaches_nothing, settings=("container.sh: bridge learning",),
+    ),
+    control(
+        "bridges: no learning, whatever port", "lab-1", lambda s: _ageing(s, SHOP, 30000),
+        lambda s: f"{_ageing(s, SHOP, 0)}; {_forget(s.vni(SHOP))}", foreign_port, shown="loss",
     ),
     control(
         "container's port: no flooding", "lab-3",

@@ -74,7 +74,8 @@ class WireGuard:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device; ``data`` and ``port`` are what is special to its kind and to its place in a bridge."""
+    """A network device; ``data`` and ``port`` are what is special to its kind and to its place in a bridge; ``upon`` is
+    the device that it stands on, as a VLAN's does."""
 
     kind: str
     index: int
@@ -85,6 +86,7 @@ class Link:
     master: str
     data: Mapping[str, Any]
     port: Mapping[str, Any]
+    upon: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,8 @@ def _links(entries: list[dict[str, Any]]) -> Iterator[tuple[str, Link]]:
                 master=str(entry.get("master", "")),
                 data=dict(info.get("info_data", {})),
                 port=dict(info.get("info_slave_data", {})) if info.get("info_slave_kind") == "bridge" else {},
+                # Of a veth pair it is the other end.
+                upon=str(entry.get("link", "")) if info.get("info_kind") != "veth" else "",
             ),
         )
 

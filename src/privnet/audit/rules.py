@@ -98,6 +98,16 @@ def bridge_chains() -> dict[str, tuple[Spellings, ...]]:
             (f"ether type arp {arp}", f"@ll,96,16 0x806 {arp}", f"@ll,96,16 0x0806 {arp}"),
             ('counter drop comment "not the port\'s own MAC and address"',),
         ),
+        "forward": (
+            hook("forward", "-300"),
+            ('iifname "pnc*" oifname "pnx*" meta oifkind "vxlan" accept',),
+            ('iifname "pnx*" oifname "pnc*" meta iifkind "vxlan" accept',),
+            ('iifname "pnc*" oifname "pnc*" accept',),
+            ('iifname "pnc*" counter drop comment "not between planned ports"',),
+            ('iifname "pnx*" counter drop comment "not between planned ports"',),
+            ('oifname "pnc*" counter drop comment "not between planned ports"',),
+            ('oifname "pnx*" counter drop comment "not between planned ports"',),
+        ),
         "input": (hook("input", "-300"), ('iifname "pnc*" jump host',), ('iifname "pnx*" jump host',)),
         "host": (
             ("ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 drop",),

@@ -8,10 +8,8 @@ from dataclasses import replace
 
 from privnet.deploy.firewall import Drop, Packet, dropping
 from privnet.deploy.state import HostState
-from privnet.diagnostics import plural
+from privnet.diagnostics import some
 from privnet.plan.host import HostPlan
-
-HOSTS_SAID = 3
 
 
 def obstacles(plan: HostPlan, state: HostState) -> Iterator[str]:
@@ -66,7 +64,7 @@ def _ways_in(plan: HostPlan, state: HostState) -> Iterator[str]:
     outside = {host: endpoint.rpartition(":")[0] for host, (_, endpoint) in new.items() if "[" not in endpoint}
     for drop, hosts in _kept_out(state, into, outside).items():
         remedy = _LET_IN.get(drop.maker, _LET_IN_NFT).format(port, drop.chain)
-        who = _some([f"{host} ({outside[host]})" for host in hosts])
+        who = some([f"{host} ({outside[host]})" for host in hosts])
         yield (
             f"its firewall keeps peers out: chain {drop.chain} drops UDP port {port}, to which {who} would speak: they "
             f"would reach it only for a while after it has spoken itself. Let them in: {remedy}"
@@ -76,7 +74,7 @@ def _ways_in(plan: HostPlan, state: HostState) -> Iterator[str]:
         remedy = _LET_OUT.get(drop.maker, _LET_OUT_NFT).format(vxlan, drop.chain)
         yield (
             f"its firewall would drop private traffic: chain {drop.chain} drops UDP port {vxlan} out of the mesh, from "
-            f"{_some(hosts)}. {remedy}"
+            f"{some(hosts)}. {remedy}"
         )
 
 
@@ -112,8 +110,3 @@ def _places(plan: HostPlan) -> dict[str, tuple[str, str]]:
     for overlay in plan.overlays:
         found |= overlay.network.record.places
     return found
-
-
-def _some(hosts: list[str]) -> str:
-    others = len(hosts) - HOSTS_SAID
-    return ", ".join(hosts[:HOSTS_SAID]) + (f" and {plural(others, 'other')}" if others > 0 else "")

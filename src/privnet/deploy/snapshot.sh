@@ -165,6 +165,7 @@ case " $(try wg show interfaces) " in *' privnet '*)
 esac
 
 section links
+# All of them: what is in a bridge of ours, or on it, may be of any kind.
 try ip -d -j link show
 
 section addresses

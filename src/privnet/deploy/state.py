@@ -116,7 +116,7 @@ class MeshState:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device of the host."""
+    """A network device of the host. ``upon``: the device that it stands on, as a VLAN's does; no veth's other end."""
 
     name: str
     kind: str
@@ -127,6 +127,7 @@ class Link:
     master: str
     data: Mapping[str, Any]
     port: Mapping[str, Any]
+    upon: str = ""
 
     def is_port(self, **settings: object) -> bool:
         """Whether it forwards for its bridge, with these settings and no others that keep frames from it."""
@@ -497,9 +498,14 @@ def _links(lines: list[str]) -> dict[str, Link]:
             master=_word(entry["master"], _DEVICE, "name of a device") if "master" in entry else "",
             data=dict(info.get("info_data", {})),
             port=dict(info.get("info_slave_data", {})),
+            upon=_word(entry["link"], _DEVICE, "name of a device") if _stands(entry, info) else "",
         )
         links[link.name] = link
     return links
+
+
+def _stands(entry: Mapping[str, Any], info: Mapping[str, Any]) -> bool:
+    return isinstance(entry.get("link"), str) and info.get("info_kind") != "veth"
 
 
 def _addresses(lines: list[str]) -> dict[str, frozenset[str]]:

@@ -40,6 +40,12 @@ up)
 	# The host takes no part in the network: an address here would let it reach containers.
 	ip address flush dev "$BRIDGE"
 	ip address flush dev "$VXLAN"
+	# A bridge that ages nothing learns nothing, whoever puts a port into it.
+	ip link set dev "$BRIDGE" nomaster type bridge ageing_time 0 mcast_snooping 0 group_fwd_mask 0 \
+		nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0
+	# A kernel without this setting refuses it.
+	! grep -qs 1 "/sys/class/net/$BRIDGE/bridge/vlan_filtering" ||
+		ip link set dev "$BRIDGE" type bridge vlan_filtering 0
 	ip link set dev "$BRIDGE" up
 	ip link set dev "$VXLAN" master "$BRIDGE"
 	# A frame from another host must not teach the bridge where a local container is.

@@ -24,6 +24,10 @@ PACKAGES = {
     "iproute2": "6.1.0-3",
 }
 Sections = dict[str, list[str]]
+BRIDGE: dict[str, object] = {
+    "stp_state": 0, "ageing_time": 0, "vlan_filtering": 0, "mcast_snooping": 0, "group_fwd_mask": "0",
+    "nf_call_iptables": 0, "nf_call_ip6tables": 0, "nf_call_arptables": 0,
+}  # fmt: skip
 
 
 def key_of(name: str) -> str:
@@ -159,7 +163,7 @@ def _links(plan: HostPlan) -> list[dict[str, object]]:
     links: list[dict[str, object]] = [_link("privnet", "", plan.mesh.mtu, "")]
     for overlay in plan.overlays:
         network = overlay.network
-        links.append(_link(network.bridge, "bridge", network.mtu, network.bridge_mac, data={"stp_state": 0}))
+        links.append(_link(network.bridge, "bridge", network.mtu, network.bridge_mac, data=BRIDGE))
         vxlan = {
             "id": network.vni,
             "local": overlay.vtep,

@@ -12,6 +12,17 @@ from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Overlay
 
 _OWN = re.compile(r"pn[bx].*")
+_ANY_OF_OURS = re.compile(r"privnet|pn[bxcu].*")
+_BRIDGE = {
+    "ageing_time": (0, "ageing time"),
+    "mcast_snooping": (0, "multicast snooping"),
+    "vlan_filtering": (0, "VLAN filtering"),
+    "group_fwd_mask": ("0", "link-local groups that it forwards"),
+    "nf_call_iptables": (0, "frames through iptables"),
+    "nf_call_ip6tables": (0, "frames through ip6tables"),
+    "nf_call_arptables": (0, "frames through arptables"),
+}
+"""Settings of a bridge with their names: a bridge that ages nothing learns nothing."""
 
 
 def check(plan: HostPlan, actual: Actual) -> Finding:
@@ -22,6 +33,7 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         devices |= {overlay.network.bridge, overlay.network.vxlan}
         deviations += _bridge(overlay, actual)
         deviations += _vxlan(overlay, plan.guard.vxlan_port, actual)
+    deviations += _guests(plan, actual)
     for name in sorted(actual.links):
         if _OWN.fullmatch(name) and name not in devices:
             deviations.append(Deviation(f"device {name}", NOTHING, f"a stray {actual.links[name].kind or 'device'}"))
@@ -39,11 +51,25 @@ def _bridge(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
         return
     yield from _device(name, link, network.mtu, network.bridge_mac)
     yield from compare(f"{name}: STP", 0, link.data.get("stp_state"))
-    yield from compare(f"{name}: multicast snooping", 0, link.data.get("mcast_snooping"))
-    yield from compare(f"{name}: VLAN filtering", 0, link.data.get("vlan_filtering"))
+    for key, (value, what) in _BRIDGE.items():
+        yield from compare(f"{name}: {what}", value, link.data.get(key, value))
+    yield from compare(f"{name}: master", NOTHING, link.master or NOTHING)
     yield from _no_address(name, actual)
     own = [entry for entry in actual.fdb if entry.device == name]
     yield from (_stray(entry) for entry in own if not _kernel_made(entry, network.bridge_mac))
+
+
+def _guests(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
+    """Devices of others in a bridge of ours or upon a device of ours. One that is named like ours is told as stray."""
+    bridges = {overlay.network.bridge for overlay in plan.overlays}
+    for name, link in sorted(actual.links.items()):
+        kind = link.kind or "device"
+        if _ANY_OF_OURS.fullmatch(name):
+            continue
+        if link.master in bridges:
+            yield Deviation(f"{link.master}: port {name}", NOTHING, f"a foreign {kind}")
+        if _ANY_OF_OURS.fullmatch(link.upon):
+            yield Deviation(f"{link.upon}: device {name} on it", NOTHING, f"a foreign {kind}")
 
 
 def _vxlan(overlay: Overlay, port: int, actual: Actual) -> Iterator[Deviation]:

@@ -17,6 +17,11 @@ _OWN = re.compile(r"pn[bx]([0-9]+)")
 _UNIT = re.compile(r"privnet-overlay@([0-9]{1,8})[.]service")
 _FILE = re.compile(rf"(?:{ETC}/overlay/|{WANTS}/privnet-overlay@)([0-9]{{1,8}})[.](?:conf|service)")
 _NETDEV = re.compile(rf"{NETWORKD}/60-privnet-([0-9]{{1,8}})-(?:bridge|vxlan)[.]netdev")
+_BRIDGE = {
+    "ageing_time": 0, "vlan_filtering": 0, "mcast_snooping": 0, "group_fwd_mask": "0",
+    "nf_call_iptables": 0, "nf_call_ip6tables": 0, "nf_call_arptables": 0,
+}  # fmt: skip
+"""What a bridge learns, leads elsewhere and hands to rules of others: nothing. overlay.sh sets these."""
 
 
 def unit_of(overlay: Overlay) -> str:
@@ -180,6 +185,8 @@ def _runs(overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str,
         _is_up(bridge, network.mtu)
         and _is_up(vxlan, network.mtu)
         and vxlan.master == network.bridge
+        and not bridge.master
+        and all(bridge.data.get(key) == value for key, value in _BRIDGE.items())
         and not state.addresses.get(network.bridge)
         and not state.addresses.get(network.vxlan)
         and vxlan.is_port(learning=False, flood=True)
