@@ -1,5 +1,5 @@
 # Two commands for everybody: `make demo` and `make test`. Both install what is missing first, and both can be run again.
-.PHONY: help setup demo test test-faults check lock down clean
+.PHONY: help setup demo test test-faults test-machines check lock down clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -13,6 +13,9 @@ demo: ## boot three hosts on this machine, lay two private networks over them, a
 
 test: ## the whole test suite, real hosts included (as root)
 	@sh setup/test.sh $(ARGS)
+
+test-machines: ## Debian 12 and 13 in QEMU, on kernels of their own: a quarter of an hour without KVM (as root)
+	@sh setup/machines.sh $(ARGS)
 
 test-faults: ## strike a run at every place, in every way: days; EACH=command: at one place of each command; JOBS=4: in so many labs at once; PART=1/24: at every 24th (as root)
 	@PART=$(PART) JOBS=$(JOBS) EACH=$(EACH) sh setup/faults.sh $(ARGS)

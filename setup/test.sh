@@ -9,7 +9,7 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 2
 fi
 sh setup/setup.sh
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder
+[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/machines
 status=0
 .venv/bin/python -m pytest "$@" </dev/null || status=$?
 [ -n "${PYTEST_STATUS:-}" ] || exit "$status"

@@ -28,7 +28,7 @@ from security.watch import Watch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults")
+LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults", HERE / "machines")
 LONGEST = ("kill_anywhere", "rollback", "attacks", "drift", "changes", "audit", "barriers")
 """Modules that begin first, so that two processes end at about the same time; every other one is mostly waiting."""
 SEED = "PRIVNET_FAULT_SEED"
@@ -80,6 +80,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(directory in item.path.parents for directory in LAB_TESTS):
             item.add_marker(pytest.mark.lab)
+        if HERE / "machines" in item.path.parents:
+            item.add_marker(pytest.mark.machines)
     items.sort(key=_turn_of)
 
 
@@ -155,7 +157,7 @@ def lab_name(module: str, suffix: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    """`fleet(inventory_dir, *hosts, bare=[…], releases={…}, name="…")` boots the lab of this module and gives it back.
+    """`fleet(inventory_dir, *hosts, bare=[…], machines=[…], releases={…}, name="…")` boots this module's lab.
 
     Asked again, it starts what the inventory has gained. Another `name` is another lab beside it.
     """
@@ -168,6 +170,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
         inventory: Path,
         *hosts: str,
         bare: tuple[str, ...] = (),
+        machines: tuple[str, ...] = (),
         releases: Mapping[str, str] | None = None,
         name: str = "",
     ) -> Lab:
@@ -176,7 +179,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
             Lab(name=full_name).down()  # what an interrupted run has left
             own.append(full_name)
         lab = labs[full_name] = Lab(inventory, name=full_name)
-        lab.up(*hosts, bare=bare, releases=releases)
+        lab.up(*hosts, bare=bare, machines=machines, releases=releases)
         if full_name not in watches:
             watches[full_name] = Watch(lab, planted, floods)
         return lab

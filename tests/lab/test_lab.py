@@ -418,8 +418,8 @@ def test_the_command_line_passes_status_and_output_through(lab: Lab) -> None:
     assert cli("exec", "outsider", "--name", lab.name, "--", "ping", "-c1", "192.0.2.11").returncode == 0
     status = cli("status", "--name", lab.name)
     assert status.returncode == 0
-    assert [line.split()[:4] for line in status.stdout.splitlines() if line.startswith("alpha")] == [
-        ["alpha", "running", "bookworm", "192.0.2.11"]
+    assert [line.split()[:5] for line in status.stdout.splitlines() if line.startswith("alpha")] == [
+        ["alpha", "running", "nspawn", "bookworm", "192.0.2.11"]
     ]
     up = cli("up", "--name", lab.name, "--release", "alpha")
     refusal = "error: --release alpha: which release?\n  = help: --release alpha=trixie\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from privnet.lab.machine import Machine
+from privnet.lab.host import Host
 from privnet.lab.process import run
 from privnet.lab.settings import OPERATOR, Settings
 
@@ -17,7 +17,7 @@ def make_key(settings: Settings) -> str:
     return settings.identity.with_suffix(".pub").read_text()
 
 
-def write_configuration(settings: Settings, machines: Iterable[Machine]) -> None:
+def write_configuration(settings: Settings, machines: Iterable[Host]) -> None:
     """Write `ssh_config` and `known_hosts` for these hosts, which must have their disks."""
     blocks = []
     known = []

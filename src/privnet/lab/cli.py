@@ -21,7 +21,7 @@ from privnet.lab.settings import DEFAULT_NAME, ENVIRONMENT, FABRIC, running_labs
 
 app = typer.Typer(
     name="lab",
-    help="A real fleet on this machine: Debian hosts in systemd-nspawn, on an underlay of their own.",
+    help="A real fleet on this machine: Debian hosts in systemd-nspawn or QEMU, on an underlay of their own.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -68,6 +68,10 @@ def up(
         list[str] | None,
         typer.Option("--bare", metavar="HOST", help="Give this host a disk without what a deploy installs."),
     ] = None,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option("--machine", metavar="HOST", help="Run this host in QEMU, on its release's own kernel (slow)."),
+    ] = None,
     release: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,7 +92,7 @@ def up(
         if inventory is None and not existing.exists:
             inventory = DEFAULT_INVENTORY
         lab = Lab(inventory, name=name, say=progress)
-        lab.up(*(host or []), bare=bare or [], releases=_releases(release or []))
+        lab.up(*(host or []), bare=bare or [], machines=machine or [], releases=_releases(release or []))
         if lab.rehearsal:
             typer.echo(f"A rehearsal on a copy: {lab.source} is not written to, its hosts are not contacted.")
         typer.echo(f"Deploy with:  {lab.deploy_command()}")
@@ -120,8 +124,8 @@ def status(name: Name = DEFAULT_NAME) -> None:
             typer.echo(f"lab {name!r} is not up" + (f"; up are: {others}" if others else ""))
             raise typer.Exit(1)
         typer.echo(f"lab {name}: {'rehearsal of ' if lab.rehearsal else ''}{lab.source}")
-        rows = [("HOST", "STATE", "RELEASE", "ADDRESS", "PID", "UPTIME"), *(_row(one) for one in lab.status())]
-        rows += [(who, "", "", str(at[0]), "", "") for who, at in _places(lab)]
+        rows = [("HOST", "STATE", "KIND", "RELEASE", "ADDRESS", "PID", "UPTIME"), *(_row(one) for one in lab.status())]
+        rows += [(who, "", "", "", str(at[0]), "", "") for who, at in _places(lab)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -133,7 +137,7 @@ def _places(lab: Lab) -> list[tuple[str, tuple[object, ...]]]:
 
 def _row(one: HostStatus) -> tuple[str, ...]:
     uptime = "" if one.uptime is None else _duration(one.uptime)
-    return one.name, one.state, one.release, one.address, str(one.pid or ""), uptime
+    return one.name, one.state, one.kind, one.release, one.address, str(one.pid or ""), uptime
 
 
 def _duration(seconds: float) -> str:

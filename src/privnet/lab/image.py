@@ -19,6 +19,7 @@ from typing import Final
 from privnet.lab import archive, settings
 from privnet.lab.archive import DEFAULT_RELEASE
 from privnet.lab.process import run
+from privnet.lab.underlay import NETWORKD_FILE
 
 # An empty Debian host that one can log in to: what the deploy is promised, and no more.
 BARE_PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "iproute2")
@@ -39,6 +40,7 @@ _TIDY: Final = r"""
 set -eu
 rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list
 rm -f "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/trusted.gpg.d/*mmdebstrap*
+rm -f "$1"/etc/resolv.conf
 : >"$1"/etc/resolv.conf
 : >"$1"/etc/machine-id
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
@@ -54,6 +56,39 @@ done
 for unit in ssh dbus systemd-networkd nftables; do
     printf '%s %s\n' "$unit" "$(chroot "$1" systemctl is-enabled "$unit" 2>/dev/null)" || true
 done >"$1"/etc/privnet-lab-units
+"""
+# A machine is a Debian host in earnest: its own kernel, networkd and resolved in charge, a login manager, AppArmor, and
+# all generators. At each boot it finds in the firmware's configuration device (fw_cfg) what its uplink is.
+_MACHINE_PACKAGES: Final = (
+    "linux-image-cloud-amd64", "kmod", "udev", "systemd-resolved", "libpam-systemd", "apparmor",
+)  # fmt: skip
+_MACHINE_TIDY: Final = rf"""
+rm -rf "$1"/etc/systemd/system-generators
+rm -f "$1"/boot/initrd.img-*
+# Debian 13 has a hundred profiles of browsers and the like, which take two minutes to load where QEMU translates.
+find "$1"/etc/apparmor.d -maxdepth 1 -type f ! -name '*tcpdump' ! -name 'unix-chkpwd' ! -name 'systemd-*' -delete
+# The first boot need not make again what is generated (systemd-update-done.service(8)).
+touch "$1"/etc/.updated "$1"/var/.updated
+ln -sf ../run/systemd/resolve/stub-resolv.conf "$1"/etc/resolv.conf
+# Until networkd has told resolved about the uplink it would ask the whole link for its own name.
+mkdir "$1"/etc/systemd/resolved.conf.d
+printf '[Resolve]\nLLMNR=no\nMulticastDNS=no\n' >"$1"/etc/systemd/resolved.conf.d/lab.conf
+cat >"$1"/etc/systemd/system/lab-uplink.service <<'UNIT'
+[Unit]
+DefaultDependencies=no
+Before=systemd-networkd.service network-pre.target
+Wants=network-pre.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/sbin/modprobe qemu_fw_cfg
+ExecStart=/usr/bin/install -D -m 0644 /sys/firmware/qemu_fw_cfg/by_name/opt/privnet-lab/uplink/raw {NETWORKD_FILE}
+
+[Install]
+WantedBy=systemd-networkd.service
+UNIT
+chroot "$1" systemctl --quiet enable systemd-networkd.service systemd-resolved.service lab-uplink.service
 """
 _RECIPE_VERSION: Final = 2
 # Taken from another release. A kernel without WireGuard needs a wireguard-go that does not join datagrams.
@@ -72,11 +107,12 @@ class Image:
     name: str
     packages: tuple[str, ...]
     release: str = DEFAULT_RELEASE
+    tidy: str = _TIDY
 
     @property
     def digest(self) -> str:
         """Of everything that decides what is inside: another list of packages is another root file system."""
-        recipe = json.dumps([_RECIPE_VERSION, self.release, _TIDY, sorted(self.packages)])
+        recipe = json.dumps([_RECIPE_VERSION, self.release, self.tidy, sorted(self.packages)])
         return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
     @property
@@ -91,6 +127,11 @@ class Image:
     def manifest(self) -> Path:
         """SHA-256 of the package database as it was after the build."""
         return self.path / "manifest"
+
+    @property
+    def patience(self) -> str:
+        """How long it takes to build, for people."""
+        return "a minute" if _MACHINE_TIDY in self.tidy else "half a minute"
 
     @property
     def releases(self) -> tuple[str, ...]:
@@ -114,6 +155,12 @@ def bare(release: str = DEFAULT_RELEASE) -> Image:
     return Image("bare", BARE_PACKAGES, release)
 
 
+def machine(release: str = DEFAULT_RELEASE) -> Image:
+    """What machines run: the same, with the release's kernel, which has WireGuard."""
+    packages = tuple(name for name in BARE_PACKAGES + DEPLOY_PACKAGES + TOOL_PACKAGES if name != "wireguard-go")
+    return Image("machine", packages + _MACHINE_PACKAGES, release, _TIDY + _MACHINE_TIDY)
+
+
 def ready(image: Image, say: Say) -> Path:
     """The root file system of `image`; built (half a minute) if it is not there or was changed.
 
@@ -122,7 +169,7 @@ def ready(image: Image, say: Say) -> Path:
     with _one_builder():
         if not _intact(image):
             _discard(image.path)
-            say(f"building the root file system {image.name!r} of Debian {image.release} (half a minute, once)")
+            say(f"building the root file system {image.name!r} of Debian {image.release} ({image.patience}, once)")
             _build(image)
         return image.root
 
@@ -184,7 +231,7 @@ def _bootstrap(image: Image, directory: Path) -> None:
     tidy = directory / "tidy"
     sources.write_text(archive.sources(*image.releases))
     options.write_text(archive.acquire_options())
-    tidy.write_text(f"#!/bin/sh{_TIDY}")
+    tidy.write_text(f"#!/bin/sh{image.tidy}")
     tidy.chmod(0o755)
     try:
         run(

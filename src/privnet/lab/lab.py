@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +20,14 @@ from privnet.lab.archive import DEFAULT_RELEASE, check_release
 from privnet.lab.capture import Capture
 from privnet.lab.errors import LabError
 from privnet.lab.fleet import LabFleet, LabHost, forget_lock, read_fleet, rehearse
-from privnet.lab.machine import DiskSource, Machine, execute
+from privnet.lab.host import DiskSource, Host, execute
+from privnet.lab.image import Say
+from privnet.lab.kinds import host_of
+from privnet.lab.nspawn import NspawnHost
+from privnet.lab.qemu import Machine
 from privnet.lab.settings import DEFAULT_NAME, ENVIRONMENT, FABRIC, RESERVED, Settings, running_labs
 from privnet.lab.underlay import Underlay
 
-Say = Callable[[str], None]
 # More at once only makes each of them slower.
 _PARALLEL_BOOTS: Final = 8
 
@@ -35,6 +38,7 @@ class HostStatus:
 
     name: str
     state: str
+    kind: str
     release: str
     address: str
     pid: int | None
@@ -81,17 +85,23 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Disks:
-    """What disks are to be made of where one is missing: an image without packages, or another release."""
+    """What disks are to be made where one is missing: without packages, for a machine, or of another release."""
 
     bare: frozenset[str]
+    machines: frozenset[str]
     releases: dict[str, str]
 
     @property
     def named(self) -> list[str]:
-        return sorted({*self.bare, *self.releases})
+        return sorted({*self.bare, *self.machines, *self.releases})
+
+    def kind(self, host: str) -> type[Host]:
+        return Machine if host in self.machines else NspawnHost
 
     def source(self, host: str, say: Say) -> DiskSource:
         release = self.releases.get(host, DEFAULT_RELEASE)
+        if host in self.machines:
+            return DiskSource(image.ready(image.machine(release), say), release)
         chosen = image.bare(release) if host in self.bare else image.full(release)
         archive = image.package_archive(say, release) if host in self.bare else None
         return DiskSource(image.ready(chosen, say), release, archive)
@@ -148,11 +158,16 @@ class Lab:
         """Names of the hosts that have a disk in this lab."""
         return tuple(host.name for host in self._described().hosts)
 
-    def machine(self, host: str) -> Machine:
+    @property
+    def patience(self) -> float:
+        """How many times longer something takes in the slowest of its hosts than in one without a kernel of its own."""
+        return max((host_of(self.settings, host).patience for host in self._described().hosts), default=1.0)
+
+    def machine(self, host: str) -> Host:
         """The host of that name."""
         for known in self._described().hosts:
             if known.name == host:
-                return Machine(self.settings, known)
+                return host_of(self.settings, known)
         raise LabError(
             f"lab {self.name!r} has no host {host!r}; it has {', '.join(self.hosts) or 'none'}",
             help="`privnet lab up` starts hosts that the inventory has gained",
@@ -160,34 +175,41 @@ class Lab:
 
     def status(self) -> list[HostStatus]:
         """One entry per host, in the inventory's order."""
-        return [self._status(Machine(self.settings, host)) for host in self._described().hosts]
+        return [self._status(host_of(self.settings, host)) for host in self._described().hosts]
 
-    def _status(self, machine: Machine) -> HostStatus:
+    def _status(self, machine: Host) -> HostStatus:
         address = str(machine.host.addresses[0])
         init = machine.init
         if init is None:
-            return HostStatus(machine.name, "off", machine.release, address, None, None)
+            return HostStatus(machine.name, "off", machine.kind, machine.release, address, None, None)
         asked = machine.exec(["systemctl", "is-system-running"], check=False, timeout=10)
         state = asked.stdout.strip() or "starting"
-        return HostStatus(machine.name, state, machine.release, address, init.pid, init.age)
+        return HostStatus(machine.name, state, machine.kind, machine.release, address, init.pid, machine.age())
 
     # up and down
 
-    def up(self, *hosts: str, bare: Sequence[str] = (), releases: Mapping[str, str] | None = None) -> None:
+    def up(
+        self,
+        *hosts: str,
+        bare: Sequence[str] = (),
+        machines: Sequence[str] = (),
+        releases: Mapping[str, str] | None = None,
+    ) -> None:
         """Start the named hosts, or all that the inventory declares; what runs already is left alone.
 
         Hosts in `bare` get a disk with nothing but systemd, sshd and sudo, and a local apt archive that holds
-        what the deploy installs. `releases` says of which Debian release a host's disk is to be made.
+        what the deploy installs. Those in `machines` run in QEMU, on a kernel of their own. `releases` says of which
+        Debian release a host's disk is to be made.
         """
-        requirements.check()
+        requirements.check(machines=bool(machines))
         raised = requirements.make_room()
         if raised:
             self.say(raised)
         with self._changing():
             fleet = read_fleet(self._wanted_source())
-            disks = _Disks(frozenset(bare), dict(releases or {}))
+            disks = _Disks(frozenset(bare), frozenset(machines), dict(releases or {}))
             wanted = self._selection(fleet, hosts, disks.named)
-            self._check_releases(disks)
+            self._check_disks(disks)
             self.settings.state.mkdir(parents=True, exist_ok=True)
             description = self._describe_with(fleet, wanted)
             self._prepare_inventory(fleet, description)
@@ -207,15 +229,20 @@ class Lab:
             raise LabError(f"lab {self.name!r} is not up, and no inventory is named", help="name a directory")
         return self._source
 
-    def _check_releases(self, disks: _Disks) -> None:
-        """A disk keeps its release: refuse to have asked for another in vain."""
-        for name, release in disks.releases.items():
-            machine = Machine(self.settings, _nameless(name))
-            if machine.has_disk and machine.release != check_release(release):
-                raise LabError(
-                    f"host {name} has a disk of Debian {machine.release}, not {release}",
-                    help=f"`privnet lab down --name {self.name}` throws it away",
-                )
+    def _check_disks(self, disks: _Disks) -> None:
+        """A disk keeps its release and its kind: refuse to have asked for another in vain."""
+        for name in sorted(disks.bare & disks.machines):
+            raise LabError(f"host {name} cannot be a machine and bare: a machine has what a deploy needs")
+        for name in disks.named:
+            machine = host_of(self.settings, _nameless(name))
+            release = check_release(disks.releases.get(name, machine.release or DEFAULT_RELEASE))
+            if machine.has_disk and machine.release != release:
+                raise self._has_other_disk(name, f"a disk of Debian {machine.release}, not {release}")
+            if machine.has_disk and name in disks.machines and machine.kind != Machine.kind:
+                raise self._has_other_disk(name, "the disk of an nspawn host, not of a machine")
+
+    def _has_other_disk(self, name: str, what: str) -> LabError:
+        return LabError(f"host {name} has {what}", help=f"`privnet lab down --name {self.name}` throws it away")
 
     def _selection(self, fleet: LabFleet, names: Sequence[str], with_disk: Sequence[str]) -> list[LabHost]:
         by_name = {host.name: host for host in fleet.hosts}
@@ -238,7 +265,7 @@ class Lab:
         return _Description(fleet.directory, inventory, fleet.name, network, all_hosts)
 
     def _prepare_inventory(self, fleet: LabFleet, description: _Description) -> None:
-        fresh = not any(Machine(self.settings, host).has_disk for host in description.hosts)
+        fresh = not any(host_of(self.settings, host).has_disk for host in description.hosts)
         if description.rehearsal:
             rehearse(fleet, description.inventory)
         elif fresh and forget_lock(fleet.directory):
@@ -246,7 +273,7 @@ class Lab:
 
     def _start_missing(self, description: _Description, wanted: Sequence[LabHost], disks: _Disks) -> list[str]:
         before = {host.name: host for host in self._described().hosts} if self.exists else {}
-        missing = [host.name for host in wanted if not Machine(self.settings, host).has_disk]
+        missing = [host.name for host in wanted if not host_of(self.settings, host).has_disk]
         sources = {name: disks.source(name, self.say) for name in missing}
         public_key = access.make_key(self.settings)
         underlay.build(self.settings, description.underlay)
@@ -254,19 +281,20 @@ class Lab:
         self._write(description)
         started = []
         for host in description.hosts:
-            machine = Machine(self.settings, host)
+            machine = host_of(self.settings, host)
             if machine.keeper is not None:
                 machine.reconfigure(description.underlay, renumber=before.get(host.name) != host)
             elif host in wanted:
                 if host.name in sources:
+                    machine = disks.kind(host.name)(self.settings, host)
                     machine.make_disk(sources[host.name], public_key)
-                machine.start(description.underlay)
+                machine.start(description.underlay, self.say)
                 started.append(machine.name)
         access.write_configuration(self.settings, self._with_disk(description))
         return started
 
-    def _with_disk(self, description: _Description) -> list[Machine]:
-        machines = [Machine(self.settings, host) for host in description.hosts]
+    def _with_disk(self, description: _Description) -> list[Host]:
+        machines = [host_of(self.settings, host) for host in description.hosts]
         for machine in machines:
             if machine.has_disk:
                 machine.mount()
@@ -281,16 +309,16 @@ class Lab:
                 if machine.name in started:
                     self.say(f"{machine.name} is up at {machine.host.addresses[0]}")
 
-    def _wait_for(self, host: LabHost) -> Machine:
-        machine = Machine(self.settings, host)
+    def _wait_for(self, host: LabHost) -> Host:
+        machine = host_of(self.settings, host)
         machine.wait_booted()
         self._wait_for_ssh(machine)
         return machine
 
-    def _wait_for_ssh(self, machine: Machine) -> None:
+    def _wait_for_ssh(self, machine: Host) -> None:
         target = [str(machine.host.addresses[0]), str(machine.host.ssh_port)]
         probe = [*self._enter("operator"), "nc", "-z", "-w", "1", *target]
-        if not process.wait_until(lambda: not process.run(probe, check=False).returncode, 15):
+        if not process.wait_until(lambda: not process.run(probe, check=False).returncode, 15 * machine.patience):
             where = " port ".join(target)
             raise LabError(f"sshd of host {machine.name} does not answer the operator at {where}")
 
@@ -302,7 +330,7 @@ class Lab:
             if names:
                 self.say(f"switching off {', '.join(sorted(names))}")
             with ThreadPoolExecutor(_PARALLEL_BOOTS) as pool:
-                for _ in pool.map(lambda name: Machine(self.settings, _nameless(name)).discard(), names):
+                for _ in pool.map(lambda name: host_of(self.settings, _nameless(name)).discard(), names):
                     pass
             for namespace in underlay.namespaces(self.settings):
                 underlay.remove_namespace(namespace)
@@ -311,9 +339,9 @@ class Lab:
             if self.settings.state.is_dir():
                 shutil.rmtree(self.settings.state)
 
-    def add_host(self, host: str, *, bare: bool = False, release: str = DEFAULT_RELEASE) -> None:
+    def add_host(self, host: str, *, bare: bool = False, machine: bool = False, release: str = DEFAULT_RELEASE) -> None:
         """Start a host that the inventory has gained."""
-        self.up(host, bare=[host] if bare else [], releases={host: release})
+        self.up(host, bare=[host] if bare else [], machines=[host] if machine else [], releases={host: release})
 
     def remove_host(self, host: str) -> None:
         """Switch a host off and throw its disk away. The inventory is not touched."""
@@ -347,8 +375,8 @@ class Lab:
         """Switch on a host that is off, and wait until it is up. One that runs is left alone."""
         with self._changing():
             machine = self.machine(host)
-            if machine.init is None:
-                machine.start(self.underlay)
+            if machine.keeper is None:
+                machine.start(self.underlay, self.say)
                 self._wait([machine.host], [host])
 
     def exec(
@@ -364,18 +392,20 @@ class Lab:
 
         :param command: words, or a string for `sh -c`
         :param check: raise subprocess.CalledProcessError, which shows the output, on any status but 0
-        :param timeout: seconds; then the command is ended and subprocess.TimeoutExpired raised
+        :param timeout: seconds, in a machine as many times as many as it is slower; then the command is ended and
+            subprocess.TimeoutExpired raised
         :param input: text for its standard input
         """
-        return execute(self.argv(host, command), check=check, timeout=timeout, input=input)
+        if host in RESERVED:
+            return execute(self.argv(host, command), check=check, timeout=timeout, input=input)
+        return self.machine(host).exec(_words(command), check=check, timeout=timeout, input=input)
 
     def argv(self, host: str, command: Sequence[str] | str) -> list[str]:
         """The program that `exec` runs: for a Popen of one's own, such as a ping in the background."""
-        words = ["sh", "-c", command] if isinstance(command, str) else list(command)
         if host in RESERVED:
             self._described()
-            return [*self._enter(host), *words]
-        return self.machine(host).argv(words)
+            return [*self._enter(host), *_words(command)]
+        return self.machine(host).argv(_words(command))
 
     @contextmanager
     def capture(self, file: Path, expression: str = "") -> Iterator[Capture]:
@@ -459,6 +489,10 @@ _REPORT: Final = (
     "ip netns list",
     "nft list ruleset",
 )
+
+
+def _words(command: Sequence[str] | str) -> list[str]:
+    return ["sh", "-c", command] if isinstance(command, str) else list(command)
 
 
 def _nameless(name: str) -> LabHost:

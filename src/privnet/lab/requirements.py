@@ -11,7 +11,7 @@ from typing import Final
 from privnet.lab.errors import LabError
 from privnet.lab.process import run
 
-_PROGRAMS: Final = {
+PROGRAMS: Final = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
@@ -22,6 +22,10 @@ _PROGRAMS: Final = {
     "ssh-keygen": "openssh-client",
     "nc": "netcat-openbsd",
     "tcpdump": "tcpdump",
+}
+PROGRAMS_OF_MACHINES: Final = {
+    "qemu-system-x86_64": "--no-install-recommends qemu-system-x86",
+    "mkfs.ext4": "e2fsprogs",
 }
 # Each is tried in a network namespace that is thrown away.
 _KERNEL: Final = {
@@ -50,21 +54,27 @@ def make_room() -> str | None:
     return f"raised fs.inotify.max_user_instances from {present} to {_INSTANCES}"
 
 
-def check() -> None:
-    """Raise LabError that names everything the lab is missing here."""
+def check(*, machines: bool = False) -> None:
+    """Raise LabError that names everything the lab is missing here.
+
+    :param machines: some of its hosts are to be machines
+    """
     if os.geteuid() != 0:
         raise LabError("a lab makes namespaces and mounts, which only root may", help="run it with sudo")
-    missing = [f"{problem}\n      {remedy}" for problem, remedy in _missing()]
+    missing = [
+        f"{problem}\n      {remedy}"
+        for problem, remedy in _missing(PROGRAMS | (PROGRAMS_OF_MACHINES if machines else {}))
+    ]
     if missing:
         listed = "".join(f"\n  - {problem}" for problem in missing)
-        help = "`make setup` installs missing packages"
+        help = "`make setup` installs missing packages" + (", `make test-machines` also QEMU" if machines else "")
         raise LabError(f"this machine cannot run a lab:{listed}", help=help)
 
 
-def _missing() -> list[tuple[str, str]]:
+def _missing(programs: dict[str, str]) -> list[tuple[str, str]]:
     found = [
         (f"the program {program} is not installed", f"apt-get install {package}")
-        for program, package in _PROGRAMS.items()
+        for program, package in programs.items()
         if shutil.which(program) is None
     ]
     if not Path("/dev/net/tun").is_char_device():

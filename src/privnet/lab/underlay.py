@@ -23,7 +23,8 @@ BRIDGE = "underlay"
 UPLINK = "eth0"
 NAMESPACES = Path("/run/netns")
 # Ports take what any host may send; each host's own MTU is on its uplink.
-_PORT_MTU = 9216
+PORT_MTU = 9216
+NETWORKD_FILE = "/run/systemd/network/05-uplink.network"
 _FALLBACK = ipaddress.ip_network("203.0.113.0/24")
 # A bridge that snoops multicast joins the group of all snoopers (net/bridge/br_multicast.c, br_multicast_join_snoopers)
 # and would so speak on the underlay itself, where only the hosts are to be heard.
@@ -129,7 +130,7 @@ def _make_fabric(settings: Settings) -> None:
     if BRIDGE not in links(settings, FABRIC):
         add = ["ip", "-n", fabric, "link", "add", "name", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"]
         run([*add, *_QUIET_BRIDGE])
-    run(["ip", "-n", fabric, "link", "set", BRIDGE, "mtu", str(_PORT_MTU), "up"])
+    run(["ip", "-n", fabric, "link", "set", BRIDGE, "mtu", str(PORT_MTU), "up"])
 
 
 def _join(settings: Settings, who: str, batch: str) -> None:
@@ -149,7 +150,7 @@ def _join(settings: Settings, who: str, batch: str) -> None:
 
 def port_batch(who: str) -> str:
     """`ip -batch` lines for the fabric's end of an uplink."""
-    return f"link set {port_name(who)} mtu {_PORT_MTU} master {BRIDGE} up\n"
+    return f"link set {port_name(who)} mtu {PORT_MTU} master {BRIDGE} up\n"
 
 
 def uplink_batch(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> str:
@@ -167,6 +168,38 @@ def uplink_batch(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> 
         if gateway.version in versions:
             lines.append(f"route replace default via {gateway} dev {UPLINK} src {source[gateway.version]}")
     return "\n".join(lines) + "\n"
+
+
+def networkd_file(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> str:
+    """What `uplink_batch` says, as systemd.network(5) has it, for a host whose uplink networkd manages."""
+    own = list(addresses)
+    source = {address.version: address for address in own}
+    sections = [
+        f"[Match]\nName={UPLINK}\n",
+        f"[Link]\nMTUBytes={mtu}\n",
+        # Nothing of its own accord: only what the host is told to send is to be heard on the underlay.
+        "[Network]\nIPv6AcceptRA=no\nLLMNR=no\nMulticastDNS=no\nLLDP=no\n",
+    ]
+    for address in own:
+        quick = "DuplicateAddressDetection=none\n" if address.version == 6 else ""
+        sections.append(f"[Address]\nAddress={_alone(address)}\n{quick}")
+    for subnet in underlay.subnets:
+        if subnet.version in source:
+            link = "Scope=link\n" if subnet.version == 4 else ""
+            sections.append(f"[Route]\nDestination={subnet}\n{link}PreferredSource={source[subnet.version]}\n")
+    for gateway in underlay.gateway:
+        if gateway.version in source:
+            preferred = f"PreferredSource={source[gateway.version]}\n"
+            sections.append(f"[Route]\nGateway={gateway}\nGatewayOnLink=yes\n{preferred}")
+    return "\n".join(sections)
+
+
+def make_tap(settings: Settings, who: str) -> None:
+    """The port of a machine: its other end is what QEMU opens."""
+    remove_port(settings, who)
+    fabric = settings.namespace(FABRIC)
+    run(["ip", "-n", fabric, "tuntap", "add", "dev", port_name(who), "mode", "tap"])
+    run(["ip", "-n", fabric, "-batch", "-"], input=port_batch(who))
 
 
 def configure(settings: Settings, host: LabHost, underlay: Underlay, *, renumber: bool) -> None:
