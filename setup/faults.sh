@@ -13,7 +13,7 @@ fi
 
 if [ "$JOBS" = 1 ]; then
     export PRIVNET_FAULTS="$PART"
-    exec sh setup/test.sh -s tests/faults "$@"
+    exec sh setup/test.sh some -s tests/faults "$@"
 fi
 if [ -z "${NUMBER:-}" ]; then
     sh setup/setup.sh
@@ -29,7 +29,7 @@ export PRIVNET_FAULTS PYTEST_STATUS
 # What is beside the places needs to be tested once.
 tests=tests/faults
 [ "$NUMBER" = 1 ] || tests=tests/faults/test_kill_anywhere.py
-sh setup/test.sh -s "$tests" "$@" 2>&1 | (trap '' INT && exec sed -u "s|^|$PRIVNET_FAULTS: |")
+sh setup/test.sh some -s "$tests" "$@" 2>&1 | (trap '' INT && exec sed -u "s|^|$PRIVNET_FAULTS: |")
 status=$(cat "$PYTEST_STATUS")
 rm "$PYTEST_STATUS"
 exit "$status"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make test-machines: QEMU if it is missing, then the tests on hosts that have kernels of their own.
+# Installs QEMU if it is missing, for the tests on hosts that have kernels of their own.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,4 +12,3 @@ if ! command -v qemu-system-x86_64 >/dev/null; then
     apt-get --quiet --quiet update
     DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet --yes --no-install-recommends install qemu-system-x86 >/dev/null
 fi
-exec sh setup/test.sh tests/machines "$@"

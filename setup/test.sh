@@ -1,16 +1,44 @@
 #!/bin/sh
-# make test: what is missing, then the whole test suite, two files at a time, those that boot hosts first. With
-# PYTEST_STATUS=FILE its exit status goes there and ours is 0, so that `make` has nothing to add after pytest's own summary.
+# make check, make test, make test-deep: what is missing, then the tests of a tier (tests/tiers.py).
+#
+# test.sh check [ARGUMENTS]   tests without hosts
+# test.sh test                these, and then the tests on hosts that prove a promise or a feature
+# test.sh deep [ARGUMENTS]    all other tests on hosts, machines among them
+# test.sh machines [ARGUMENTS]  of these, machines alone
+# test.sh some ARGUMENTS      pytest with these arguments
+#
+# With PYTEST_STATUS=FILE the tests' exit status goes there and ours is 0, so that `make` adds nothing after pytest's own summary.
 set -eu
 cd "$(dirname "$0")/.."
+tier=$1
+shift
 
-if [ "$(id -u)" -ne 0 ]; then
+if [ "$tier" != check ] && [ "$(id -u)" -ne 0 ]; then
     printf 'error: the tests boot real hosts on this machine, which needs root\n  = help: sudo make test, or: make check\n' >&2
     exit 2
 fi
 sh setup/setup.sh
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/machines
+case $tier in deep | machines) sh setup/machines.sh ;; esac
+
+tests() {
+    .venv/bin/python -m pytest "$@" </dev/null
+}
+# Some tests wait: one process more than processors.
+without_hosts() {
+    tests -q -m check -n "$(($(nproc) + 1))" --dist worksteal "$@"
+}
+# One process runs all tests of a file, and modules in the order in which pytest has sorted them.
+on_hosts() {
+    tests -n 2 --dist loadfile --no-loadscope-reorder "$@"
+}
+
 status=0
-.venv/bin/python -m pytest "$@" </dev/null || status=$?
+case $tier in
+    check) without_hosts "$@" || status=$? ;;
+    test) { without_hosts && on_hosts -m test; } || status=$? ;;
+    deep) on_hosts -m deep "$@" || status=$? ;;
+    machines) tests -m machines "$@" || status=$? ;;
+    some) tests "$@" || status=$? ;;
+esac
 [ -n "${PYTEST_STATUS:-}" ] || exit "$status"
 echo "$status" >"$PYTEST_STATUS"

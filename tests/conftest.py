@@ -4,9 +4,10 @@
         lab = fleet(inventory_copy("lab"))
         lab.exec("lab-1", "ip link")
 
-A module's lab is booted once, by the first test that asks for it, and removed after the last. From its boot to its end
-a watch looks at every frame on its underlay: a test during which a canary, a private name or anything but WireGuard,
-SSH and neighbour discovery was seen there fails. What a module's tests themselves send over the underlay they name in
+A module's lab is booted once, by the first test that asks for it, and removed after the last. A module that asks for
+`shared_fleet` borrows a fleet that is deployed to already (`shared.py`). As long as a module has a lab a watch looks at
+every frame on its underlay: a test during which a canary, a private name or anything but WireGuard, SSH and neighbour
+discovery was seen there fails. What a module's tests themselves send over the underlay they name in
 `UNDERLAY`, a tcpdump filter. Where they send so much that frames may escape the watch, `FLOODS` says what.
 """
 
@@ -19,18 +20,20 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from privnet.lab import Lab, LabError
 from security.watch import Watch
+from shared import SharedFleet
+from tiers import sort_into_tiers
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
-LAB_TESTS = (HERE / "lab", HERE / "security", HERE / "faults", HERE / "machines")
-LONGEST = ("kill_anywhere", "rollback", "attacks", "drift", "changes", "audit", "barriers")
-"""Modules that begin first, so that two processes end at about the same time; every other one is mostly waiting."""
+LONGEST = ("private_network", "kill_anywhere", "rollback", "attacks", "drift", "changes", "audit", "barriers")
+"""Modules that begin first, so that two processes end at about the same time."""
 SEED = "PRIVNET_FAULT_SEED"
 SECURITY_SECONDS = "PRIVNET_SECURITY_SECONDS"
 """How long tests/security may take. No test can tell whether the machine does anything else: who sets this says that it
@@ -76,12 +79,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on hosts come first, of them those that run alone last: beside them those go on that need no hosts."""
-    for item in items:
-        if any(directory in item.path.parents for directory in LAB_TESTS):
-            item.add_marker(pytest.mark.lab)
-        if HERE / "machines" in item.path.parents:
-            item.add_marker(pytest.mark.machines)
+    """Tests on hosts come first, of them those that run alone last."""
+    sort_into_tiers(items)
     items.sort(key=_turn_of)
 
 
@@ -122,12 +121,6 @@ def _turn(exclusive: bool) -> list[int]:
     return [turn]
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Beside a test on hosts, which measures gaps, one without hosts takes the processor's spare time."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not item.get_closest_marker("lab"):
-        os.setpriority(os.PRIO_PROCESS, 0, 10)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -155,6 +148,23 @@ def lab_name(module: str, suffix: str = "") -> str:
     return f"test-{checkout}-{name}"
 
 
+@contextmanager
+def _watched(request: pytest.FixtureRequest) -> Iterator[Callable[[Lab], None]]:
+    """Let a watch look at each lab that is given to it, until the end of the block."""
+    watches = request.session.stash.setdefault(WATCHES, {})
+    planted, floods = (getattr(request.module, name, "") for name in ("UNDERLAY", "FLOODS"))
+    own: list[str] = []
+
+    def watch(lab: Lab) -> None:
+        if lab.name not in own:
+            watches[lab.name] = Watch(lab, planted, floods)
+            own.append(lab.name)
+
+    yield watch
+    seen = [line for name in own for line in watches.pop(name).end()]
+    assert not seen, "\n".join(seen)
+
+
 @pytest.fixture(scope="module")
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """`fleet(inventory_dir, *hosts, bare=[…], machines=[…], releases={…}, name="…")` boots this module's lab.
@@ -162,8 +172,6 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     Asked again, it starts what the inventory has gained. Another `name` is another lab beside it.
     """
     labs = request.session.stash.setdefault(LABS, {})
-    watches = request.session.stash.setdefault(WATCHES, {})
-    planted, floods = (getattr(request.module, name, "") for name in ("UNDERLAY", "FLOODS"))
     own: list[str] = []
 
     def boot(
@@ -180,19 +188,58 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
             own.append(full_name)
         lab = labs[full_name] = Lab(inventory, name=full_name)
         lab.up(*hosts, bare=bare, machines=machines, releases=releases)
-        if full_name not in watches:
-            watches[full_name] = Watch(lab, planted, floods)
+        watch(lab)
         return lab
 
-    yield boot
-    seen = []
-    for name in own:
-        watch = watches.pop(name, None)
-        if watch is not None:
-            seen += watch.end()
-        Lab(name=name).down()
-        labs.pop(name, None)
-    assert not seen, "\n".join(seen)
+    try:
+        with _watched(request) as watch:
+            yield boot
+    finally:
+        for name in own:
+            Lab(name=name).down()
+            labs.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def shared_fleets() -> Iterator[dict[str, SharedFleet]]:
+    """The shared fleets of this process, by their inventory."""
+    fleets: dict[str, SharedFleet] = {}
+    yield fleets
+    for fleet in fleets.values():
+        fleet.end()
+
+
+@pytest.fixture(scope="module")
+def shared_fleet(
+    request: pytest.FixtureRequest, shared_fleets: dict[str, SharedFleet], inventory_copy: Callable[[str | Path], Path]
+) -> Iterator[Callable[..., Lab]]:
+    """`shared_fleet("lab")` lends the hosts of inventory/lab, deployed to, to this module, which may change them.
+
+    `shared_fleet(inventory, prepare)` prepares them after the deploy. An inventory is always prepared in the same way.
+    """
+    labs = request.session.stash.setdefault(LABS, {})
+    lent: dict[str, SharedFleet] = {}
+
+    def lend(original: str | Path, prepare: Callable[[Lab], object] = lambda _: None) -> Lab:
+        name = lab_name("shared", f"{Path(original).name} {os.environ.get('PYTEST_XDIST_WORKER', '')}")
+
+        def boot() -> Lab:
+            Lab(name=name).down()  # what an interrupted run has left
+            lab = labs[name] = Lab(inventory_copy(original), name=name)
+            lab.up()
+            return lab
+
+        lent[name] = shared_fleets.setdefault(name, SharedFleet(boot, prepare))
+        labs[name] = lab = lent[name].lend()
+        watch(lab)
+        return lab
+
+    with _watched(request) as watch:
+        yield lend
+    for name, fleet in lent.items():
+        labs.pop(name)
+        if why := fleet.take_back():
+            print(f"the shared fleet is not as it was, so the next module gets a new one:\n{why}")
 
 
 @pytest.fixture(autouse=True)

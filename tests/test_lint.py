@@ -19,7 +19,7 @@ def run(*command: str) -> None:
 
 
 def test_ruff() -> None:
-    run("ruff", "check", "--no-cache", "src", "tests", "inventory", "deploys")
+    run("ruff", "check", "--no-cache", ".")
 
 
 def test_mypy() -> None:

@@ -159,6 +159,7 @@ def test_the_witnesses_see_what_must_not_be(scene: Scene) -> None:
     assert not any(scene.seen()[1].values())
 
 
+@pytest.mark.hostless
 def test_a_run_that_does_not_say_what_to_do_is_noticed() -> None:
     """A host that is not done, and nothing to be done about it; and one that somebody has, of whom nothing is said."""
     point = Point("there", "lab-1", 1, "before")
@@ -226,6 +227,7 @@ def test_a_run_is_struck(scene: Scene, kind: str) -> None:
     assert PART or NAMED or struck == SAMPLE.get(kind, 1), f"PRIVNET_FAULT_SEED={SEED}: only {struck} were struck"
 
 
+@pytest.mark.hostless
 def test_the_sample_keeps_to_its_time() -> None:
     """Of those that were struck in this run of the tests."""
     said = f"{len(SPENT)} strikes took {sum(SPENT):.0f} s"

@@ -42,10 +42,8 @@ UNDER_WAY = re.compile(r"nothing is changed: run [0-9TZ]+-[0-9a-f]{6} of \S+@\S+
 
 
 @pytest.fixture(scope="module")
-def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab:
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
-    return lab
+def lab(shared_fleet: Callable[[str], Lab]) -> Lab:
+    return shared_fleet("lab")
 
 
 @dataclass

@@ -41,8 +41,7 @@ class Audited:
         """``subject: expected …, actual …`` of every deviation, by host and check."""
         return {
             (host, check): [
-                f"{d['subject']}: expected {d['expected']}, actual {d['actual']}"
-                for d in one["deviations"]
+                f"{d['subject']}: expected {d['expected']}, actual {d['actual']}" for d in one["deviations"]
             ]
             for host, checks in self.data["hosts"].items()
             for check, one in checks.items()
@@ -51,11 +50,9 @@ class Audited:
 
 
 @pytest.fixture(scope="module")
-def lab(fleet, inventory_copy) -> Lab:
+def lab(shared_fleet) -> Lab:
     """Three hosts, deployed to."""
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
-    return lab
+    return shared_fleet("lab")
 
 
 def audit(lab: Lab, *arguments: str) -> Audited:
@@ -79,6 +76,7 @@ def host_plan(lab: Lab, host: str) -> HostPlan:
     return plan_of(lab).hosts[host]
 
 
+@pytest.mark.proves("P14", "audit")
 def test_is_green_after_a_deploy_with_a_line_for_each_host_and_check(lab: Lab, tmp_path: Path) -> None:
     audited = audit(lab, "--junit", str(tmp_path / "junit.xml"))
     assert (audited.code, audited.red) == (0, {}), audited.output
@@ -101,6 +99,7 @@ def test_one_host_alone_is_audited_alone(lab: Lab) -> None:
     assert "declares no host 'lab-9'; it declares lab-1, lab-2, lab-3" in unknown.output
 
 
+@pytest.mark.proves("P8")
 def test_a_refused_declaration_ends_with_2_and_contacts_no_host(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text("fleet: bad\nhosts: {a: {address: nowhere}}\n")
     done = subprocess.run(
@@ -111,6 +110,7 @@ def test_a_refused_declaration_ends_with_2_and_contacts_no_host(lab: Lab, tmp_pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.proves("P14", "audit")
 def test_a_deviation_is_a_line_and_what_follows_from_it_is_beside_it(lab: Lab) -> None:
     """Each drift alone, and its repair, is in test_drift.py; here is what a person and a machine get to see."""
     peer = next(peer for peer in host_plan(lab, "lab-1").mesh.peers if peer.host == "lab-2")

@@ -44,10 +44,9 @@ REPLACEMENT = "pn-11111111-2222-4333-8444-555555555555"
 
 
 @pytest.fixture(scope="module")
-def lab(fleet, inventory_copy) -> Lab:
-    """Three hosts, deployed to once."""
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
+def lab(shared_fleet) -> Lab:
+    """Three hosts, deployed to."""
+    lab = shared_fleet("lab")
     assert deploy(lab).changed == {}
     return lab
 
@@ -67,6 +66,7 @@ def declaration(lab: Lab):
 # --- secrets -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("P10")
 def test_no_private_key_is_ever_printed(lab: Lab) -> None:
     lab.exec("lab-1", "systemctl stop wg-quick@privnet.service; rm /etc/privnet/mesh.conf")
     key = lab.exec("lab-1", "cat /etc/privnet/wireguard.key").stdout.strip()
@@ -103,6 +103,7 @@ ACCIDENTS: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
 }
 
 
+@pytest.mark.proves("P9", "removal guard")
 @pytest.mark.parametrize("what", ACCIDENTS)
 def test_what_looks_like_the_wish_to_remove_everything_changes_no_host(
     lab: Lab, declaration, tmp_path: Path, what: str
@@ -130,6 +131,7 @@ def test_what_looks_like_the_wish_to_remove_everything_changes_no_host(
 # --- a run that is cut short ----------------------------------------------------------------------------
 
 
+@pytest.mark.proves("P7")
 @pytest.mark.parametrize("seconds", [1.5, 2.2, 3.0])
 def test_a_killed_run_is_finished_by_the_next(lab: Lab, declaration, seconds: float) -> None:
     edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-2, lab-1]")

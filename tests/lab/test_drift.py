@@ -91,10 +91,9 @@ class Drift:
 
 
 @pytest.fixture(scope="module")
-def lab(fleet, inventory_copy) -> Iterator[Lab]:
-    """Three hosts, deployed to once."""
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
+def lab(shared_fleet) -> Iterator[Lab]:
+    """Three hosts, deployed to."""
+    lab = shared_fleet("lab")
     assert deploy(lab).changed == {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRIVNET_LAB", lab.name)  # the audit runs in this process
@@ -544,6 +543,7 @@ def many(lab: Lab) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.proves("repair", cases=("kernel", "units and namespaces"))
 @pytest.mark.parametrize("kind", ("kernel", "files", "units and namespaces", "everything of ours but the key"))
 def test_one_run_repairs_many_at_once(lab: Lab, planned: list[str], kind: str) -> None:
     with flowing(lab, (f"2.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")) as flows:

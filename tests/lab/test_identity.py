@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from runs import BLOG, PAGES, assert_lossless, container_of, deploy, flowing, listening, probe
 from typer.testing import CliRunner
 
@@ -9,9 +10,9 @@ from privnet.cli import app
 from privnet.lab import Lab
 
 
-def test_a_host_with_another_key_is_refused_until_it_is_forgotten(fleet, inventory_copy) -> None:
-    lab: Lab = fleet(inventory_copy("lab"))
-    deploy(lab)
+@pytest.mark.proves("reinstalled hosts")
+def test_a_host_with_another_key_is_refused_until_it_is_forgotten(shared_fleet) -> None:
+    lab: Lab = shared_fleet("lab")
     old = lab.exec("lab-2", "wg show privnet public-key").stdout.strip()
     # The key of another machine: what a reinstalled host, or one that only has its address, would have.
     lab.exec("lab-2", "umask 077; wg genkey > /etc/privnet/wireguard.key")
@@ -40,7 +41,8 @@ def test_a_host_with_another_key_is_refused_until_it_is_forgotten(fleet, invento
     assert deploy(lab).changed == {}
 
 
-def test_what_the_lock_file_does_not_know_is_not_forgotten(fleet, inventory_copy) -> None:
+@pytest.mark.hostless
+def test_what_the_lock_file_does_not_know_is_not_forgotten(inventory_copy) -> None:
     directory = inventory_copy("lab")
     nothing = CliRunner().invoke(app, ["forget", str(directory), "lab-9"])
     assert nothing.exit_code == 2

@@ -14,13 +14,12 @@ from privnet.lab import Lab
 
 
 @pytest.fixture(scope="module")
-def lab(fleet, inventory_copy) -> Lab:
-    """Three hosts, deployed to once."""
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
-    return lab
+def lab(shared_fleet) -> Lab:
+    """Three hosts, deployed to."""
+    return shared_fleet("lab")
 
 
+@pytest.mark.proves("import")
 def test_a_lost_fleet_is_rebuilt_from_its_hosts(lab: Lab) -> None:
     before = (lab.inventory / "privnet.lock.yaml").read_text()
     lose(lab)

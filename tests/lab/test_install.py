@@ -31,6 +31,7 @@ BARE = ("lab-1", "lab-3")
 """One is reached as root, the other as an ordinary user who has sudo."""
 
 
+@pytest.mark.proves("bare hosts")
 def test_a_bare_host_gets_its_packages_and_then_serves(fleet, inventory_copy) -> None:
     lab: Lab = fleet(inventory_copy("lab"), bare=BARE)
     for host in BARE:

@@ -508,6 +508,7 @@ def test_a_lab_fleets_lock_file_is_forgotten_with_its_hosts(tmp_path: Path) -> N
     assert not lock.exists()
 
 
+@pytest.mark.proves("rehearsal")
 def test_a_rehearsal_runs_on_a_copy_and_leaves_the_original_alone(tmp_path: Path) -> None:
     production = tmp_path / "prod"
     production.mkdir()

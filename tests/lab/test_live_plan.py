@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,8 @@ MORE = "worker: [lab-3]\n      cron: [lab-1, lab-2]"
 
 
 @pytest.fixture(scope="module")
-def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab:
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
-    return lab
+def lab(shared_fleet) -> Lab:
+    return shared_fleet("lab")
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +56,7 @@ def spoil_resolver(lab: Lab, host: str) -> None:
     lab.exec(host, f"echo 'log-queries' >> {config} && systemctl restart privnet-dns@{BLOG}.service")
 
 
+@pytest.mark.proves("P14", "plans")
 def test_a_saved_plan_is_done_and_nothing_else(lab: Lab, tmp_path: Path) -> None:
     edit(lab, "blog", "worker: [lab-3]", MORE)
     saved = tmp_path / "change.plan"
@@ -94,6 +93,7 @@ def test_a_host_that_was_changed_by_hand_is_another_plan(lab: Lab, tmp_path: Pat
     assert "DONE: 3 hosts as planned" in privnet(lab, "deploy", "-y", "--plan", str(saved))
 
 
+@pytest.mark.proves("P14", "plans")
 def test_what_a_repair_does_to_traffic_is_told_by_the_host(lab: Lab) -> None:
     spoil_resolver(lab, "lab-1")
     lab.exec("lab-3", ["ip", "netns", "delete", f"1.worker.{PAGES}"])

@@ -21,10 +21,8 @@ ASKER = f"1.web.{STOREFRONT}"
 
 
 @pytest.fixture(scope="module")
-def lab(fleet, inventory_copy) -> Lab:
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
-    return lab
+def lab(shared_fleet) -> Lab:
+    return shared_fleet("lab")
 
 
 def ask(lab: Lab, *arguments: str) -> tuple[str, list[str]]:
@@ -53,6 +51,7 @@ def upstream(lab: Lab) -> Iterator[Path]:
         process.terminate()
 
 
+@pytest.mark.proves("names outside")
 def test_other_names_resolve_through_upstream_and_private_ones_never_reach_it(lab: Lab, upstream: Path) -> None:
     assert ask(lab, "www.example.com.")[0] == "REFUSED"
     fleet_file = lab.inventory / "fleet.yaml"

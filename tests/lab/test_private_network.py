@@ -64,6 +64,7 @@ def lab(fleet, inventory_copy) -> Lab:
 # --- first and second run -----------------------------------------------------------------------------
 
 
+@pytest.mark.proves("P11", "idempotent runs")
 def test_the_second_run_changes_nothing_and_asks_each_host_once(lab: Lab) -> None:
     before = {host: questions(lab, host) for host in HOSTS}
     lock = (lab.inventory / "privnet.lock.yaml").read_bytes()
@@ -101,11 +102,13 @@ def test_a_container_more_concerns_the_hosts_of_its_network_alone(lab: Lab) -> N
     deploy(lab, allow=True)
 
 
+@pytest.mark.proves("P11")
 def test_a_dry_run_of_a_finished_fleet_finds_nothing(lab: Lab) -> None:
     dry = pyinfra(lab, "--json", "--dry")
     assert [operation["name"] for operation in dry.json["plan"] if operation["hosts_with_change"]] == []
 
 
+@pytest.mark.proves("P10")
 def test_every_unit_is_well_and_no_key_is_in_a_file_of_the_control_machine(lab: Lab) -> None:
     for host in HOSTS:
         assert lab.exec(host, "systemctl --failed --no-legend --plain").stdout == ""
@@ -129,6 +132,7 @@ def dig(lab: Lab, slot: str, *arguments: str, tcp: bool = False) -> tuple[str, l
     return status[1], sorted(words[4] for words in answers), [int(words[1]) for words in answers]
 
 
+@pytest.mark.proves("names")
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 def test_every_form_of_a_name(lab: Lab, tcp: bool) -> None:
     slot = f"1.worker.{STOREFRONT}"
@@ -153,6 +157,7 @@ def test_every_form_of_a_name(lab: Lab, tcp: bool) -> None:
     assert dig(lab, slot, "-x", worker, tcp=tcp)[:2] == ("NOERROR", [f"1.worker.{suffix}"])
 
 
+@pytest.mark.proves("names")
 def test_names_that_do_not_exist_or_are_of_another_network(lab: Lab) -> None:
     slot = f"1.worker.{STOREFRONT}"
     for name in (
@@ -171,6 +176,7 @@ def test_names_that_do_not_exist_or_are_of_another_network(lab: Lab) -> None:
 # --- reach --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("P2", "private networks")
 def test_containers_of_a_network_reach_each_other_by_name_on_any_port(lab: Lab) -> None:
     slots = [container.slot for container in network_of(lab, SHOP).containers]
     mtu = network_of(lab, SHOP).mtu
@@ -186,6 +192,7 @@ def test_containers_of_a_network_reach_each_other_by_name_on_any_port(lab: Lab) 
         assert probe(lab, first, "udp", container_of(lab, last).address, 80, mtu - 27) == "NOTHING"
 
 
+@pytest.mark.proves("P2", "private networks")
 def test_networks_with_the_same_addresses_do_not_see_each_other(lab: Lab) -> None:
     shop, blog = network_of(lab, SHOP), network_of(lab, BLOG)
     assert shop.cidr == blog.cidr
@@ -202,6 +209,7 @@ def test_networks_with_the_same_addresses_do_not_see_each_other(lab: Lab) -> Non
                     assert answer == ("NOTHING" if address in only_shop else "REFUSED"), (container.slot, address)
 
 
+@pytest.mark.proves("P2")
 def test_host_and_container_do_not_reach_each_other(lab: Lab) -> None:
     slot = f"1.web.{STOREFRONT}"
     container = container_of(lab, slot)
@@ -219,6 +227,7 @@ def test_host_and_container_do_not_reach_each_other(lab: Lab) -> None:
         assert lab.exec(host, "ip route show table all | grep -E '^10[.]240' || true").stdout == ""
 
 
+@pytest.mark.proves("P1")
 def test_the_underlay_sees_wireguard_ssh_and_arp_alone(lab: Lab, tmp_path: Path, watch) -> None:
     pcap = tmp_path / "underlay.pcap"
     slots = [container.slot for container in network_of(lab, SHOP).containers]
@@ -251,6 +260,7 @@ def pcap_lines(lab: Lab, pcap: Path, expression: str) -> list[str]:
 # --- change -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("P12", "moves and migrations")
 def test_a_moved_container_keeps_its_address_and_disturbs_nobody(lab: Lab) -> None:
     slot = f"2.web.{STOREFRONT}"
     before = container_of(lab, slot)
@@ -280,6 +290,7 @@ def test_a_moved_container_keeps_its_address_and_disturbs_nobody(lab: Lab) -> No
     assert deploy(lab).changed == {}
 
 
+@pytest.mark.proves("P5", "P12", "moves and migrations")
 def test_a_migrated_application_leaves_nothing_behind(lab: Lab) -> None:
     old = {c.slot: c for c in network_of(lab, SHOP).containers if c.application == BILLING}
     block = take_application(lab, "shop", BILLING)
@@ -314,6 +325,7 @@ def test_a_migrated_application_leaves_nothing_behind(lab: Lab) -> None:
     assert deploy(lab).changed == {}
 
 
+@pytest.mark.proves("P5", "moves and migrations")
 def test_scaling_up_and_down_and_to_nothing(lab: Lab) -> None:
     asker = f"1.worker.{STOREFRONT}"
     kept = {c.slot: c.address for c in network_of(lab, SHOP).containers}
@@ -338,6 +350,7 @@ def test_scaling_up_and_down_and_to_nothing(lab: Lab) -> None:
 # --- hosts --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("P13", "reboots")
 @pytest.mark.parametrize("how", ["reboot", "power cut"])
 def test_a_host_comes_back_by_itself(lab: Lab, how: str) -> None:
     flow = (f"1.web.{PAGES}", f"1.worker.{PAGES}")
@@ -375,6 +388,7 @@ def test_limit_to_one_host_takes_no_peer_from_anyone(lab: Lab) -> None:
     assert {host: lab.exec(host, "wg show privnet peers | sort").stdout for host in HOSTS} == peers
 
 
+@pytest.mark.proves("P16")
 def test_a_host_that_is_down_does_not_stop_the_others(lab: Lab) -> None:
     lab.stop("lab-3")
     try:
@@ -392,6 +406,7 @@ def test_a_host_that_is_down_does_not_stop_the_others(lab: Lab) -> None:
     assert deploy(lab).changed == {}
 
 
+@pytest.mark.proves("P5", "P12", "hosts come and go")
 def test_a_host_is_added_and_removed(lab: Lab) -> None:
     fleet_file = lab.inventory / "fleet.yaml"
     with_three = fleet_file.read_text()
@@ -432,6 +447,7 @@ def test_a_host_is_added_and_removed(lab: Lab) -> None:
     assert deploy(lab).changed == {}
 
 
+@pytest.mark.proves("P5", "P9")
 def test_a_removed_network_leaves_nothing_on_any_host(lab: Lab) -> None:
     vni = network_of(lab, BLOG).vni
     path = lab.inventory / "projects" / "blog.yaml"

@@ -84,6 +84,7 @@ def lasting(found: Dump) -> Dump:
     return {host: [line for line in lines if not line.startswith("left: ")] for host, lines in found.items()}
 
 
+@pytest.mark.proves("P7", "rollback")
 def test_the_control_machine_dies_after_what_is_new_was_added(lab: Lab) -> None:
     """The run is killed when a stage begins, so what came before it is done and not confirmed."""
     before = dump(lab)
@@ -483,6 +484,7 @@ def _traces(lab: Lab) -> list[str]:
     return [line for line in dump(lab, "lab-1")["lab-1"] if line.startswith(kinds)]
 
 
+@pytest.mark.proves("two operators")
 def test_another_operator_is_told_and_changes_nothing(lab: Lab) -> None:
     """A lease that a run from another machine holds, seen by a run from this one."""
     before = dump(lab)

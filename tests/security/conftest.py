@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.runs import deploy
+from privnet.lab import Lab
 
 from .scene import Scene
 
@@ -14,11 +14,12 @@ INVENTORY = Path(__file__).parent / "inventory"
 
 
 @pytest.fixture(scope="module")
-def scene(fleet, inventory_copy, watch) -> Scene:
+def scene(shared_fleet, watch) -> Scene:
     """Three hosts, three private networks, deployed to, with an attacker's routes everywhere."""
-    lab = fleet(inventory_copy(INVENTORY))
-    deploy(lab)
-    scene = Scene(lab, lambda: watch(lab))
-    scene.look()
-    scene.hostile()
-    return scene
+
+    def seen(lab: Lab) -> Scene:
+        scene = Scene(lab, lambda: watch(lab))
+        scene.look()
+        return scene
+
+    return seen(shared_fleet(INVENTORY, lambda lab: seen(lab).hostile()))

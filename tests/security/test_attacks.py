@@ -26,6 +26,9 @@ STATE = (
 )
 
 
+@pytest.mark.proves("P1", cases=("guard_alone", "route_alone", "guard_flushed"))
+@pytest.mark.proves("P3", cases=("container_frames", "names_of_others"))
+@pytest.mark.proves("P4", cases=("peer_forgery", "outer_spoof", "stolen_from_disk"))
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attack_fails(scene: Scene, attack: str) -> None:
     ATTACKS[attack](scene)
@@ -43,12 +46,14 @@ def test_every_rule_of_the_guard_is_a_control(scene: Scene) -> None:
             assert [text for text in known if text in line], f"no control for {chain}: {line}"
 
 
+@pytest.mark.hostless
 def test_the_published_tables_are_these() -> None:
     page = (Path(__file__).parents[2] / "docs/security.md").read_text()
     assert declared() in page, "docs/security.md: put the table of tests.security.mutation.declared() there"
     assert second_barriers() in page, "docs/security.md: put that of tests.security.mutation.second_barriers() there"
 
 
+@pytest.mark.hostless
 def test_a_counter_alone_shows_second_barriers_only() -> None:
     assert [str(c) for c in CONTROLS.values() if (c.shown == "counter") != bool(c.second)] == []
 

@@ -134,6 +134,7 @@ def test_a_watch_that_is_blind_says_so(scene: Scene) -> None:
         assert told in seen and bool(told) == bool(seen), seen
 
 
+@pytest.mark.proves("P1", cases=("guard masked",))
 @pytest.mark.parametrize("how", ["guard damaged", "guard masked"])
 def test_a_host_that_boots_without_its_guard_brings_no_network_up(scene: Scene, how: str) -> None:
     path = "/etc/privnet/guard.nft" if how == "guard damaged" else "/etc/systemd/system/privnet-guard.service"

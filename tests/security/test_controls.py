@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from .attacks import ATTACKS
 from .mutation import CONTROLS
 from .test_sandboxes import NO_SANDBOX
+
+pytestmark = pytest.mark.hostless
 
 REPOSITORY = Path(__file__).parents[2]
 TEMPLATES, PROGRAMS = REPOSITORY / "templates", REPOSITORY / "src/privnet/host"

@@ -84,6 +84,7 @@ def in_private_networks(scene: Scene, wrong: list[str]) -> list[str]:
 
 
 # Where bridged frames do not pass these rules, it is the same for all three.
+@pytest.mark.proves("other firewalls", cases=("docker-0",))
 @pytest.mark.parametrize(("program", "bridged"), [("docker", 0), *((program, 1) for program in PROGRAMS)])
 def test_private_traffic_flows_and_stays_apart(scene: Scene, program: str, bridged: int) -> None:
     assert stopped_by(scene, program) == {"stopped"}, "the twin: without the program's rules it arrives"

@@ -38,10 +38,12 @@ def assert_as_declared(scene: Scene) -> None:
     assert seconds < 30
 
 
+@pytest.mark.proves("P2", "private networks")
 def test_as_declared(scene: Scene) -> None:
     assert_as_declared(scene)
 
 
+@pytest.mark.proves("P2", cases=("same addresses",))
 @pytest.mark.parametrize(("host", "other"), [("lab-3", SOLO), ("lab-1", BLOG)], ids=["same addresses", "others"])
 def test_the_matrix_sees_a_way_that_must_not_be(scene: Scene, host: str, other: str) -> None:
     """The twin: two bridges joined on a host."""

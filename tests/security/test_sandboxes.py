@@ -20,6 +20,8 @@ import pytest
 from privnet.lab import archive, image
 from privnet.render import UNITS, render_forwarder_unit, static_files
 
+pytestmark = pytest.mark.hostless
+
 WG_QUICK = "wg-quick@privnet.service"
 NETLINK = {"RestrictAddressFamilies_AF_NETLINK", "RestrictAddressFamilies_AF_UNIX"}
 INTERNET = {*NETLINK, "RestrictAddressFamilies_AF_INET_INET6", "IPAddressDeny"}
