@@ -131,21 +131,30 @@ def forget(
     inventory: Inventory,
     host: Annotated[str, typer.Argument(metavar="HOST", help="A host that was reinstalled.")],
 ) -> None:
-    """Forget the keys of a host that was reinstalled; the next run records its new ones and tells its peers."""
+    """Take the keys that a reinstalled host shows in the next run. Until then its peers keep its old key."""
     with _told():
         from dataclasses import replace
 
         from privnet.store import save_lock
 
-        known = _compile(inventory).known
+        compiled = _compile(inventory)
+        known = compiled.known
         if host not in known.hosts:
             _refuse_unknown(host, known.hosts)
-        emptied = replace(known.hosts[host], wireguard=None, ssh=None)
-        if emptied == known.hosts[host]:
-            _say(f"the lock file holds no key of {host}")
+        forgotten = known.hosts[host].forget()
+        if forgotten == known.hosts[host]:
+            _say(f"the lock file holds no key of {host} that is to stay")
             return
-        save_lock(Path(inventory or ""), replace(known, hosts={**known.hosts, host: emptied}))
-        _say(f"forgot the keys of {host}: the next run takes those that it has now, and its peers drop the old ones")
+        save_lock(Path(inventory or ""), replace(known, hosts={**known.hosts, host: forgotten}))
+        _say(
+            f"forgot the keys of {host}: the next run takes those that it shows. Until then its peers keep the old one"
+        )
+        from privnet.known_hosts import Login, objection
+
+        declared, before = compiled.declaration.fleet.hosts.get(host), known.hosts[host].ssh
+        # A file of the user that has the old key, too, would refuse the new one.
+        if declared and before and (found := objection(Login.of(declared), f"{before.split()[0]} -")):
+            _say(f"then also: {found}")
 
 
 def _refuse_unknown(host: str, known: Iterable[str]) -> None:

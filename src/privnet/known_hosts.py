@@ -1,14 +1,35 @@
-"""The SSH host keys of the lock file, in the form that SSH clients read."""
+"""SSH host keys: those of the lock file, in the form that SSH clients read, and what the user's own files say."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from privnet.model.fleet import Fleet
+from privnet.model.fleet import Fleet, Host
 from privnet.model.lock import Lock
+
+KEPT_SECONDS = 86400
+"""A file of an older lock file may be in use by an audit that began with it."""
+PROGRAM_SECONDS = 20
+_DEFAULTS = {
+    "stricthostkeychecking": "ask",
+    "userknownhostsfile": "~/.ssh/known_hosts ~/.ssh/known_hosts2",
+    "globalknownhostsfile": "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",
+}
+_FOUND = re.compile(r"# Host \S+ found: line (\d+)")
+"""ssh-keygen(1), ``-F``."""
+
+
+# --- of the lock file -------------------------------------------------------------------------------
 
 
 def known_hosts_text(fleet: Fleet, lock: Lock) -> str:
@@ -17,26 +38,198 @@ def known_hosts_text(fleet: Fleet, lock: Lock) -> str:
     for name, host in sorted(fleet.hosts.items()):
         known = lock.hosts.get(name)
         if known and known.ssh:
-            where = host.address if host.ssh.port == 22 else f"[{host.address}]:{host.ssh.port}"
-            lines.append(f"{where} {known.ssh}\n")
+            lines.append(f"{_place(host.address, host.ssh.port)} {known.ssh}\n")
     return "".join(lines)
-
-
-@cache
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "privnet"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
 
 
 def write_known_hosts(directory: Path, fleet: Fleet, lock: Lock) -> Path:
     """A file with these keys, named after the fleet's directory and its own content."""
     text = known_hosts_text(fleet, lock)
-    digest = hashlib.sha256(f"{directory}\n{text}".encode()).hexdigest()[:16]
-    path = _folder() / f"{fleet.fleet}.{digest}.known_hosts"
-    if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text)
-        temporary.rename(path)
+    place = hashlib.sha256(bytes(directory)).hexdigest()[:16]
+    path = _folder() / f"{fleet.fleet}.{place}.{hashlib.sha256(text.encode()).hexdigest()[:16]}.known_hosts"
+    if _read(path) != text:
+        _replace(path, text)
+        _remove_old(path, f"{fleet.fleet}.{place}.*.known_hosts")
     return path
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return None
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _remove_old(path: Path, pattern: str) -> None:
+    for other in path.parent.glob(pattern):
+        with suppress(OSError):
+            if other != path and time.time() - other.stat().st_mtime > KEPT_SECONDS:
+                other.unlink()
+
+
+@cache
+def _folder() -> Path:
+    """The user's cache; where there is none that takes files, a directory for this process."""
+    for base in (os.environ.get("XDG_CACHE_HOME", ""), f"{os.environ.get('HOME', '')}/.cache"):
+        if base.startswith("/"):
+            folder = Path(base) / "privnet"
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with tempfile.TemporaryFile(dir=folder):
+                    return folder
+    return Path(_passing().name)
+
+
+@cache
+def _passing() -> tempfile.TemporaryDirectory[str]:
+    """Kept until the process ends, and removed then."""
+    return tempfile.TemporaryDirectory(prefix="privnet-")
+
+
+# --- of the user ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a host is reached: what ssh(1) is given.
+
+    :param user: empty for the one that ssh(1) takes by itself
+    """
+
+    address: str
+    port: int = 22
+    user: str = ""
+
+    @classmethod
+    def of(cls, host: Host) -> Login:
+        """As it is declared."""
+        return cls(host.address, host.ssh.port, host.ssh.user)
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What speaks against a host's key.
+
+    :param remedy: the command that takes it away, where there is one
+    """
+
+    why: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.why}{f': `{self.remedy}`' if self.remedy else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a known-hosts file about a host: ``marker`` is empty, ``@revoked`` or ``@cert-authority``."""
+
+    file: str
+    line: int
+    marker: str
+    key: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.file} line {self.line}"
+
+
+def strict(settings: Mapping[str, str]) -> bool:
+    """Whether the user accepts no key that is not known."""
+    return settings["stricthostkeychecking"] in ("yes", "true")
+
+
+def objection(login: Login, key: str, settings: Mapping[str, str] | None = None) -> Objection | None:
+    """What the user's SSH files and configuration have against accepting a host's key; None for nothing.
+
+    As ssh(1) decides, with ``accept-new`` in the place of ``ask``; and stricter where a host is known by keys of other
+    types alone, or by an authority, whose certificates paramiko does not ask for.
+
+    :param key: as ``<type> <base64>``
+    :param settings: those of :func:`ssh_settings`, if they were asked for before
+    """
+    settings = ssh_settings(login) if settings is None else settings
+    place = settings.get("hostkeyalias") or _place(settings.get("hostname", login.address), login.port)
+    entries = [*_entries(place, settings)]
+    revoked = next((entry for entry in entries if entry.marker == "@revoked" and entry.key == key), None)
+    if revoked:
+        return Objection(f"{revoked.where} has its SSH host key as revoked")
+    plain = [entry for entry in entries if not entry.marker]
+    if any(entry.key == key for entry in plain) or settings["stricthostkeychecking"] in ("no", "off", "false"):
+        return None
+    if plain:
+        other = next((entry for entry in plain if entry.key.split()[0] == key.split()[0]), plain[0])
+        return Objection(
+            f"{other.where} has another SSH host key for it: another machine is at its address, or its keys were made "
+            "anew. If you know that they were",
+            f"ssh-keygen -f {other.file} -R {place}",
+        )
+    authority = next((entry for entry in entries if entry.marker == "@cert-authority"), None)
+    if authority:
+        return Objection(
+            f"{authority.where} says that an authority vouches for it (@cert-authority), which is not asked for here. "
+            f"Put its key beside that line, when you have compared it: {place} {key}"
+        )
+    if strict(settings):
+        return Objection(
+            "no file of yours knows its SSH host key, and your SSH configuration says StrictHostKeyChecking yes. "
+            f"When you have compared it, add this line to {_files(settings)[0]}: {place} {key}"
+        )
+    return None
+
+
+def ssh_settings(login: Login) -> dict[str, str]:
+    """The user's SSH configuration for a host, by OpenSSH itself; its defaults where it is not there or refuses."""
+    user = ("-l", login.user) if login.user else ()
+    said = _output("ssh", "-G", "-p", str(login.port), *user, "--", login.address)
+    found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    return {**_DEFAULTS, **found}
+
+
+def _entries(place: str, settings: Mapping[str, str]) -> Iterator[Entry]:
+    for file in _files(settings):
+        if not Path(file).is_file():
+            continue
+        number = 0
+        for line in _output("ssh-keygen", "-F", place, "-f", file).splitlines():
+            if found := _FOUND.match(line):
+                number = int(found[1])
+                continue
+            words = line.split()
+            marker = words.pop(0) if words and words[0].startswith("@") else ""
+            if len(words) >= 3:
+                yield Entry(file, number, marker, f"{words[1]} {words[2]}")
+
+
+def _files(settings: Mapping[str, str]) -> list[str]:
+    names = f"{settings['userknownhostsfile']} {settings['globalknownhostsfile']}".split()
+    return [_expanded(name) for name in names if name != "none"]
+
+
+def _expanded(name: str) -> str:
+    with suppress(RuntimeError):  # nobody's home
+        return str(Path(name).expanduser())
+    return name
+
+
+def _output(*words: str) -> str:
+    """What a program prints; nothing when it is not there or fails."""
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROGRAM_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _place(address: str, port: int) -> str:
+    """How a host stands in a known-hosts file."""
+    return address if port == 22 else f"[{address}]:{port}"

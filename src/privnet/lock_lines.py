@@ -54,7 +54,8 @@ _DECLARED = re.compile(
 _HOST = re.compile(
     f"  ({_LABEL}):\n    mesh: ({_ADDRESS})\n"
     "(?:    wireguard: ([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)\n)?"
-    "(?:    ssh: ([a-z][a-z0-9@.-]{0,59} [A-Za-z0-9+/]{20,2000}={0,2})\n)?"
+    "(?:    ssh: ([a-z][a-z0-9@.-]{0,59} [A-Za-z0-9+/]{20,4000}={0,2})\n)?"
+    "(?:    forgotten: (true)\n)?"
 )
 _NETWORK = re.compile(
     f"  ({NETWORK_ID}):\n    project: ({_WORD})\n    vni: ([1-9][0-9]{{0,7}})\n"
@@ -120,7 +121,10 @@ class _Lines:
     def _hosts(self) -> dict[str, HostLock]:
         every = self._all(_HOST)
         _different([name for name, *_ in every])
-        return {name: HostLock(_number(mesh), key or None, ssh or None) for name, mesh, key, ssh in every}
+        return {
+            name: HostLock(_number(mesh), key or None, ssh or None, bool(forgotten))
+            for name, mesh, key, ssh, forgotten in every
+        }
 
     def _networks(self) -> dict[str, NetworkLock]:
         found: dict[str, NetworkLock] = {}

@@ -29,6 +29,7 @@ from privnet.model.identifiers import (
     MTU_LAST,
     VNI_LAST,
     ApplicationId,
+    Boolean,
     Domain,
     FleetName,
     HostName,
@@ -57,7 +58,7 @@ _HEADER = """\
 """
 _SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
 _KEY = re.compile("[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")  # 32 bytes in their one spelling
-_SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,2000}={0,2}")
+_SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,4000}={0,2}")
 _DECLARED = re.compile("([^ ]+)(?: endpoint ([^ ]+))? mtu ([^ ]+)")
 _REST = re.compile("(address pn-[0-9a-f-]{36}|mesh|vni) ([0-9.]+) until ([0-9]{1,12})")
 _BEFORE = re.compile("(0|[1-9][0-9]{0,15}) ([0-9a-f]{64})")
@@ -135,6 +136,7 @@ class HostEntry(Part):
     mesh: Annotated[int, BeforeValidator(_number)]
     wireguard: Annotated[str, _matching(_KEY, "a WireGuard public key")] | None = None
     ssh: Annotated[str, _matching(_SSH_KEY, "an SSH host key")] | None = None
+    forgotten: Annotated[bool, Boolean("`forgotten`")] = False
 
 
 class NetworkEntry(Part):
@@ -201,7 +203,10 @@ def _lock(file: LockFile) -> Lock:
         fleet=file.fleet,
         serial=file.serial,
         settings=_settings(file.settings) if file.settings else None,
-        hosts={name: HostLock(entry.mesh, entry.wireguard, entry.ssh) for name, entry in file.hosts.items()},
+        hosts={
+            name: HostLock(entry.mesh, entry.wireguard, entry.ssh, entry.forgotten)
+            for name, entry in file.hosts.items()
+        },
         networks={
             name: NetworkLock(entry.project, entry.vni, entry.cidr, entry.slots)
             for name, entry in file.networks.items()
@@ -314,6 +319,8 @@ def _body(lock: Lock) -> Iterator[str]:
             yield f"    wireguard: {host.wireguard}"
         if host.ssh:
             yield f"    ssh: {host.ssh}"
+        if host.forgotten:
+            yield "    forgotten: true"
     if lock.networks:
         yield "networks:"
     for network_id, network in sorted(lock.networks.items()):

@@ -14,6 +14,8 @@ from pyinfra.connectors.fake import FakeConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 LOG = "PRIVNET_TEST_EXECUTED"
+CONNECTED = ".connected"
+"""Of a file with the host of each connection that was tried."""
 ENDED = ".ended"
 """Of the file beside it, which gets the same lines, each when the execution is over."""
 
@@ -21,10 +23,11 @@ ENDED = ".ended"
 class Recorded(FakeConnector):
     """One line of JSON for each execution: host and command.
 
-    A host whose data says ``away`` cannot be reached. One with a text that ``hangs`` never says how a command with that
-    text has ended, whatever time it is given. Of one, programs fail at ``first`` with these words in turn; None: the
-    connection is lost, no words: this one does not fail. One with a ``later`` answers that once a program has run
-    there. What it is when it confirms is in ``confirmed``.
+    A host whose data says ``away`` cannot be reached, and one that ``refuses`` does not take these of its connections.
+    One with a text that ``hangs`` never says how a command with that text has ended, whatever time it is given. Of one,
+    programs fail at ``first`` with these words in turn; None: the connection is lost, no words: this one does not fail.
+    One with a ``later`` answers that once a program has run there. What it is when it
+    confirms is in ``confirmed``.
     """
 
     connections = programs = 0
@@ -32,10 +35,13 @@ class Recorded(FakeConnector):
     def connect(self) -> None:
         """As many times as the host's data allows, if they say so."""
         self.connections += 1
+        _write(Path(os.environ[LOG]).with_suffix(CONNECTED), self.host.name)
         if self.host.data.get("away"):
             raise ConnectError("no route to it")
         if self.connections > (self.host.data.get("connections_at_most") or self.connections):
             raise ConnectError("it takes no new connection")
+        if self.connections in (self.host.data.get("refuses") or []):
+            raise ConnectError("connection refused")
         super().connect()
 
     def run_shell_command(self, command: Any, *positional: Any, **arguments: Any) -> Any:

@@ -397,7 +397,7 @@ def test_a_host_that_takes_no_new_connection_comes_back(lab: Lab) -> None:
         until_rested(lab, "lab-2", within=SECONDS + WORK)
     assert failed.code == 1
     assert failed.json["results"]["failed_hosts"] == ["lab-2"]
-    why = f"it cannot be reached over a new connection: within {SECONDS} s it goes back to what it was"
+    why = f"it takes no new connection, so it rolls back within {SECONDS} s: "
     assert failed.output.count(f"privnet: lab-2: {why}") == 1
     assert f"nothing old is taken away: 1.worker.{PAGES} in pn-" in failed.output
     after = dump(lab)

@@ -6,6 +6,7 @@ A host may be slow, broken or taken over: nothing that it does ends the audit or
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -86,6 +87,13 @@ OTHER_KEY = (
     "reinstalled; see `privnet explain PN508`"
 )
 
+UNKNOWN_KEY = (
+    "its SSH key is known neither to the lock file nor to your SSH files: the first `privnet deploy` that reaches it "
+    "writes it down"
+)
+_UNKNOWN = re.compile(r"^No \S+ host key is known for ", re.MULTILINE)
+"""ssh(1), of a host that is in none of its files."""
+
 
 class Dialogue:
     """A local process (ssh) whose output is read with a deadline and a limit."""
@@ -146,9 +154,11 @@ class Dialogue:
 
     def complaint(self) -> str:
         """The last line of what ssh or the program said on standard error."""
-        lines = self.error.decode("utf-8", "surrogateescape").split("\n")
-        last = shown(next((line.strip() for line in reversed(lines) if line.strip()), ""))
-        return OTHER_KEY if last == REFUSED_KEY else last
+        said = self.error.decode("utf-8", "surrogateescape")
+        last = shown(next((line.strip() for line in reversed(said.split("\n")) if line.strip()), ""))
+        if last == REFUSED_KEY:
+            return UNKNOWN_KEY if _UNKNOWN.search(said) else OTHER_KEY
+        return last
 
     def close(self) -> int:
         """End the local process and give its status."""

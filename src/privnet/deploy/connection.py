@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from threading import Event
 from typing import Any, cast
 
 from paramiko import Channel, ProxyCommand, SSHException, Transport
 from paramiko.buffered_pipe import BufferedPipe
 from paramiko.packet import Packetizer
 
+from privnet.deploy.host_keys import Identity, OtherHostKey
 from privnet.diagnostics import visible
 
 OUTPUT_AT_MOST = 64 * 2**20
@@ -41,11 +43,18 @@ LINES_KEPT, WIDTH_KEPT = 10, 300
 _PLAIN = bytes(byte if byte in b"\t\n" or 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
 
 
-def connection(sock: Any, **arguments: Any) -> Transport:
-    """To a host that may send anything; paramiko calls this. (pyinfra prints functions, and fails at classes.)"""
-    if isinstance(sock, ProxyCommand):
-        sock.__class__ = Proxy  # pyinfra makes it
-    return Connection(sock, packetizer_class=Packets, **arguments)
+def connections_to(identity: Identity) -> Callable[..., Transport]:
+    """What makes a connection to a host that may send anything. (pyinfra prints functions, and fails at classes.)"""
+
+    def connection(sock: Any, **arguments: Any) -> Transport:
+        """Paramiko calls this."""
+        if isinstance(sock, ProxyCommand):
+            sock.__class__ = Proxy  # pyinfra makes it
+        found = Connection(sock, packetizer_class=Packets, **arguments)
+        found.identity = identity
+        return found
+
+    return connection
 
 
 class Proxy(ProxyCommand):
@@ -84,12 +93,25 @@ class Packets(Packetizer):
 class Connection(Transport):
     """One connection. What else than privnet uses it, in the same run of pyinfra, is left as it is.
 
+    :param identity: whose key the server has to have
     :param bounding: whether it is privnet who executes something
     :param complaint: what the last execution that failed has said last
     """
 
+    identity: Identity
     bounding = False
     complaint = ""
+
+    def start_client(self, event: Event | None = None, timeout: float | None = None) -> None:
+        """Agree on keys with the server, and see who it is; paramiko's client calls this. Raises OtherHostKey."""
+        options = self.get_security_options()
+        options.key_types = self.identity.preferred(options.key_types)
+        super().start_client(event, timeout)
+        try:
+            self.identity.verify(self.get_remote_server_key())
+        except OtherHostKey:
+            self.close()
+            raise
 
     def open_session(self, *positional: Any, **arguments: Any) -> Channel:
         """One execution; paramiko's client calls this."""

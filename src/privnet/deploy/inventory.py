@@ -18,11 +18,11 @@ from pyinfra.api.exceptions import InventoryError
 
 from privnet.check import removal
 from privnet.compiler import refuse
-from privnet.deploy.connection import connection
-from privnet.deploy.host_keys import explain_other_host_keys
+from privnet.deploy.connection import connections_to
+from privnet.deploy.host_keys import Identity, leave_out_unchecked
 from privnet.deploy.run import Run, begin
 from privnet.diagnostics import DeclarationError, Problem, plural, render_text
-from privnet.known_hosts import write_known_hosts
+from privnet.known_hosts import Login, write_known_hosts
 from privnet.lab.errors import LabError
 from privnet.lab.settings import ssh_config_of
 from privnet.load import shown_path
@@ -66,7 +66,7 @@ def fleet_groups(directory: Path) -> Groups:
         raise InventoryError(f"{directory}: the declaration has {plural(len(error.problems), 'problem')}") from None
     except LabError as error:
         raise InventoryError(str(error)) from None
-    explain_other_host_keys({data["ssh_hostname"]: name for name, data in hosts.items()}, shown_path(directory))
+    leave_out_unchecked()
     found: Groups = {"fleet": list(hosts.items())}
     for name, host in run.compiled.declaration.fleet.hosts.items():
         if host.zone:
@@ -88,29 +88,30 @@ def _say(problems: Iterable[Problem], sources: Mapping[str, str]) -> None:
     sys.stderr.write(render_text(problems, color=sys.stderr.isatty(), sources=sources))
 
 
-def _known_hosts(run: Run) -> str | None:
+def _known_hosts(run: Run) -> str:
     """The file with the SSH keys of hosts seen before; hosts of a lab are known in the lab."""
     fleet = run.compiled.declaration.fleet
-    if fleet.lab or not any(host.ssh for host in run.saved.hosts.values()):
-        return None
-    return str(write_known_hosts(run.directory, fleet, run.saved))
+    return "" if fleet.lab else str(write_known_hosts(run.directory, fleet, run.saved))
 
 
-def _host_data(run: Run, name: str, host: Host, known: str | None) -> dict[str, Any]:
+def _host_data(run: Run, name: str, host: Host, known: str) -> dict[str, Any]:
+    saved, lab = run.saved.hosts.get(name), run.compiled.declaration.fleet.lab
+    pinned = saved.ssh if saved and not lab else None
+    forget = f"privnet forget {shown_path(run.directory)} {name}"
+    identity = run.identities[name] = Identity(name, pinned, None if lab else Login.of(host), forget)
     data: dict[str, Any] = {
         "ssh_hostname": host.address,
         "ssh_user": host.ssh.user,
         "ssh_port": host.ssh.port,
         "privnet_directory": str(run.directory),
-        "ssh_paramiko_connect_kwargs": {"transport_factory": connection},
+        "ssh_paramiko_connect_kwargs": {"transport_factory": connections_to(identity)},
     }
     if host.ssh.user != "root":
         data["_sudo"] = True
-    if run.compiled.declaration.fleet.lab:
+    if lab:
         # A lab fleet lives in the lab only: whatever its addresses are, they are reached through the lab or not at all.
         return data | {"ssh_hostname": name, "ssh_config_file": str(ssh_config_of(run.directory))}
-    if known and run.saved.hosts.get(name) and run.saved.hosts[name].ssh:
-        # A host seen before is known by its key, and nobody else is let in under its name.
-        data["ssh_known_hosts_file"] = known
-        data["ssh_strict_host_key_checking"] = "yes"
-    return data
+    # What else than privnet uses pyinfra's data, as its rsync, knows a host by the same key. One that is not known yet
+    # is looked at by its identity alone.
+    trust = (known, "yes") if pinned else (os.devnull, "no")
+    return data | dict(zip(("ssh_known_hosts_file", "ssh_strict_host_key_checking"), trust, strict=True))

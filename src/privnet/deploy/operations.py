@@ -6,6 +6,7 @@ Trouble of one host is a failing command, never an exception: an operation that 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import socket
@@ -25,6 +26,7 @@ from pyinfra.api.exceptions import ConnectError
 from privnet.deploy import changes, journal
 from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Snapshot, question
+from privnet.deploy.host_keys import OtherHostKey
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
 from privnet.deploy.state import Armed, HostState, Unknown, parse_snapshot
@@ -41,6 +43,9 @@ PREPARE_SECONDS = 900
 """A host that hangs is given up after this. To prepare it packages may have to be installed; a wave has twice the time
 for which a host waits for its confirmation, if that is more."""
 GRACE_SECONDS = 5
+PAUSE_SECONDS = 10.0
+"""Between two tries to connect, after shorter ones."""
+MARGIN_SECONDS = 10.0
 AGAIN_SECONDS = 1
 """Between two tries where another run has a host that will withdraw."""
 CHANNEL_SECONDS = 15
@@ -481,9 +486,12 @@ class Program(StringCommand):
             if host.name in run.armed:
                 run.armed.discard(host.name)
                 run.kept = True
+            run.proven.discard(host.name)
+            begun = time.monotonic()
             done, output = self._tried(state, host, connector_arguments)
             if done and turn is not None:
                 run.armed.add(host.name)
+                run.until[host.name] = begun + turn.seconds
                 run.been[host.name] = turn.generation
                 _extend_later(run, turn, state, host, arguments)
         return done, output
@@ -677,6 +685,7 @@ def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: An
         if run.stopped or not waits or host not in state.active_hosts or not _reconnected(run, host):
             return
         command = StringCommand(*_kept("extend", run.id, turn.generation), _timeout=QUESTION_SECONDS)
+        begun = time.monotonic()
         try:
             done, _ = _executed(run, host, command.execute, state, connector_arguments, QUESTION_SECONDS)
         except (OSError, SSHException) as error:
@@ -684,6 +693,7 @@ def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: An
             logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
             return
     if done:
+        run.until[host.name] = begun + turn.seconds
         _extend_later(run, turn, state, host, connector_arguments)
 
 
@@ -695,13 +705,14 @@ def _confirmed(run: Run, name: str, missing: str) -> None:
 
 
 def _reconnected(run: Run, host: Any) -> bool:
-    """Whether the host can be reached over a new connection; the old one proves nothing after a change."""
+    """Whether the host takes a new connection after its last change; the old one proves nothing."""
+    if host.name in run.proven:
+        return True
     old = getattr(host.connector, "client", None)
     host.disconnect()
-    try:
-        host.connect(reason="again", raise_exceptions=True)
-    except ConnectError:
-        why = f"it cannot be reached over a new connection: within {run.patience} s it goes back to what it was"
+    refused = _refused(run, host)
+    if refused is not None:
+        why = f"it takes no new connection, so it rolls back within {run.patience} s: {visible(refused)}"
         # What it has it will not have for long: nothing goes elsewhere for it, and a late confirmation would be wrong.
         run.ready.discard(host.name)
         run.settled.discard(host.name)
@@ -709,8 +720,32 @@ def _reconnected(run: Run, host: Any) -> bool:
         run.note(host.name, "failed", why)
         logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
         return False
+    run.proven.add(host.name)
     _close(old)
     return True
+
+
+def _refused(run: Run, host: Any) -> str | None:
+    """Connect, again and again while the host still waits for its confirmation; why not, or None when it is done.
+
+    A rate limit on port 22 refuses a connection, and takes the next one.
+    """
+    # What is confirmed shortly before the host rolls back arrives in time, or is refused there.
+    until = run.until.get(host.name, 0.0) - min(MARGIN_SECONDS, run.patience / 4)
+    for tries in itertools.count():
+        try:
+            host.connect(reason="again", raise_exceptions=True)
+            return None
+        except ConnectError as error:
+            pause = min(2.0**tries, PAUSE_SECONDS)
+            left = until - time.monotonic()
+            if isinstance(error.__context__, OtherHostKey) or run.stopped or left < pause:
+                return str(error)
+            if not tries:
+                why = f"{error}: trying again for {left:.0f} s. A limit on new connections may be why"
+                logger.warning(f"{host.print_prefix}privnet: {host.name}: no new connection: {visible(why)}")
+        gevent.sleep(pause)
+    return None
 
 
 def _notice_silence(host: Any) -> None:

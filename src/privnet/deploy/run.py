@@ -22,13 +22,14 @@ from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy import changes, preflight
 from privnet.deploy.alone import Held, place, take
 from privnet.deploy.changes.containers import unit_of
+from privnet.deploy.host_keys import Identity
 from privnet.deploy.memory import doubt
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
 from privnet.diagnostics import DeclarationError, Problem, plural
 from privnet.load import shown_path
-from privnet.model.lock import Lock, Version
+from privnet.model.lock import HostLock, Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.plan.overlay import Network
 from privnet.progress import Diary
@@ -56,6 +57,8 @@ class Run:
     :param stopped: why no host may be changed any more
     :param ready: hosts that have everything new of the plan
     :param armed: hosts that were changed and not confirmed yet
+    :param proven: hosts that have taken a new connection since their last change
+    :param until: when a host that was changed rolls back at the earliest, by the monotonic clock
     :param kept: whether anything that this run has changed may have been confirmed
     :param been: what each host that this run has changed has been through
     :param busy: one thing at a time is done to a host
@@ -63,6 +66,7 @@ class Run:
     :param concerned: by wave, the hosts that it changes, or was to change
     :param settled: hosts that send where the plan says, and will go on to
     :param first: by wave, and for what comes before them, the host that is changed before any other
+    :param identities: of each host, the SSH key by which this run knows it
     """
 
     directory: Path
@@ -74,6 +78,8 @@ class Run:
     answers: dict[tuple[str, bool], HostState | Unknown] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
     armed: set[str] = field(default_factory=set)
+    proven: set[str] = field(default_factory=set)
+    until: dict[str, float] = field(default_factory=dict)
     kept: bool = False
     been: dict[str, str] = field(default_factory=dict)
     busy: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
@@ -85,6 +91,7 @@ class Run:
     executing: bool = False
     judged: dict[str, str] | None = None
     first: dict[str, str | None] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
     under_way: int | None = None
     id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
 
@@ -345,7 +352,7 @@ class Run:
         """The reason to leave a host alone that has no key any more: a new one would cut it off from its peers."""
         known = self.lock.hosts[host].wireguard
         unreadable = KEY in state.files and "wireguard-tools" not in state.packages
-        if known is None or state.public_key is not None or unreadable:
+        if known is None or state.public_key is not None or unreadable or self.lock.hosts[host].forgotten:
             return None
         remedy = (
             f"the mesh still has it: `umask 077; sed -n 's/^PrivateKey = //p' {CONFIG} > {KEY}` there as root"
@@ -360,7 +367,7 @@ class Run:
         known = self.lock.hosts[host]
         if state.public_key is None:
             return "it has no WireGuard key that can be read"
-        if known.wireguard is not None and state.public_key != known.wireguard:
+        if known.wireguard not in (None, state.public_key) and not known.forgotten:
             return (
                 f"PN508: its WireGuard key is {state.public_key}, but the lock file has {known.wireguard}: "
                 "another machine answers at its address, or it was reinstalled. If you know that it was: "
@@ -373,7 +380,8 @@ class Run:
                 f"PN508: its WireGuard key is that of {twin}: one is a copy of the other, or one machine answers for "
                 f"both. If it is a copy, delete {KEY} on {host} and run again"
             )
-        learnt = replace(known, wireguard=known.wireguard or state.public_key, ssh=known.ssh or state.ssh_key)
+        identity = self.identities.get(host)
+        learnt = HostLock(known.mesh, state.public_key, known.ssh or (identity.key if identity else None))
         if learnt != known:
             self.lock = replace(self.lock, hosts={**self.lock.hosts, host: learnt})
         return None

@@ -135,7 +135,6 @@ networkd=$(printf '%s\n' "$units" | try awk -F = '
 }
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
 [ ! -d $etc ] || [ -z "$(look $etc -path '*[! -~]*' -printf odd -quit)" ] || echo 'names odd'
-[ ! -r /etc/ssh/ssh_host_ed25519_key.pub ] || try awk '{ print "ssh", $1, $2 }' /etc/ssh/ssh_host_ed25519_key.pub
 
 section packages
 printf '%s\n' "$packages"

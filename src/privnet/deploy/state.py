@@ -61,7 +61,6 @@ _TOKEN = re.compile("[!-~]{0,100}")
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]{1,10}:[0-9]{1,10}) (/[^\t]{1,4095})\t(.*)")
 _DIGEST = re.compile(r"([0-9a-f]{64})  (/.+)")
 _KEY = re.compile(KINDS["key"])
-_SSH_KEY = re.compile("ssh-ed25519 [A-Za-z0-9+/]{68}")
 _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _IPV4 = "[0-9]{1,3}(?:[.][0-9]{1,3}){3}"
 _FDB = re.compile(
@@ -226,7 +225,6 @@ class HostState:
     systemd: bool
     kernel_wireguard: bool
     machine: str
-    ssh_key: str | None
     enabled: Mapping[str, str]
     masked: frozenset[str]
     odd_names: bool
@@ -343,7 +341,6 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         systemd=facts.get("systemd") == "yes",
         kernel_wireguard=facts.get("wireguard") == "kernel",
         machine=_word(facts.get("machine", ""), _MACHINE, "machine-id"),
-        ssh_key=next((text for words in system if _SSH_KEY.fullmatch(text := " ".join(words[1:]))), None),
         enabled={words[1]: words[2] for words in system if words[0] == "enabled" and len(words) == 3},
         masked=frozenset(words[1] for words in system if words[0] == "masked" and len(words) == 2),
         odd_names=facts.get("names") == "odd",

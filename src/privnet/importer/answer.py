@@ -38,14 +38,13 @@ from privnet.plan.printable import KINDS
 from privnet.plan.record import VERSION
 
 MARK = "##privnet "
-SECTIONS = ("user", "record", "applied", "key", "ssh", "peers", "forwarding", "containers", "end")
+SECTIONS = ("user", "record", "applied", "key", "peers", "forwarding", "containers", "end")
 BYTES_AT_MOST = 64 * 2**20
 SERIAL_LAST = 10**12
 """More than any fleet reaches: a host could otherwise say a serial after which the lock file has no next one."""
 
 _APPLIED = re.compile("([0-9]{1,16})(?: ([0-9a-f]{64}))?(?: [ -~]{0,200})?")
 _KEY = re.compile(KINDS["key"])
-_SSH_KEY = re.compile("ssh-ed25519 [A-Za-z0-9+/]{68}")
 _ADDRESS = rf"(?:{OCTET})(?:[.]{OCTET}){{3}}".replace("(25", "(?:25")
 _PEER = re.compile(rf"({KINDS['key']}) ({_ADDRESS})/32")
 _FORWARDING = re.compile(rf"02:70:([0-9a-f]{{2}}(?::[0-9a-f]{{2}}){{3}}) pnx([1-9][0-9]{{0,7}}) ({_ADDRESS})")
@@ -87,7 +86,6 @@ class Answer:
     networks: Mapping[str, Remembered]
     applied: Version
     key: str | None
-    ssh: str | None
     peers: Mapping[int, str]
     forwarding: Mapping[tuple[int, int], int]
     running: Mapping[str, str]
@@ -162,7 +160,6 @@ def parse_answer(data: bytes) -> Answer:
         networks={name: network.remembered() for name, network in record.networks.items()},
         applied=_applied(sections["applied"]),
         key=_first(_KEY, sections["key"]),
-        ssh=_first(_SSH_KEY, sections["ssh"]),
         peers={parse_address(found[2]): found[1] for found in _matching(_PEER, sections["peers"])},
         forwarding={
             (int(found[2]), int(found[1].replace(":", ""), 16)): parse_address(found[3])

@@ -18,9 +18,6 @@ section key
 # The private key is read by wg alone.
 [ ! -s $etc/wireguard.key ] || wg pubkey < $etc/wireguard.key 2> /dev/null
 
-section ssh
-cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub 2> /dev/null
-
 section peers
 sed -n 's/^PublicKey = //p; s/^AllowedIPs = //p' $etc/mesh.conf 2> /dev/null | paste -d ' ' - -
 

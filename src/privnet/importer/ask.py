@@ -14,6 +14,7 @@ from privnet.audit.connection import COMMAND_SECONDS, CONNECT_SECONDS, SSH_FAILE
 from privnet.audit.finding import Unanswered
 from privnet.diagnostics import quoted
 from privnet.importer.answer import BYTES_AT_MOST, Answer, Unusable, parse_answer
+from privnet.known_hosts import Login, ssh_settings, strict
 from privnet.model.identifiers import SSH_USER
 
 AT_ONCE = 16
@@ -54,7 +55,9 @@ class Target:
         fixed = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}", "-o", "LogLevel=ERROR")
         alive = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
         # As at a first deploy: the key of a host that this machine has never seen is taken, another one is refused.
-        trust = ("-F", str(ssh_config)) if ssh_config else ("-o", "StrictHostKeyChecking=accept-new")
+        trust: tuple[str, ...] = ("-F", str(ssh_config)) if ssh_config else ("-o", "StrictHostKeyChecking=accept-new")
+        if ssh_config is None and strict(ssh_settings(Login(self.address, self.port or 22, self.user))):
+            trust = ()
         login = (("-l", self.user) if self.user else ()) + (("-p", str(self.port)) if self.port else ())
         return ["ssh", *fixed, *alive, *trust, *login, "--", self.address, _AS_ROOT]
 

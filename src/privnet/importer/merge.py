@@ -230,7 +230,7 @@ def _lock(fleet: Fleet, answers: Mapping[str, Answer], networks: Mapping[str, Re
     for name in fleet.hosts:
         own = answers.get(name)
         if own is not None:
-            hosts[name] = HostLock(own.mesh, own.key, own.ssh)
+            hosts[name] = HostLock(own.mesh, own.key)
         else:
             mesh = places[name][0]
             hosts[name] = HostLock(mesh, keys.get(mesh))

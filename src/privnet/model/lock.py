@@ -18,11 +18,17 @@ class HostLock:
     :param mesh: its address inside the mesh, as a number
     :param wireguard: its public key (base64), once the host has made one
     :param ssh: its SSH host key (``ssh-ed25519 AAAA…``), once a run has seen it
+    :param forgotten: the next answer decides which WireGuard key it has; until then its peers keep this one
     """
 
     mesh: int
     wireguard: str | None = None
     ssh: str | None = None
+    forgotten: bool = False
+
+    def forget(self) -> HostLock:
+        """The same host, of which the next run takes whatever keys it shows."""
+        return replace(self, ssh=None, forgotten=self.wireguard is not None)
 
 
 @dataclass(frozen=True, slots=True)

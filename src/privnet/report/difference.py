@@ -24,7 +24,7 @@ class Change:
     """One thing that differs.
 
     :param sign: ``+`` new, ``-`` gone, ``~`` changed
-    :param kind: ``setting``, ``host``, ``network``, ``mtu``, ``application``, ``container`` or ``quarantine``
+    :param kind: ``setting``, ``host``, ``key``, ``network``, ``mtu``, ``application``, ``container`` or ``quarantine``
     :param name: of a setting its path in ``fleet.yaml``
     :param where: the private network of a container or address, else empty
     :param was: old number, place or value, empty for what is new
@@ -40,8 +40,8 @@ class Change:
 
 
 def changes_of(compiled: Compiled) -> tuple[Change, ...]:
-    """Everything that the lock files say differently, and the MTU of networks that follows from it."""
-    return (*differences(compiled.known, compiled.lock), *_mtus(compiled))
+    """What the lock files say differently, the MTU of networks that follows from it, and keys that were forgotten."""
+    return (*differences(compiled.known, compiled.lock), *_mtus(compiled), *_forgotten(compiled.lock))
 
 
 def differences(old: Lock, new: Lock) -> tuple[Change, ...]:
@@ -145,6 +145,12 @@ def _mtus(compiled: Compiled) -> Iterator[Change]:
         if before and before <= known.keys() and network.hosts:
             was = path_mtu([known[host] for host in sorted(before)], port) - VXLAN_OVERHEAD
             yield from _change("mtu", name, name, f"MTU {was}", f"MTU {network.mtu}")
+
+
+def _forgotten(lock: Lock) -> Iterator[Change]:
+    for name, host in sorted(lock.hosts.items()):
+        if host.forgotten:
+            yield Change("~", "key", name, "", f"WireGuard key {host.wireguard}", "the one that it shows")
 
 
 def _slots(lock: Lock, network: str) -> Mapping[str, Slot]:
@@ -256,7 +262,7 @@ def _peers(lock: Lock, networks: set[str] | tuple[()], host: str) -> set[str]:
 # --- for people -------------------------------------------------------------------------------------
 
 _SAID = {"+": "new", "-": "gone", "~": "changed"}
-_KINDS = ("setting", "host", "network", "mtu", "application", "container", "quarantine")
+_KINDS = ("setting", "host", "key", "network", "mtu", "application", "container", "quarantine")
 
 
 def changes_in_order(changes: tuple[Change, ...]) -> list[Change]:

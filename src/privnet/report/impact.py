@@ -81,6 +81,11 @@ MESH = Impact(
     "all flows between this host and others",
     "its tunnels' ends are made anew: from its own change to that of the other host",
 )
+KEY = Impact(
+    Label.brief,
+    "all flows between this host and others",
+    "only if it shows another key: from the first peer that takes it to the last. Until then peers keep the old one",
+)
 HOST_GONE = nothing("its containers are with their networks below; what still runs on it is cut off from all others")
 SMALLER = Impact(
     Label.brief,
@@ -149,6 +154,8 @@ def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str])
             return MESH
         case "host", "-":
             return HOST_GONE
+        case "key", _:
+            return KEY
         case "mtu", _:
             return SMALLER if _number(change.becomes) < _number(change.was) else LARGER
         case "quarantine", _:

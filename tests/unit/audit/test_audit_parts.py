@@ -92,6 +92,15 @@ def test_a_host_with_another_ssh_key_is_told_as_such() -> None:
     dialogue.close()
 
 
+def test_a_host_whose_ssh_key_nobody_knows_is_told_as_such() -> None:
+    """The lines are those of OpenSSH 9.2."""
+    unknown = "No ED25519 host key is known for 192.0.2.1 and you have requested strict checking."
+    dialogue = shell(f"printf '%s\\n' '{unknown}' 'Host key verification failed.' >&2")
+    with pytest.raises(Unanswered, match="its SSH key is known neither to the lock file nor to your SSH files: the"):
+        dialogue.read_line()
+    dialogue.close()
+
+
 def test_what_is_complained_about_is_shown_without_control_characters() -> None:
     dialogue = shell("printf 'first\\n\\033[31mPermission denied\\n' >&2; exit 255")
     dialogue.read_all(5)

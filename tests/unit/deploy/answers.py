@@ -15,7 +15,6 @@ SERVICES = (
     "privnet-guard.service",
     "wg-quick@privnet.service",
 )
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 ROOM = ("disk /etc 1000000 4096 100000", "disk /run 1000000 4096 100000", "disk /var/lib 1000000 4096 0", "release 252")
 PACKAGES = {
     "wireguard-tools": "1.0.20210914-1+b1",
@@ -48,7 +47,6 @@ def answer(plan: HostPlan) -> Sections:
             "systemd yes",
             *(f"enabled {unit} enabled" for unit in (*SERVICES, "privnet-restore.service", "privnet-networks.target")),
             "enabled systemd-networkd-wait-online.service disabled",
-            f"ssh {SSH_KEY}",
         ],
         "packages": [f"ii  {name} {version}" for name, version in PACKAGES.items()],
         "files": [_file(file) for file in files] + ["f 600 0:0 /etc/privnet/wireguard.key\t"],
@@ -133,7 +131,7 @@ def bare() -> Sections:
     found: Sections = {name: [] for name in ("system", "packages", "files", "digests", "key", "mesh", "links")}
     found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
     found |= {"units": [], "names": [], "failed": [], "end": []}
-    found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", f"ssh {SSH_KEY}", *ROOM]
+    found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", *ROOM]
     found["system"].append(f"time {time.time():.0f}")
     found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]
     found["packages"] = ["ii  iproute2 6.1.0-3", "un  dnsmasq-base "]

@@ -19,7 +19,8 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import PyinfraError
 
-from privnet.deploy.connection import bounded, connection
+from privnet.deploy.connection import bounded, connections_to
+from privnet.deploy.host_keys import Identity
 
 SECONDS = 60
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # as a run has it
@@ -58,7 +59,7 @@ def ask_all() -> None:
         data |= {"ssh_password": "x", "ssh_allow_agent": False, "ssh_look_for_keys": False}
         data |= {"ssh_strict_host_key_checking": "no", "ssh_known_hosts_file": "/dev/null"}
         if how == "bounded":
-            data["ssh_paramiko_connect_kwargs"] = {"transport_factory": connection}
+            data["ssh_paramiko_connect_kwargs"] = {"transport_factory": connections_to(Identity("h", None, None, ""))}
         hosts.append((f"h{number}", data))
     state = State(Inventory((hosts, {})), Config(CONNECT_TIMEOUT=10))
     try:

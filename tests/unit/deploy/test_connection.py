@@ -18,6 +18,7 @@ from paramiko import ProxyCommand
 from pyinfra.connectors.util import SUDO_PASSWORD_REQUIRED_LINES
 
 from privnet.deploy import connection
+from privnet.deploy.host_keys import Identity
 
 HERE = Path(__file__).parent
 FINE = 'say(b"fine"); end(0)'
@@ -93,7 +94,7 @@ def test_a_proxy_that_has_ended_is_ended_without_a_traceback() -> None:
     proxy.process.wait()
     with pytest.raises(ProcessLookupError):
         proxy.close()
-    connection.connection(proxy)
+    connection.connections_to(Identity("h1", None, None, ""))(proxy)
     proxy.close()
 
 

@@ -51,7 +51,6 @@ def said(compiled: Compiled, files: Mapping[str, ManagedFile], name: str, serial
         "record": text["record.json"].splitlines(),
         "applied": [f"{serial} {'0' * 64} run-1"],
         "key": [lock.wireguard or ""],
-        "ssh": [lock.ssh or ""],
         "peers": [f"{key} {address}" for key, address in zip(words[::2], words[1::2], strict=True)],
         "forwarding": [f"{w[2]} {w[4]} {w[6]}" for w in map(str.split, fdb.splitlines())],
         "containers": [f"{port['NETNS']} {port['ADDRESS']}" for port in ports if ".ap-" in port["NETNS"]],
@@ -93,10 +92,7 @@ class Lost:
 def deploy(directory: Path, serial: int = 12) -> Lost:
     """A fleet as a deploy leaves it: every host has its keys, its files and its containers."""
     lock = compile_fleet(directory, NOW).lock
-    hosts = {
-        name: HostLock(host.mesh, KEY.format(number), f"ssh-ed25519 {'A' * 60}{number:08d}")
-        for number, (name, host) in enumerate(lock.hosts.items(), 1)
-    }
+    hosts = {name: HostLock(host.mesh, KEY.format(number)) for number, (name, host) in enumerate(lock.hosts.items(), 1)}
     lock_path(directory).write_text(lock_text(replace(lock, hosts=hosts, serial=serial)))
     compiled = compile_fleet(directory, NOW)
     files = {name: {file.path: file for file in own} for name, own in render_fleet(compiled.plan).items()}
@@ -203,7 +199,7 @@ def test_any_one_host_may_be_silent(lost: Callable[[str], Lost], tmp_path: Path,
         }
         known = compiled.lock.hosts.get(silent)
         if known is not None:
-            assert known == replace(before.compiled.lock.hosts[silent], ssh=None)
+            assert known == before.compiled.lock.hosts[silent]
             fleet = (tmp_path / "after" / silent / "fleet.yaml").read_text()
             assert f"# {silent} did not say what it is. Not known:" in fleet
         else:
@@ -296,9 +292,7 @@ def test_other_settings_of_an_older_host_are_said(lost: Callable[[str], Lost]) -
     before.parts["lab-2"]["applied"] = ["11 x"]
     rebuilt = merge(before.asked())
     assert rebuilt.fleet.dns.ttl == 5
-    assert rebuilt.remarks == [
-        "lab-2 remember other settings of the fleet than lab-1 (serial 12), whose are taken"
-    ]
+    assert rebuilt.remarks == ["lab-2 remember other settings of the fleet than lab-1 (serial 12), whose are taken"]
 
 
 def test_hosts_of_two_fleets_are_refused(lost: Callable[[str], Lost]) -> None:

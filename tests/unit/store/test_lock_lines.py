@@ -37,7 +37,7 @@ LOCK = Lock(
     hosts={
         "a": HostLock(0x64400001, "A" * 42 + "Q=", "ssh-ed25519 " + "B" * 68),
         "b": HostLock(0x64400002),
-        "c-1": HostLock(0x64400003, "B" * 42 + "Q="),
+        "c-1": HostLock(0x64400003, "B" * 42 + "Q=", forgotten=True),
     },
     networks={
         PN2: NetworkLock("blog", 4097, Prefix.parse("10.240.0.0/22")),
