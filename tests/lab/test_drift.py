@@ -401,7 +401,7 @@ def _names_and_files(overlay: Overlay) -> dict[str, Drift]:
             f"sed -i '/^{record.address} /d' {hosts}; systemctl reload {unit}; sleep 0.3",
             ("files", f"{hosts} (sha256): expected "),
             (f"file {hosts}", f"unit {unit}"),
-            follows=("names",),
+            follows=("units", "names"),
         ),
         "a name added": Drift(
             f"echo '10.240.3.3 evil.{suffix}' >> {hosts}",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from privnet.deploy import state
+
 from .attacks import ATTACKS
 from .mutation import CONTROLS
 from .test_sandboxes import NO_SANDBOX
@@ -74,14 +76,12 @@ UNITS_LINES = {
     },
 }
 BRIDGE_FLAGS = {
-    **{
-        f"container.sh: bridge {flag}": "off on a new port; put back when somebody has changed it (tests/lab)"
-        for flag in ("guard", "hairpin", "isolated", "neigh_suppress")
-    },
-    **{
-        f"overlay.sh: bridge {flag}": "so on a new port; put back when somebody has changed it (tests/lab)"
-        for flag in ("flood", "hairpin", "isolated", "neigh_suppress")
-    },
+    f"{program}: bridge {flag}": "so on a new device; put back when somebody has changed it (tests/lab)"
+    for program, flags in (
+        ("container.sh", state.PORT.keys() - {"state", "learning", "flood"}),
+        ("overlay.sh", (state.PORT.keys() - {"state", "learning"}) | state.BRIDGE.keys()),
+    )
+    for flag in flags
 }
 
 NO_CONTROL = {
@@ -176,7 +176,7 @@ def settings() -> set[str]:
             elif key := re.match(r"([A-Za-z0-9]+) ?=", line):
                 found.add(f"{path.stem}: {section} {key[1]}")
     for path in PROGRAMS.iterdir():
-        for flags in re.findall(r"bridge link set dev \S+ (.*)", path.read_text()):
+        for flags in re.findall(r"\btype bridge(?:_slave)? (.*)", path.read_text().replace("\\\n", "")):
             found |= {f"{path.name}: bridge {flag}" for flag in flags.split()[::2]}
         folder = ""
         for part in re.split(r"[;\n]|&&|\|\|", path.read_text()):

@@ -15,8 +15,9 @@ from privnet.audit.finding import Unanswered, shown
 from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
-    "user", "files", "digests", "config", "units", "wireguard", "links", "addresses", "routes", "fdb", "neighbours",
-    "sysctl", "owner", "tables", "saved", "inet", "bridge", "namespaces", "failed", "end",
+    "user", "told", "files", "digests", "odd", "config", "units", "enabled", "wireguard", "links", "addresses",
+    "routes", "fdb", "neighbours", "sysctl", "owner", "notes", "listeners", "tables", "saved", "inet", "bridge",
+    "namespaces", "failed", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -26,6 +27,12 @@ _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _FDB = re.compile(rf"({_MAC}) dev (\S+)((?: \S+)*) ?")
 _NEIGHBOUR = re.compile(r"(\S+) dev (\S+)(?: lladdr (\S+))?((?: \S+)*) ?")
 _SYSCTL = re.compile(r"/proc/sys/net/ipv6/conf/(\S+)/disable_ipv6 ([01])")
+_ENABLED = re.compile("([!-~]{1,100}) ([a-z-]{0,40})")
+_ODD = re.compile("odd")
+_TOLD = re.compile("(time|applied) ([ -~]{0,200})")
+_NOTE = re.compile("([!-~]{1,100}) ([ -~]{0,200})")
+_LISTENER = re.compile("([!-~]{1,100}) (tcp|udp) ([!-~]{1,100}) ([0-9]{1,20})")
+_OWN_SOCKET = re.compile(r"([!-~]{1,100}) own socket:\[([0-9]{1,20})\]")
 _FAILED = re.compile("([A-Za-z0-9_.-]{1,40}) ([0-9]{1,3})")
 _SAVED = re.compile("(/.+)")
 _DEPTH_AT_MOST = 40
@@ -48,7 +55,6 @@ class Unit:
     load: str
     active: str
     sub: str
-    enabled: str
     stale: bool
 
 
@@ -109,6 +115,16 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """Somebody who listens on port 53 in a resolver's namespace; ``own``: that resolver."""
+
+    netns: str
+    protocol: str
+    address: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Namespace:
     """The inside of a network namespace."""
 
@@ -122,10 +138,14 @@ class Actual:
     """A host as it is; what is not in a mapping is not there."""
 
     root: bool
+    clock: int
+    applied: str
     files: Mapping[str, File]
+    odd_names: bool
     config_digest: str
     config_key: str
     units: Mapping[str, Unit]
+    enabled: Mapping[str, str]
     wireguard: WireGuard | None
     links: Mapping[str, Link]
     addresses: Mapping[str, frozenset[str]]
@@ -134,6 +154,8 @@ class Actual:
     neighbours: tuple[Neighbour, ...]
     ipv6_off: Mapping[str, bool]
     owner: str
+    notes: Mapping[str, str]
+    listeners: tuple[Listener, ...]
     tables: frozenset[str]
     saved: tuple[str, ...]
     guard: Mapping[str, Table]
@@ -172,12 +194,17 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         failed = sorted({f"`{found[1]}` (status {found[2]})" for found in _matches(_FAILED, sections["failed"])})
         raise Unanswered(f"it cannot say what there is: {', '.join(failed)} failed there, and is needed to look")
     config = sections["config"]
+    told = {found[1]: found[2] for found in _matches(_TOLD, sections["told"])}
     return Actual(
         root=sections["user"] == ["0"],
+        clock=int(told.get("time", "0")),
+        applied=told.get("applied", ""),
         files=dict(_files(sections["files"], sections["digests"])),
+        odd_names=bool(list(_matches(_ODD, sections["odd"]))),
         config_digest=config[0] if config else "",
         config_key=config[1] if len(config) > 1 and _KEY.fullmatch(config[1]) else "",
         units=dict(_units(sections["units"])),
+        enabled={found[1]: found[2] for found in _matches(_ENABLED, sections["enabled"])},
         wireguard=_wireguard(sections["wireguard"]),
         links=dict(_links(_json(sections["links"]))),
         addresses=_addresses(_json(sections["addresses"])),
@@ -186,6 +213,8 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         neighbours=tuple(_neighbours(sections["neighbours"])),
         ipv6_off={found[1]: found[2] == "1" for found in _matches(_SYSCTL, sections["sysctl"])},
         owner=sections["owner"][0] if sections["owner"] else "",
+        notes={found[1]: found[2] for found in _matches(_NOTE, sections["notes"])},
+        listeners=tuple(_listeners(sections["listeners"])),
         tables=frozenset(sections["tables"]),
         saved=tuple(found[1] for found in _matches(_SAVED, sections["saved"])),
         guard={family: parse_table(sections[family]) for family in ("inet", "bridge") if sections[family]},
@@ -217,7 +246,6 @@ def _units(lines: list[str]) -> Iterator[tuple[str, Unit]]:
                 block["LoadState"],
                 block["ActiveState"],
                 block["SubState"],
-                block.get("UnitFileState", ""),
                 block.get("NeedDaemonReload") == "yes",
             )
             yield block["Id"], unit
@@ -287,6 +315,12 @@ def _addresses(entries: list[dict[str, Any]]) -> dict[str, frozenset[str]]:
 def _fdb(lines: list[str]) -> Iterator[Forwarding]:
     for found in _matches(_FDB, lines):
         yield Forwarding(found[2], found[1], tuple(found[3].split()))
+
+
+def _listeners(lines: list[str]) -> Iterator[Listener]:
+    own = {(found[1], found[2]) for line in lines if (found := _OWN_SOCKET.fullmatch(line))}
+    for found in _matches(_LISTENER, [line for line in lines if not _OWN_SOCKET.fullmatch(line)]):
+        yield Listener(found[1], found[2], found[3], (found[1], found[4]) in own)
 
 
 def _neighbours(lines: list[str]) -> Iterator[Neighbour]:

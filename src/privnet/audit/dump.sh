@@ -21,20 +21,33 @@ look() {
 	# A link to a file that an administrator has made is that file.
 	[ -z "$starts" ] || try find -H $starts -ignore_readdir_race "$@"
 }
+files() {
+	from=$1
+	shift
+	look "$from" ! -path '/etc/privnet/.stage.*' ! -path '*[! -~]*' \( -path '*privnet*' -o -path '/etc/netns/*' \) "$@"
+}
 PLACES='/etc/privnet /etc/systemd/network /etc/systemd/networkd.conf.d /etc/systemd/system /run/systemd/system /etc/netns'
 
 answer() {
 section user
 try id -u
 
+section told
+printf 'time %s\n' "$(try date +%s)"
+[ ! -r /etc/privnet/applied ] || printf 'applied %s\n' "$(try head -c 200 /etc/privnet/applied)"
+
 section files
-look "$PLACES /etc/wireguard" \( -path '/etc/privnet/.stage.*' -prune \) -o \
-	\( -path '/etc/privnet/*' -o -name '*privnet*' -o -path '*/privnet-*' -o -path '/etc/netns/*' \) \
-	! -type d -printf '%y %m %U:%G %p\t%l\n'
+files "$PLACES /etc/wireguard" ! -type d -printf '%y %m %U:%G %p\t%l\n'
+# Who may write into a directory of ours may replace what is in it.
+look /etc/privnet ! -path '*[! -~]*' ! -path '/etc/privnet/.stage.*' -type d \( ! -perm 755 -o ! -uid 0 -o ! -gid 0 \) \
+	-printf '%y %m %U:%G %p\t\n'
 
 section digests
-look "$PLACES" -type f \( -path '/etc/privnet/*' -o -name '*privnet*' -o -path '*/privnet-*' -o -path '/etc/netns/*' \) \
-	! -path /etc/privnet/wireguard.key ! -path '/etc/privnet/.stage.*' -exec sha256sum {} +
+files "$PLACES" -type f ! -path /etc/privnet/wireguard.key -exec sha256sum {} +
+
+section odd
+# A name that is no plain text cannot be spoken of line by line, and is none of ours.
+look /etc/privnet -path '*[! -~]*' -printf 'odd\n' -quit
 
 section config
 if [ -f /etc/wireguard/privnet.conf ]; then
@@ -45,8 +58,15 @@ if [ -f /etc/wireguard/privnet.conf ]; then
 fi
 
 section units
-try systemctl show --all --no-pager --property=Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload \
+try systemctl show --all --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload \
 	'privnet-*' wg-quick@privnet.service systemd-networkd.service privnet-guard.service privnet-restore.service privnet-networks.target
+
+section enabled
+# From the files that a boot reads; `show` may know what they were. It ends with 1 also for a unit that is disabled.
+[ "$(systemctl is-enabled systemd-journald.service 2> /dev/null)" = static ] || echo 'systemctl 1' >&9
+for unit in wg-quick@privnet.service systemd-networkd.service privnet-guard.service privnet-restore.service privnet-networks.target; do
+	printf '%s %s\n' $unit "$(systemctl is-enabled $unit 2> /dev/null)"
+done
 
 section wireguard
 # A dump's first line begins with the private key; the second field of the others is the preshared key.
@@ -63,8 +83,9 @@ section addresses
 try ip -j addr show
 
 section routes
-try ip -4 route show table all type unreachable
-try ip -4 route show table all type unicast
+for kind in unicast unreachable blackhole prohibit throw; do
+	try ip -4 route show table all type $kind
+done
 
 section fdb
 try bridge fdb show
@@ -73,8 +94,11 @@ section neighbours
 try ip neigh show nud all
 
 section sysctl
-for path in /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6; do
-	{ read -r off < "$path"; } 2> /dev/null && printf '%s %s\n' "$path" "$off"
+for path in /proc/sys/net/ipv6/conf/privnet/disable_ipv6 /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6; do
+	# `read` ends with 1 there: such a file is over after its first byte.
+	off=
+	[ ! -r "$path" ] || read -r off < "$path"
+	[ -z "$off" ] || printf '%s %s\n' "$path" "$off"
 done
 
 section owner
@@ -83,6 +107,27 @@ owner=/proc/$(try systemctl show -P MainPID privnet-guard.service)
 if [ "$owner/fd/0" -ef /run/privnet/guard.commands ] && [ "$owner/fd/2" -ef /run/privnet/guard.answers ]; then
 	try sed -n 's/^State:[[:space:]]*//p' "$owner/status"
 fi
+
+section notes
+# By what the guard and the resolvers have noted of themselves a run judges them.
+for path in /run/privnet/guard.sum /run/privnet/guard.structure /run/privnet/names.*; do
+	[ ! -r "$path" ] || printf '%s %s\n' "${path##*/}" "$(try head -c 200 "$path")"
+done
+printf 'listing %s\n' "$(sh /etc/privnet/lib/guard.sh listing 2> /dev/null)"
+
+section listeners
+# Who listens on port 53 where a resolver is to, and which sockets are the resolver's.
+for path in /run/netns/pn-*; do
+	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
+	name=${path##*/}
+	try nsenter --net="$path" ss -Hlntue 'sport = :53' | try awk -v name="$name" '
+		{ for (i = 1; i <= NF; i++) if (sub(/^ino:/, "", $i)) print name, $1, $5, $i }'
+	pid=$(try systemctl show -P MainPID "privnet-dns@$name.service")
+	[ -d "/proc/$pid/fd" ] || continue
+	# Who is stopped answers nobody.
+	case $(try sed -n 's/^State:[[:space:]]*//p' "/proc/$pid/status" 2> /dev/null) in T* | t*) continue ;; esac
+	try find "/proc/$pid/fd" -ignore_readdir_race -lname 'socket:*' -printf "$name own %l\n"
+done
 
 section tables
 tables=$(try nft list tables)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,11 @@ from privnet.audit.actual import Actual, parse_dump
 from privnet.audit.checks import STATE_CHECKS
 from privnet.audit.connection import Connection, connections_to
 from privnet.audit.finding import Deviation, Finding, Unanswered, about, fold, fold_across
+from privnet.audit.identity import identity
 from privnet.audit.reach import Reach
 from privnet.audit.session import Session
 from privnet.compiler import Compiled, compile_fleet
+from privnet.store import lock_versions
 
 ANSWER = "answer"
 """The check that a host can be asked at all; where it fails, the host's other checks are not possible."""
@@ -158,12 +161,10 @@ class Audit:
         return parse_dump(self.connections[host].ask(f"MARK='{mark}'\n{script}"), mark)
 
     def _identity(self, host: str, actual: Actual) -> Finding:
-        """The host that answers has the key that the lock file knows it by."""
-        known = self.compiled.lock.hosts[host].wireguard
-        running = actual.wireguard.public_key if actual.wireguard else None
-        if known is not None and running is not None and running != known:
-            return Finding("", (Deviation("WireGuard key", known, running),))
-        return Finding(f"answers on {self.compiled.plan.fleet.hosts[host].address}")
+        """The host that answers is the one that the lock file knows, and follows no other one."""
+        key = self.compiled.lock.hosts[host].wireguard
+        found = identity(key, lock_versions(self.compiled.known), actual, time.time())
+        return Finding(f"answers on {self.compiled.plan.fleet.hosts[host].address}", tuple(found))
 
     def _names(self, host: str, reach: Reach) -> None:
         plan = self.compiled.plan.hosts[host]

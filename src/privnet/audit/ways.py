@@ -131,7 +131,7 @@ def _overlay(overlay: Overlay, partner: Port, vtep: str) -> Iterator[str]:
 
 def _tunnel(plan: Plan, host: str, other: str) -> Iterator[str]:
     yield from (f"device {MESH}", f"unit wg-quick@{MESH}.service", "WireGuard key")
-    yield from (f"{MESH}: {what}" for what in ("address", "state", "UDP port", "fwmark"))
+    yield from (f"{MESH}: {what}" for what in ("address", "state", "UDP port", "fwmark", "route"))
     yield f"peer {other}"
     yield from (f"peer {other}: {what}" for what in ("allowed addresses", "endpoint", "preshared key"))
     yield from (f"way through inet {chain}" for chain in ("ingress", "wireguard"))

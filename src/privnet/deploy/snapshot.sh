@@ -81,7 +81,9 @@ if [ -r /var/lib/privnet/armed/run ]; then
 	printf 'armed %s %s\n' "$(try head -c 100 /var/lib/privnet/armed/run)" "$token"
 fi
 try ss -Hlun | try awk '{ sub(/.*:/, "", $4); if (!seen[$4]++) print "listens", $4 }'
-routes='$1 != "unreachable" && !/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) (table ? " " table : "") }'
+# One that leads nowhere has its kind in the place of a device. The last of all is the guard's barrier.
+routes='$1 ~ /^(unreachable|blackhole|prohibit|throw)$/ { if (!table && !/metric 4294967295/) print "route", $2, $1; next }
+	!/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) (table ? " " table : "") }'
 try ip -4 route show | try awk "$routes"
 # Tables that every packet is looked up in before the main one (ip-rule(8)); a route that throws goes on to the next.
 try ip -4 rule show | try awk '$2 $3 $4 == "fromalllookup" { if ($5 == "main") exit; if (NF == 5 && $5 ~ /^[A-Za-z0-9_.-]+$/ && $5 != "local") print $5 }' |
@@ -151,7 +153,7 @@ if [ -s $etc/wireguard.key ]; then printf 'key %s\n' "$(wg pubkey < $etc/wiregua
 config=/etc/wireguard/privnet.conf
 if [ -f $config ]; then
 	digest=$(try sed '/^PrivateKey = /d' $config | try sha256sum)
-	printf 'config %s %s\n' "$(try stat -c %a $config)" "${digest%% *}"
+	printf 'config %s %s\n' "$(try stat -c '%a %u:%g' $config)" "${digest%% *}"
 	printf 'configkey %s\n' "$(try sed -n 's/^PrivateKey = //p' $config | wg pubkey 2> /dev/null)"
 fi
 
@@ -159,7 +161,9 @@ section mesh
 # The first line of a dump begins with the private key, the second field of the others is a preshared key.
 case " $(try wg show interfaces) " in *' privnet '*)
 	try wg show privnet dump |
-		try awk -F '\t' 'NR == 1 { print "interface", $2, $3; next } { print "peer", $1, $3, $4, $8 }'
+		try awk -F '\t' '
+			NR == 1 { print "interface", $2, $3, $4; next }
+			{ print "peer", $1, $3, $4, $8, ($2 == "(none)" ? "no" : "yes") }'
 	;;
 esac
 
@@ -170,19 +174,24 @@ try ip -d -j link show
 section addresses
 try ip -o addr show | try awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+|pn[cu][0-9a-f]+)$/ { print $2, $4 }'
 # IPv6 that is on is an address to come.
-for path in /proc/sys/net/ipv6/conf/pn[bxc]*; do
-	{ read -r off < "$path/disable_ipv6"; } 2> /dev/null && [ "$off" = 0 ] && echo "${path##*/} ipv6"
+for path in /proc/sys/net/ipv6/conf/privnet /proc/sys/net/ipv6/conf/pn[bxc]*; do
+	# `read` ends with 1 there: such a file is over after its first byte.
+	off=
+	[ ! -r "$path/disable_ipv6" ] || read -r off < "$path/disable_ipv6"
+	[ "$off" != 0 ] || echo "${path##*/} ipv6"
 done
 
 section routes
 try ip -4 route show type unreachable
-[ ! -e /sys/class/net/privnet ] || try ip -4 route show dev privnet | try awk '{ print "mesh", $0 }'
+try ip -4 route show table all type unicast | try awk '
+	{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^(privnet|pn[bxcu][0-9a-f]+)$/) { print; next } }'
 
 section fdb
-try bridge fdb show | try awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^pn[cx]/) { print; break } }'
+try bridge fdb show | try awk '{ for (i = 2; i < NF; i++) if ($i == "dev" && $(i + 1) ~ /^pn[bcx]/) { print; break } }'
 
 section neighbours
-try ip -4 neigh show nud permanent | try awk '/ dev pnx/'
+# What has no MAC answers nobody. Those of IPv6 go with it.
+try ip -4 neigh show nud all | try awk '/ dev pnx.* lladdr /'
 
 section firewall
 # Only where bridged frames pass through it does forwarding in the host's own firewall meet private networks.
@@ -256,6 +265,8 @@ for mark in /run/privnet/names.*; do
 	pid=$(printf '%s\n' "$pids" | try awk -v name="$name" '$1 == name { print $2 }')
 	same=no
 	[ "/proc/$pid/ns/net" -ef "/run/netns/$name" ] && same=yes
+	# What is stopped answers nobody.
+	case $(state_of "/proc/$pid") in T | t) same=stopped ;; esac
 	printf '%s %s %s\n' "$name" "$same" "$(note "names.$name")"
 done
 }
@@ -269,7 +280,9 @@ files() {
 	for folder in /etc/systemd/network /etc/systemd/networkd.conf.d; do
 		[ ! -d $folder ] || look $folder -maxdepth 2 -path '*privnet*' ! -path '*[! -~]*' ! -type d "$@"
 	done
-	look /etc/systemd/system \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service.d/*' \) ! -type d "$@"
+	for folder in /etc/systemd/system /run/systemd/system; do
+		look $folder \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service*' \) ! -path '*[! -~]*' ! -type d "$@"
+	done
 	[ ! -d /etc/netns ] || look /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf "$@"
 }
 # What goes while it is looked at is not there.

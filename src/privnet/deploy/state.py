@@ -49,6 +49,7 @@ _VERSION = re.compile("[A-Za-z0-9.+~:-]{1,80}")
 _DEVICE = re.compile("[!-.0-~]{1,15}")
 _PATH = re.compile("/[ -~]{1,4095}")
 _DESTINATION = re.compile("[a-z0-9./]{1,18}")
+_ROUTE = re.compile("[a-z0-9./]{1,18}(?: [A-Za-z0-9_./-]{1,64}){0,40}")
 _ROUTES = re.compile("[A-Za-z0-9_.-]{1,64}")
 _STATE = re.compile("[a-z-]{0,40}")
 _UNIT = re.compile("[!-~]{1,255}")
@@ -64,13 +65,26 @@ _KEY = re.compile(KINDS["key"])
 _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _IPV4 = "[0-9]{1,3}(?:[.][0-9]{1,3}){3}"
 _FDB = re.compile(
-    rf"({_MAC}) dev (pn[cx][0-9a-f]{{1,13}})(?: vlan [0-9]+)?"
+    rf"({_MAC}) dev (pn[bcx][0-9a-f]{{1,13}})(?: vlan [0-9]+)?"
     rf"(?: dst ({_IPV4}(?: (?:port|vni|src_vni) [0-9]+| via [a-z0-9.-]+)*))?(?: master (\S+))?.*"
 )
 _APPLIED = re.compile("[0-9]{1,16} [0-9a-f]{64} [A-Za-z0-9.-]{1,40}")
 _RUN = re.compile("[A-Za-z0-9.-]{1,40}")
 _GENERATION = re.compile("[A-Za-z0-9. -]{1,80}")
-_NEIGHBOUR = re.compile(rf"({_IPV4}) dev (pnx[0-9]{{1,8}}) lladdr ({_MAC}) PERMANENT\s*")
+_NEIGHBOUR = re.compile(rf"({_IPV4}) dev (pnx[0-9]{{1,8}}) lladdr ({_MAC})((?: [A-Za-z_]{{1,20}}){{1,4}})\s*")
+
+
+PORT: Mapping[str, object] = {
+    "state": "forwarding", "flood": True, "bcast_flood": True, "mcast_flood": True, "group_fwd_mask": "0",
+    **dict.fromkeys(("hairpin", "guard", "root_block", "fastleave", "learning", "proxy_arp", "proxy_arp_wifi"), False),
+    **dict.fromkeys(("mcast_to_unicast", "neigh_suppress", "vlan_tunnel", "isolated", "locked"), False),
+}  # fmt: skip
+"""A bridge's port: all that decides which frames it lets through, as the kernel makes it but for its state."""
+BRIDGE: Mapping[str, object] = {
+    "group_fwd_mask": "0",
+    **dict.fromkeys(("ageing_time", "stp_state", "vlan_filtering", "mcast_snooping"), 0),
+    **dict.fromkeys(("nf_call_iptables", "nf_call_ip6tables", "nf_call_arptables"), 0),
+}
 
 
 class Malformed(ValueError):
@@ -102,6 +116,7 @@ class PeerState:
     endpoint: str
     allowed: str
     keepalive: str
+    preshared: str = "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,7 @@ class MeshState:
     public_key: str
     port: int
     peers: Mapping[str, PeerState]
+    fwmark: str = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +145,12 @@ class Link:
     upon: str = ""
 
     def is_port(self, **settings: object) -> bool:
-        """Whether it forwards for its bridge, with these settings and no others that keep frames from it."""
-        wanted = {"state": "forwarding", "hairpin": False, "isolated": False, "neigh_suppress": False, **settings}
-        return wanted == {key: self.port.get(key, False) for key in wanted}
+        """Whether it forwards for its bridge, with these settings and all others as the kernel makes them."""
+        return all(self.port.get(key, usual) == settings.get(key, usual) for key, usual in PORT.items())
+
+    def is_bridge(self) -> bool:
+        """Whether it passes frames on as they are, to whom they are for, and shows them to nobody else."""
+        return self.kind == "bridge" and all(self.data.get(key, usual) == usual for key, usual in BRIDGE.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +191,12 @@ class UnitState:
 
 @dataclass(frozen=True, slots=True)
 class NamesState:
-    """What a running resolver has read: digests of its hosts file and its configuration."""
+    """What a running resolver has read: digests of its hosts file and its configuration.
 
-    in_namespace: bool
+    :param serves: whether it is in its network's namespace, and not stopped by a signal
+    """
+
+    serves: bool
     hosts: str
     config: str
 
@@ -233,12 +255,13 @@ class HostState:
     public_key: str | None
     config_digest: str | None
     config_mode: int | None
+    config_owner: str
     config_key: str | None
     mesh: MeshState | None
     links: Mapping[str, Link]
     addresses: Mapping[str, frozenset[str]]
     unreachable: frozenset[str]
-    mesh_routes: frozenset[str]
+    own_routes: Mapping[str, frozenset[str]]
     fdb: Mapping[str, Mapping[str, str]]
     flooded: Mapping[str, tuple[tuple[str, str], ...]]
     port_macs: Mapping[str, frozenset[str]]
@@ -347,14 +370,15 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         packages=dict(_packages(sections["packages"])),
         files=dict(_files(sections["files"], sections["digests"])),
         public_key=_key(key.get("key")),
-        config_digest=config[1] if len(config) == 2 else None,
-        config_mode=_number(config[0], "file mode", 0o7777, base=8) if len(config) == 2 else None,
+        config_digest=config[2] if len(config) == 3 else None,
+        config_mode=_number(config[0], "file mode", 0o7777, base=8) if len(config) == 3 else None,
+        config_owner=config[1] if len(config) == 3 else "",
         config_key=_key(key.get("configkey")),
         mesh=_mesh(sections["mesh"]),
         links=links,
         addresses=_addresses(sections["addresses"]),
         unreachable=frozenset(route for route in routes if route.startswith("unreachable ")),
-        mesh_routes=frozenset(route.removeprefix("mesh ") for route in routes if route.startswith("mesh ")),
+        own_routes=_own_routes(routes),
         fdb=fdb,
         flooded=flooded,
         port_macs=port_macs,
@@ -473,10 +497,11 @@ def _mesh(lines: list[str]) -> MeshState | None:
     first, *rest = (line.split(" ") for line in lines)
     if first[0] != "interface":
         raise Malformed("its WireGuard interface is not listed first")
-    peers = {key: PeerState(key, endpoint, allowed, keepalive) for _, key, endpoint, allowed, keepalive in rest}
+    peers = {peer[1]: PeerState(*peer[1:]) for peer in rest}
     if not all(map(_KEY.fullmatch, peers)):
         raise Malformed("a WireGuard peer has no key that could be one")
-    return MeshState(_key(first[1]) or "", _number(first[2], "WireGuard port", 65535), peers)
+    _, key, port, fwmark = first
+    return MeshState(_key(key) or "", _number(port, "WireGuard port", 65535), peers, fwmark)
 
 
 def _links(lines: list[str]) -> dict[str, Link]:
@@ -505,6 +530,18 @@ def _stands(entry: Mapping[str, Any], info: Mapping[str, Any]) -> bool:
     return isinstance(entry.get("link"), str) and info.get("info_kind") != "veth"
 
 
+def _own_routes(routes: list[str]) -> dict[str, frozenset[str]]:
+    """Routes by devices of ours, by device, without its name."""
+    found: dict[str, set[str]] = {}
+    for route in routes:
+        if " dev " in route:
+            before, _, after = route.partition(" dev ")
+            name, _, rest = after.partition(" ")
+            words = _word(f"{before} {rest}".strip(), _ROUTE, "route")
+            found.setdefault(_word(name, _DEVICE, "name of a device"), set()).add(words)
+    return {name: frozenset(some) for name, some in found.items()}
+
+
 def _addresses(lines: list[str]) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for line in lines:
@@ -517,7 +554,7 @@ Forwarding = tuple[dict[str, dict[str, str]], dict[str, tuple[tuple[str, str], .
 
 
 def _forwarding(lines: list[str]) -> Forwarding:
-    """VXLAN destinations by device; those of a MAC that has several; and the MACs behind each container port."""
+    """VXLAN destinations by device; those of a MAC that has several; the MACs that a bridge has behind each device."""
     vxlan: dict[str, dict[str, str]] = {}
     flooded: dict[str, list[tuple[str, str]]] = {}
     ports: dict[str, set[str]] = {}
@@ -529,7 +566,7 @@ def _forwarding(lines: list[str]) -> Forwarding:
         if device.startswith("pnx") and destination:
             if vxlan.setdefault(device, {}).setdefault(mac, destination) != destination:
                 flooded.setdefault(device, []).append((mac, destination))
-        elif device.startswith("pnc") and master:
+        elif master:
             ports.setdefault(device, set()).add(mac)
     several = {device: tuple(entries) for device, entries in flooded.items()}
     return vxlan, several, {device: frozenset(macs) for device, macs in ports.items()}
@@ -540,7 +577,7 @@ def _neighbours(lines: list[str]) -> dict[str, dict[str, str]]:
     for line in lines:
         match = _NEIGHBOUR.fullmatch(line)
         if match:
-            found.setdefault(match[2], {})[match[1]] = match[3]
+            found.setdefault(match[2], {})[match[1]] = f"{match[3]}{match[4]}".removesuffix(" PERMANENT")
     return found
 
 

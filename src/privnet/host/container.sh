@@ -81,9 +81,12 @@ up)
 	[ ! -e "/proc/sys/net/ipv6/conf/$port" ] || echo 1 > "/proc/sys/net/ipv6/conf/$port/disable_ipv6"
 	within sh -c '[ ! -e /proc/sys/net/ipv6/conf/pn0 ] || echo 1 > /proc/sys/net/ipv6/conf/pn0/disable_ipv6'
 	ip address flush dev "$port"
+	ip -4 route flush table all dev "$port"
 	ip link set dev "$port" master "$BRIDGE"
 	# The one MAC of this port is known; frames for any other are not its business.
-	bridge link set dev "$port" learning off flood off guard off hairpin off isolated off neigh_suppress off
+	ip link set dev "$port" type bridge_slave learning off flood off guard off hairpin off isolated off neigh_suppress off \
+		root_block off fastleave off mcast_flood on bcast_flood on mcast_to_unicast off vlan_tunnel off locked off \
+		proxy_arp off proxy_arp_wifi off group_fwd_mask 0
 	bridge fdb show dev "$port" | awk -v own="$MAC" -v host="$HOST_MAC" '/ master / && $1 != own && $1 != host { print $1 }' |
 		while read -r mac; do bridge fdb del "$mac" dev "$port" master; done
 	bridge fdb replace "$MAC" dev "$port" master static

@@ -15,6 +15,11 @@ hold_mtu() {
 
 case $1 in
 key)
+	if [ -L "$key" ]; then
+		# What it is a link to may be anybody's to read.
+		cat "$key" > "$key.new"
+		mv -T "$key.new" "$key"
+	fi
 	if [ ! -s "$key" ]; then
 		wg genkey > "$key.new"
 		sync "$key.new"

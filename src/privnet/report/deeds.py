@@ -111,6 +111,7 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     (r"sh \S+/mesh[.]sh up start", "+", "mesh"),
     (r"sh \S+/mesh[.]sh assemble", "~", "mesh.conf"),
     (r"sh \S+/mesh[.]sh .*|wg set privnet .*|ip (?:address|link|route) .* dev privnet.*", "~", "mesh"),
+    (r"sh -c .*/ipv6/conf/privnet/.*", "~", "mesh"),
     (r".*apt-get .* install .*", "+", "packages"),
     (r"systemctl (?:daemon-reload|enable|disable|unmask) ?.*|networkctl reload", "~", "units"),
     (r"(?:chown|chmod) .*", "~", "owners of directories"),

@@ -53,18 +53,18 @@ def answer(plan: HostPlan) -> Sections:
         "digests": [f"{digest(file.text)}  {file.path}" for file in files if not file.is_link],
         "key": [
             f"key {key_of(plan.name)}",
-            f"config 600 {digest(mesh_text(plan.mesh))}",
+            f"config 600 0:0 {digest(mesh_text(plan.mesh))}",
             f"configkey {key_of(plan.name)}",
         ],
         "mesh": [
-            f"interface {key_of(plan.name)} {plan.mesh.port}",
-            *(f"peer {peer.public_key} {peer.endpoint} {peer.address}/32 off" for peer in plan.mesh.peers),
+            f"interface {key_of(plan.name)} {plan.mesh.port} off",
+            *(f"peer {peer.public_key} {peer.endpoint} {peer.address}/32 off no" for peer in plan.mesh.peers),
         ],
         "links": [json.dumps(_links(plan))],
         "addresses": [f"privnet {plan.mesh.address}/{plan.mesh.length}"],
         "routes": [
             f"unreachable {plan.mesh.prefix} metric 4294967295 ",
-            f"mesh {plan.mesh.prefix} proto kernel scope link src {plan.mesh.address} mtu lock {plan.mesh.mtu} ",
+            f"{plan.mesh.prefix} dev privnet proto kernel scope link src {plan.mesh.address} mtu lock {plan.mesh.mtu} ",
         ],
         "fdb": [],
         "neighbours": [],

@@ -37,7 +37,7 @@ def test_what_is_planned_is_read(planned: Any) -> None:
     assert found.guard.speakers == set(plan.guard.speakers)
     assert found.guard.bindings == set(plan.guard.bindings)
     assert {name for name in found.links if name.startswith("pnx")} == {o.network.vxlan for o in plan.overlays}
-    assert all(names.in_namespace for names in found.names.values())
+    assert all(names.serves for names in found.names.values())
 
 
 def test_a_real_hosts_answer() -> None:
@@ -48,9 +48,9 @@ def test_a_real_hosts_answer() -> None:
     assert found.enabled["wg-quick@privnet.service"] == "enabled"
     assert found.mesh is not None and len(found.mesh.peers) == 2
     assert found.addresses["privnet"] == {"100.64.0.1/16"}
-    assert found.mesh_routes == {"100.64.0.0/16 proto kernel scope link src 100.64.0.1 mtu lock 1440"}
+    assert found.own_routes == {"privnet": {"100.64.0.0/16 proto kernel scope link src 100.64.0.1 mtu lock 1440"}}
     assert set(found.fdb) == set(found.neighbours) == {"pnx4096", "pnx4097"}
-    assert all(link.is_port(learning=False, flood=True) for name, link in found.links.items() if name in found.fdb)
+    assert all(link.is_port() for name, link in found.links.items() if name in found.fdb)
     guard = found.units["privnet-guard.service"]
     assert (guard.active, guard.sub) == ("active", "running")
     assert len(found.namespaces) == 5 and None not in found.namespaces.values()
@@ -119,10 +119,10 @@ HOSTILE = {
     "a file by a relative name": _with("files", "f 644 0:0 etc/passwd\t"),
     "a file of no kind": _with("files", "what is this"),
     "a peer that is no key": _with(
-        "mesh", f"interface {key_of('h1')} 51820", "peer $(reboot) 1.2.3.4:5 1.2.3.4/32 off"
+        "mesh", f"interface {key_of('h1')} 51820 off", "peer $(reboot) 1.2.3.4:5 1.2.3.4/32 off no"
     ),
-    "a peer with too little": _with("mesh", f"interface {key_of('h1')} 51820", "peer"),
-    "a port that is none": _with("mesh", f"interface {key_of('h1')} port"),
+    "a peer with too little": _with("mesh", f"interface {key_of('h1')} 51820 off", "peer"),
+    "a port that is none": _with("mesh", f"interface {key_of('h1')} port off"),
     "a guard of nothing": _with("guard", '{"nftables": 5}'),
     "a namespace of nothing": _with("namespaces", "pn-1\t[5]"),
     "an address alone": _with("addresses", "privnet"),

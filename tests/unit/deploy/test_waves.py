@@ -111,8 +111,52 @@ STRAY_KEY = "B" * 42 + "A="
 TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     # mesh
     "no route into the mesh": (
-        without("routes", "mesh "),
+        without("routes", " dev privnet "),
         {"add": [f"ip route replace 100.64.0.0/16 dev privnet {ROUTE.partition(' ')[2]}"]},
+    ),
+    "a route into the mesh without its lock": (
+        replaced("routes", " mtu lock 1440", ""),
+        {"add": [f"ip route replace 100.64.0.0/16 dev privnet {ROUTE.partition(' ')[2]}"]},
+    ),
+    "routes of others by the mesh": (
+        lambda sections: sections["routes"].extend(
+            ["100.64.0.2 dev privnet scope link", "10.9.0.0/16 dev privnet table 77 scope link linkdown"]
+        ),
+        {
+            "add": [
+                "ip route delete 10.9.0.0/16 dev privnet table 77 scope link",
+                "ip route delete 100.64.0.2 dev privnet scope link",
+            ]
+        },
+    ),
+    "a mark of the mesh": (
+        replaced("mesh", "51820 off", "51820 0x5"),
+        {"add": ["wg set privnet fwmark 0"]},
+    ),
+    "a preshared key": (
+        replaced("mesh", "100.64.0.2/32 off no", "100.64.0.2/32 off yes"),
+        {"add": [f"wg set privnet peer {key_of('h2')} preshared-key /dev/null"]},
+    ),
+    "IPv6 in the mesh": (
+        added("addresses", "privnet ipv6"),
+        {"add": ["sh -c 'echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6'"]},
+    ),
+    "a stray MAC behind a VXLAN device": (
+        added("fdb", "02:70:de:ad:be:ef dev pnx4096 master pnb4096 static"),
+        {"add": [OVERLAY]},
+    ),
+    "a stray MAC of a bridge": (
+        added("fdb", "02:70:de:ad:be:ef dev pnb4096 master pnb4096 permanent"),
+        {"add": [OVERLAY]},
+    ),
+    "a route by a bridge": (added("routes", "10.9.0.0/16 dev pnb4096 scope link"), {"add": [OVERLAY]}),
+    "frames of a bridge through iptables": (
+        replaced("links", '"nf_call_iptables": 0', '"nf_call_iptables": 1'),
+        {"add": [OVERLAY]},
+    ),
+    "no broadcasts out of the VXLAN device": (
+        replaced("links", '"flood": true', '"flood": true, "bcast_flood": false'),
+        {"add": [OVERLAY]},
     ),
     "another MTU of the mesh": (
         replaced("links", '"mtu": 1440, "address": "", "linkinfo"', '"mtu": 1300, "address": "", "linkinfo"'),
@@ -151,7 +195,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         },
     ),
     "a peer too many, that cannot be written down": (
-        added("mesh", f"peer {STRAY_KEY} (none) 10.0.0.0/8 off"),
+        added("mesh", f"peer {STRAY_KEY} (none) 10.0.0.0/8 off no"),
         {
             "retire": [f"wg set privnet peer {STRAY_KEY} remove"],
         },
@@ -464,7 +508,7 @@ def test_a_name_that_a_host_answers_reaches_no_shell(plan: HostPlan, name: str) 
     sections["namespaces"].append(f"{name}\t")
     sections["fdb"].append(f"02:70:0a:f0:00:63 dev {name} dst {name} self static")
     sections["system"].append(f"masked {name}")
-    sections["mesh"].append(f"peer {STRAY_KEY} {name.replace(' ', '')} {name.replace(' ', '')} off")
+    sections["mesh"].append(f"peer {STRAY_KEY} {name.replace(' ', '')} {name.replace(' ', '')} off no")
     sections["files"].append(f"f 644 0:0 /etc/privnet/names/x{name}\t".replace("..", ".x"))
     found = state(sections)
     for wave in WAVES.values():

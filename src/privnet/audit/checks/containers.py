@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from privnet.audit.actual import Actual, Link, Namespace
-from privnet.audit.checks.overlay import port_entries, port_flags
+from privnet.audit.checks.overlay import no_address, port_entries, port_flags
 from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare, compare_tables
 from privnet.diagnostics import plural
 from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID
@@ -38,12 +38,47 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for name in sorted(actual.links):
         if name.startswith(("pnc", "pnu")) and name not in names:
             deviations.append(Deviation(f"device {name}", NOTHING, "a stray container port"))
+    for port in (port for port in ports if port.upstream):
+        deviations += about(f"way out of {port.netns}", _way_out(port, actual), f"state of {port.name}", *_units(port))
+    for overlay in plan.overlays:
+        deviations += _listeners(overlay.network.id, overlay.ports[0], actual)
     containers = len(ports) - len(plan.overlays)
     return Finding(f"{plural(containers, 'container')}, {plural(len(plan.overlays), 'resolver')}", tuple(deviations))
 
 
 def _units(port: Port) -> tuple[str, ...]:
     return tuple(f"unit privnet-{kind}@{port.name}.service" for kind in ("container", "namespace"))
+
+
+def _way_out(port: Port, actual: Actual) -> Iterator[Deviation]:
+    """A resolver's second interface, by which it asks the host's forwarder: both ends of it."""
+    namespace = actual.namespaces.get(port.netns)
+    inner = (namespace.links.get(UPSTREAM), namespace.addresses) if namespace else (None, {})
+    outer = (actual.links.get(port.upstream), actual.addresses)
+    ends = ((port.upstream, port.upstream, *outer, "1"), (f"namespace {port.netns}: {UPSTREAM}", UPSTREAM, *inner, "2"))
+    for subject, name, link, addresses, last in ends:
+        found = "up" if link is not None and link.up else "down" if link is not None else NOTHING
+        yield from compare(f"{subject}: state", "up", found)
+        if link is not None and f"fe80::{last}/64" not in addresses.get(name, ()):
+            yield Deviation(
+                f"{subject}: address", f"fe80::{last}/64", " ".join(sorted(addresses.get(name, ()))) or NOTHING
+            )
+
+
+def _listeners(network: str, port: Port, actual: Actual) -> Iterator[Deviation]:
+    """From whom answers come: the resolver alone listens there."""
+    here = [one for one in actual.listeners if one.netns == network]
+    for protocol in ("tcp", "udp"):
+        found = [one for one in here if one.protocol == protocol]
+        subject = f"{protocol} port 53 in namespace {network}"
+        # One that is not active is told as such.
+        unit = actual.units.get(f"privnet-dns@{network}.service")
+        if unit is not None and unit.active == "active" and not any(one.own for one in found):
+            missing = Deviation(subject, "the resolver listens", NOTHING)
+            yield from about(f"resolver of {network}", [missing], f"namespace {port.netns}", f"state of {port.name}")
+        for one in found:
+            if not one.own:
+                yield Deviation(subject, "the resolver alone listens", f"another program at {one.address}")
 
 
 def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
@@ -61,13 +96,10 @@ def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
     bridge = compare(f"{name}: bridge", port.bridge, link.master or NOTHING)
     yield from about(f"state of {name}", bridge, f"device {port.bridge}")
     if link.master:
-        yield from port_flags(name, link, {"learning": False, "flood": False, "guard": False})
+        yield from port_flags(name, link, {"flood": False})
         wanted = {port.mac: f"master {port.bridge} static"}
         yield from compare_tables(wanted, port_entries(name, port.host_mac, actual), f"FDB of {name}")
-    for address in sorted(actual.addresses.get(name, ())):
-        yield Deviation(f"{name}: address", NOTHING, address)
-    if not actual.ipv6_off.get(name, True):
-        yield Deviation(f"{name}: IPv6", "off", "on")
+    yield from no_address(name, actual)
 
 
 def _inside(port: Port, namespace: Namespace, outer: Link | None) -> Iterator[Deviation]:

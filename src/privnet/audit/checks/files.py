@@ -18,9 +18,9 @@ OWN = (KEY, f"{ETC}/applied")
 """What a host has for itself: its key, and which lock file it was changed by last."""
 CONFIG = "/etc/wireguard/privnet.conf"
 _OURS = re.compile(
-    rf"{ETC}/.*|{NETWORKD}/[0-9]+-privnet-[^/]*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf"
-    rf"|{UNITS}/privnet-.*|/run/systemd/system/privnet-.*|{UNITS}/wg-quick@privnet[.]service[.]d/.*"
-    rf"|/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/.*"
+    rf"{ETC}/.*|{NETWORKD}/[0-9]+-privnet-.*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf"
+    rf"|(?:{UNITS}|/run/systemd/system)/(?:privnet-|wg-quick@privnet[.]service).*"
+    rf"|/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/resolv[.]conf"
 )
 
 
@@ -30,9 +30,15 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     deviations = [*_keys(managed, actual)]
     for path, file in managed.items():
         deviations += about(f"file {path}", _managed(file, actual.files.get(path)))
-    for path in sorted(actual.files):
-        if path not in managed and path not in OWN and _OURS.fullmatch(path):
+    for path, found in sorted(actual.files.items()):
+        if path in managed or path in OWN:
+            continue
+        if found.kind == "d":
+            deviations.append(Deviation(f"{path} (mode and owner)", "d 755 0:0", f"d {found.mode} {found.owner}"))
+        elif _OURS.fullmatch(path):
             deviations += about(f"file {path}", [Deviation(path, NOTHING, "a stray file")])
+    if actual.odd_names:
+        deviations.append(Deviation(ETC, "names of plain text", "a name with other characters"))
     return Finding(plural(len(managed), "file"), tuple(deviations))
 
 
@@ -40,7 +46,10 @@ def _managed(file: ManagedFile, found: File | None) -> list[Deviation]:
     if found is None:
         return [Deviation(file.path, "a link" if file.is_link else "a file", NOTHING)]
     if file.is_link:
-        return compare(file.path, f"link to {file.text}", f"link to {found.content}" if found.kind == "l" else "a file")
+        target = compare(
+            file.path, f"link to {file.text}", f"link to {found.content}" if found.kind == "l" else "a file"
+        )
+        return target or compare(f"{file.path} (owner)", "0:0", found.owner)
     digest = hashlib.sha256(file.text.encode()).hexdigest()
     return [
         *compare(f"{file.path} (sha256)", digest, found.content if found.kind == "f" else "no regular file"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from privnet.audit.actual import Actual
@@ -13,6 +12,7 @@ from privnet.model.identifiers import parse_address
 from privnet.plan.guard import Guard
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh
+from privnet.render import guard_structure
 
 UNIT = "privnet-guard.service"
 _OWN_TABLES = {"table inet privnet", "table bridge privnet"}
@@ -38,6 +38,8 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for name in sorted(actual.tables - _OWN_TABLES):
         if "privnet" in name:
             deviations.append(Deviation(name, NOTHING, "a stray table"))
+    if not deviations:
+        deviations += _notes(guard, actual.notes)
     rules = sum(len(lines) for family in chains.values() for lines in family.values())
     members = sum(len(found) for family in elements.values() for found in family.values())
     return Finding(f"{plural(rules, 'rule')}, {plural(members, 'element')}", tuple(deviations))
@@ -121,6 +123,17 @@ def _owner(actual: Actual) -> Iterator[Deviation]:
         yield from about("", [deaf], f"unit {UNIT}")
 
 
+def _notes(guard: Guard, notes: Mapping[str, str]) -> Iterator[Deviation]:
+    """By these a run judges the rules; where they are lost it loads all of them again."""
+    structure = guard_structure(guard.vxlan_port, guard.mesh, guard.port)
+    if (
+        notes.get("guard.structure") != structure
+        or notes.get("guard.sum", "") != notes.get("listing")
+        or not notes["listing"]
+    ):
+        yield Deviation("what the guard has noted", "the rules that are loaded", "others, or nothing")
+
+
 def _saved(actual: Actual) -> Iterator[Deviation]:
     """Files that cannot be loaded beside the guard, so the host would be without its own firewall after that."""
     for path in actual.saved:
@@ -128,7 +141,11 @@ def _saved(actual: Actual) -> Iterator[Deviation]:
 
 
 def _barrier(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
-    prefix = re.escape(plan.mesh.prefix)
-    pattern = re.compile(rf"unreachable {prefix} (?:.* )?metric 4294967295(?: .*)?")
-    if not any(pattern.fullmatch(route) for route in actual.routes):
-        yield Deviation("barrier behind the mesh", f"unreachable {plan.mesh.prefix} metric 4294967295", NOTHING)
+    barrier = barrier_of(plan.mesh)
+    if barrier not in actual.routes:
+        yield Deviation("barrier behind the mesh", barrier, NOTHING)
+
+
+def barrier_of(mesh: Mesh) -> str:
+    """The route behind all others for the mesh's prefix."""
+    return f"unreachable {mesh.prefix} metric 4294967295"

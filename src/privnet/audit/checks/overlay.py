@@ -13,7 +13,8 @@ from privnet.plan.overlay import Overlay
 
 _OWN = re.compile(r"pn[bx].*")
 _ANY_OF_OURS = re.compile(r"privnet|pn[bxcu].*")
-_BRIDGE = {
+BRIDGE = {
+    "stp_state": (0, "STP"),
     "ageing_time": (0, "ageing time"),
     "mcast_snooping": (0, "multicast snooping"),
     "vlan_filtering": (0, "VLAN filtering"),
@@ -23,6 +24,11 @@ _BRIDGE = {
     "nf_call_arptables": (0, "frames through arptables"),
 }
 """Settings of a bridge with their names: a bridge that ages nothing learns nothing."""
+OFF = (
+    "hairpin", "guard", "root_block", "fastleave", "learning", "proxy_arp", "proxy_arp_wifi", "mcast_to_unicast",
+    "neigh_suppress", "vlan_tunnel", "isolated", "locked",
+)  # fmt: skip
+"""Flags of a bridge's port that are off."""
 
 
 def check(plan: HostPlan, actual: Actual) -> Finding:
@@ -50,11 +56,10 @@ def _bridge(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
         yield from about(f"device {name}", [missing])
         return
     yield from _device(name, link, network.mtu, network.bridge_mac)
-    yield from compare(f"{name}: STP", 0, link.data.get("stp_state"))
-    for key, (value, what) in _BRIDGE.items():
+    for key, (value, what) in BRIDGE.items():
         yield from compare(f"{name}: {what}", value, link.data.get(key, value))
     yield from compare(f"{name}: master", NOTHING, link.master or NOTHING)
-    yield from _no_address(name, actual)
+    yield from no_address(name, actual)
     own = [entry for entry in actual.fdb if entry.device == name]
     yield from (_stray(entry) for entry in own if not _kernel_made(entry, network.bridge_mac))
 
@@ -91,8 +96,8 @@ def _vxlan(overlay: Overlay, port: int, actual: Actual) -> Iterator[Deviation]:
     master = compare(f"{name}: master", network.bridge, link.master or NOTHING)
     yield from about("", master, f"device {network.bridge}")
     if link.master:
-        yield from port_flags(name, link, {"learning": False, "flood": True, "guard": False, "neigh_suppress": False})
-    yield from _no_address(name, actual)
+        yield from port_flags(name, link, {"flood": True})
+    yield from no_address(name, actual)
     yield from _tables(overlay, actual)
 
 
@@ -117,7 +122,7 @@ def _tables(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
     neighbours = {
         neighbour.address: f"{neighbour.mac} {neighbour.state}".removesuffix(" PERMANENT")
         for neighbour in actual.neighbours
-        if neighbour.device == name and not neighbour.address.startswith("ff")
+        if neighbour.device == name and neighbour.mac and not neighbour.address.startswith("ff")
     }
     planned = {remote.container.address: remote.container.mac for remote in overlay.remotes}
     for deviation in compare_tables(planned, neighbours, f"neighbours of {name}"):
@@ -132,7 +137,8 @@ def _device(name: str, link: Link, mtu: int, mac: str, *stands_on: str) -> Itera
     yield from about(f"state of {name}", compare(f"{name}: state", "up", "up" if link.up else "down"), *stands_on)
 
 
-def _no_address(name: str, actual: Actual) -> Iterator[Deviation]:
+def no_address(name: str, actual: Actual) -> Iterator[Deviation]:
+    """A host takes no part in a private network."""
     for address in sorted(actual.addresses.get(name, ())):
         yield Deviation(f"{name}: address", NOTHING, address)
     # A host without IPv6 has no such switch.
@@ -144,10 +150,13 @@ def _no_address(name: str, actual: Actual) -> Iterator[Deviation]:
 
 
 def port_flags(name: str, link: Link, flags: Mapping[str, bool]) -> Iterator[Deviation]:
-    """Flags of a bridge port; every one that is not named must be as the kernel makes it."""
-    wanted = {"hairpin": False, "isolated": False, "proxy_arp": False, "vlan_tunnel": False, **flags}
+    """Flags of a bridge port; but for ``flags`` each is as the kernel makes it, and it learns nothing."""
+    wanted = {**dict.fromkeys(OFF, False), "mcast_flood": True, "bcast_flood": True, **flags}
     for flag, value in sorted(wanted.items()):
-        yield from compare(f"{name}: {flag}", "on" if value else "off", "on" if link.port.get(flag, False) else "off")
+        yield from compare(f"{name}: {flag}", "on" if value else "off", "on" if link.port.get(flag, value) else "off")
+    yield from compare(f"{name}: group_fwd_mask", "0", str(link.port.get("group_fwd_mask", "0")))
+    if link.up:
+        yield from compare(f"{name}: forwarding", "forwarding", str(link.port.get("state")))
 
 
 def _kernel_made(entry: Forwarding, own_mac: str) -> bool:

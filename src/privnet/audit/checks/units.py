@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator
 
 from privnet.audit.actual import Actual, Unit
-from privnet.audit.finding import Deviation, Finding, about
+from privnet.audit.finding import NOTHING, Deviation, Finding, about
 from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan
-from privnet.render import TARGET, UNITS, render_host
+from privnet.plan.overlay import Network
+from privnet.render import TARGET, UNITS, render_host, render_names
 
-MISSING = Unit("not-found", "inactive", "dead", "", False)
+MISSING = Unit("not-found", "inactive", "dead", False)
 ENABLED = (
     "privnet-guard.service",
     "privnet-restore.service",
@@ -34,9 +37,10 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
             deviation = Deviation(name, "what its file says", "an older version (daemon-reload is missing)")
             deviations += about("", [deviation], *_files(name))
     for name in ENABLED:
-        unit = actual.units.get(name, MISSING)
-        if unit.enabled != "enabled":
-            deviations.append(Deviation(f"{name} at boot", "enabled", unit.enabled or "not-found"))
+        if (found := actual.enabled.get(name)) != "enabled":
+            deviations.append(Deviation(f"{name} at boot", "enabled", found or "not-found"))
+    for overlay in plan.overlays:
+        deviations += _reading(plan, overlay.network, actual)
     known = wanted | _rendered_units(plan)
     for name, unit in sorted(actual.units.items()):
         if name.startswith("privnet-") and name not in known and unit.active != "inactive":
@@ -44,6 +48,19 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         elif name in known - wanted and unit.active == "failed":
             deviations.append(Deviation(name, "not failed", _state(unit)))
     return Finding(f"{plural(len(wanted), 'unit')} active", tuple(deviations))
+
+
+def _reading(plan: HostPlan, network: Network, actual: Actual) -> Iterator[Deviation]:
+    """What a resolver has noted of what it has read: by that a run judges it."""
+    unit = f"privnet-dns@{network.id}.service"
+    config, hosts = render_names(network, plan.ttl, plan.domain, bool(plan.upstream))
+    digests = " ".join(hashlib.sha256(file.text.encode()).hexdigest() for file in (hosts, config))
+    found = actual.notes.get(f"names.{network.id}", "")
+    if found != digests:
+        other = Deviation(
+            f"what {unit} has read", "the planned names and configuration", "others" if found else NOTHING
+        )
+        yield from about("", [other], f"unit {unit}", f"file {hosts.path}", f"file {config.path}")
 
 
 PORT_UNITS = ("namespace", "container")

@@ -95,7 +95,8 @@ def _attached(port: Port, state: HostState) -> bool:
         and link.mtu == port.mtu
         and link.mac == port.host_mac
         and not state.addresses.get(port.name)
-        and link.is_port(state="disabled" if waits else "forwarding", learning=False, flood=False, guard=False)
+        and not state.own_routes.get(port.name)
+        and link.is_port(state="disabled" if waits else "forwarding", flood=False)
         and state.port_macs.get(port.name, frozenset()) == {port.mac, port.host_mac}
         and inside.up
         and inside.mac == port.mac

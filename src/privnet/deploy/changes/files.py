@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.model.identifiers import APPLICATION_ID, LABEL
-from privnet.render import ETC, NETWORKD, UNITS, WANTS, ManagedFile
+from privnet.render import ETC, NETWORKD, UNITS, ManagedFile
 
 _OWN_NETNS = re.compile(rf"/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/resolv[.]conf")
 _LATER = re.compile(rf"{ETC}/(?:guard[.]nft|mesh[.]conf|record[.]json|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)")
 """Files that the features write themselves, each wave its own text of them."""
-_UNITS = re.compile(rf"{UNITS}/.*")
+_UNITS = re.compile(rf"(?:{UNITS}|/run/systemd/system)/.*")
 _OWN_UNIT = re.compile(r"privnet-[a-z0-9@.-]+|wg-quick@privnet[.]service")
-_OWN_IN_NETWORKD = re.compile(rf"{NETWORKD}/(?:05|60)-privnet-.*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf")
+_OWN_IN_NETWORKD = re.compile(rf"{NETWORKD}/[0-9]+-privnet-.*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf")
 
 
 def differs(file: ManagedFile, state: HostState) -> bool:
@@ -83,9 +83,9 @@ def retire(managed: Iterable[ManagedFile], state: HostState, script: Script) -> 
 def _is_ours(path: str) -> bool:
     if path.startswith("/etc/netns/"):
         return bool(_OWN_NETNS.fullmatch(path))
-    if path.startswith(f"{UNITS}/"):
-        own = (f"{UNITS}/privnet-", f"{WANTS}/", f"{UNITS}/wg-quick@privnet.service.d/privnet")
-        return path.startswith(own)
+    if _UNITS.fullmatch(path):
+        unit = path.removeprefix(f"{UNITS}/").removeprefix("/run/systemd/system/")
+        return unit.startswith(("privnet-", "wg-quick@privnet.service"))
     if path.startswith("/etc/systemd/"):
         return bool(_OWN_IN_NETWORKD.fullmatch(path))
     return path.startswith(f"{ETC}/")

@@ -33,6 +33,12 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("wg", "set", INTERFACE, "private-key", KEY)
     if running.port != mesh.port:
         script.run("wg", "set", INTERFACE, "listen-port", mesh.port)
+    if running.fwmark != "off":
+        script.run("wg", "set", INTERFACE, "fwmark", "0")
+    for peer in mesh.peers:
+        if (found := running.peers.get(peer.public_key)) and found.preshared != "no":
+            # A file of peers can give a key, and not take one.
+            script.run("wg", "set", INTERFACE, "peer", peer.public_key, "preshared-key", "/dev/null")
     changed = [peer for peer in mesh.peers if not _is_running(peer, state)]
     if changed:
         # addconf, not syncconf: it touches the peers it is given and nothing else of the interface.
@@ -53,6 +59,9 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
 def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
     wanted = f"{mesh.address}/{mesh.length}"
     present = state.addresses.get(INTERFACE, frozenset())
+    if "ipv6" in present:
+        script.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
+    # Those of IPv6 go with it.
     strays = sorted(address for address in present if "." in address and address != wanted)
     for stray in strays:
         script.run("ip", "address", "delete", stray, "dev", INTERFACE)
@@ -65,8 +74,16 @@ def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
     # It comes with the address; without it the barrier behind it swallows everything for other hosts. mesh.sh says what
     # the lock is for.
     words = ("proto", "kernel", "scope", "link", "src", mesh.address, "mtu", "lock", str(mesh.mtu))
-    if " ".join((mesh.prefix, *words)) not in state.mesh_routes:
+    routes = state.own_routes.get(INTERFACE, frozenset())
+    planned = " ".join((mesh.prefix, *words))
+    if planned not in routes:
         script.run("ip", "route", "replace", mesh.prefix, "dev", INTERFACE, *words)
+    for route in sorted(routes - {planned}):
+        found = route.split()
+        # One for the same packets has been replaced, and one from an address goes with that.
+        same = found[0] == mesh.prefix and not {"table", "metric"} & set(found)
+        if not same and not any(f"src {stray.partition('/')[0]}" in route for stray in strays):
+            script.run("ip", "route", "delete", found[0], "dev", INTERFACE, *_lasting(found[1:]))
 
 
 def _write(mesh: Mesh, state: HostState, script: Script, force: bool = False) -> None:
@@ -74,9 +91,15 @@ def _write(mesh: Mesh, state: HostState, script: Script, force: bool = False) ->
     digest = hashlib.sha256(file.text.encode()).hexdigest()
     if force or differs(file, state):
         script.place(file)
-    whole = state.config_digest == digest and state.config_mode == 0o600 and state.config_key == state.public_key
+    secret = state.config_mode == 0o600 and state.config_owner == "0:0"
+    whole = state.config_digest == digest and secret and state.config_key == state.public_key
     if force or not whole or state.public_key is None:
         script.run("sh", f"{ETC}/lib/mesh.sh", "assemble")
+
+
+def _lasting(words: list[str]) -> list[str]:
+    """A route as it was made: what follows from the state of its device is no part of it."""
+    return [word for word in words if word not in ("linkdown", "dead")]
 
 
 def _is_running(peer: Peer, state: HostState) -> bool:
@@ -112,9 +135,5 @@ def _can_be_written(peer: Peer) -> bool:
 def _with_leaving(mesh: Mesh, state: HostState) -> Mesh:
     """The mesh while a run goes on: what is about to leave still works after a reboot in the middle."""
     given = {peer.address for peer in mesh.peers}
-    stay = [
-        peer
-        for peer in _leaving(mesh, state)
-        if peer.address not in given and _can_be_written(peer)
-    ]
+    stay = [peer for peer in _leaving(mesh, state) if peer.address not in given and _can_be_written(peer)]
     return replace(mesh, peers=(*stay, *mesh.peers)) if stay else mesh

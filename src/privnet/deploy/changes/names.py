@@ -52,7 +52,7 @@ def switch(plan: HostPlan, state: HostState, script: Script) -> None:
             if differs(file, state):
                 script.place(file)
         read = state.names.get(network.id)
-        if read is None or not read.in_namespace or read.config != _digest(config):
+        if read is None or not read.serves or read.config != _digest(config):
             script.run("systemctl", "restart", unit_of(network))
         elif read.hosts != _digest(hosts) or hosts.path in script.files:
             script.run("systemctl", "reload", unit_of(network))

@@ -17,11 +17,6 @@ _OWN = re.compile(r"pn[bx]([0-9]+)")
 _UNIT = re.compile(r"privnet-overlay@([0-9]{1,8})[.]service")
 _FILE = re.compile(rf"(?:{ETC}/overlay/|{WANTS}/privnet-overlay@)([0-9]{{1,8}})[.](?:conf|service)")
 _NETDEV = re.compile(rf"{NETWORKD}/60-privnet-([0-9]{{1,8}})-(?:bridge|vxlan)[.]netdev")
-_BRIDGE = {
-    "ageing_time": 0, "vlan_filtering": 0, "mcast_snooping": 0, "group_fwd_mask": "0",
-    "nf_call_iptables": 0, "nf_call_ip6tables": 0, "nf_call_arptables": 0,
-}  # fmt: skip
-"""What a bridge learns, leads elsewhere and hands to rules of others: nothing. overlay.sh sets these."""
 
 
 def unit_of(overlay: Overlay) -> str:
@@ -79,7 +74,7 @@ def switch(plan: HostPlan, state: HostState, script: Script, held: frozenset[str
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     """Entries of containers that are gone or have come here, and networks without a container here."""
     for overlay in plan.overlays:
-        _retire_entries(overlay, state, script)
+        _retire_entries(overlay, plan.guard.vxlan_port, state, script)
     kept = {overlay.network.vni for overlay in plan.overlays}
     units = units_that_run(state, _UNIT) | named_by_files(state, _FILE)
     stray = {vni for vni in units if int(vni) not in kept}
@@ -92,12 +87,16 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
         script.after.append(f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}")
 
 
-def _retire_entries(overlay: Overlay, state: HostState, script: Script) -> None:
+def _retire_entries(overlay: Overlay, vxlan_port: int, state: HostState, script: Script) -> None:
     network = overlay.network
-    present, neighbours = state.fdb.get(network.vxlan, {}), state.neighbours.get(network.vxlan, {})
+    # A device that the first wave has made anew has only what is planned.
+    anew = network.vxlan in _wrong_devices(overlay, vxlan_port, state)
+    present, neighbours = (
+        ({}, {}) if anew else (state.fdb.get(network.vxlan, {}), state.neighbours.get(network.vxlan, {}))
+    )
     wanted, known = _wanted(overlay)
     stray = [(mac, present[mac]) for mac in sorted(present) if mac not in wanted]
-    stray += state.flooded.get(network.vxlan, ())
+    stray += () if anew else state.flooded.get(network.vxlan, ())
     unknown = [address for address in sorted(neighbours) if address not in known]
     if stray:
         lines = [f"fdb delete {mac} dev {network.vxlan} dst {vtep} self" for mac, vtep in stray]
@@ -122,7 +121,7 @@ def _wrong_devices(overlay: Overlay, vxlan_port: int, state: HostState) -> list[
     network = overlay.network
     bridge, vxlan = state.links.get(network.bridge), state.links.get(network.vxlan)
     wrong = []
-    if bridge is not None and (bridge.kind != "bridge" or bridge.data.get("stp_state") != 0):
+    if bridge is not None and bridge.kind != "bridge":
         wrong.append(network.bridge)
     if vxlan is not None:
         low, high = source_ports(vxlan_port)
@@ -136,7 +135,9 @@ def _wrong_devices(overlay: Overlay, vxlan_port: int, state: HostState) -> list[
         }
         # iproute2 leaves false flags out of its JSON, or prints them.
         found = {key: vxlan.data.get(key, False) for key in wanted}
-        if vxlan.kind != "vxlan" or found != wanted or vxlan.mac != overlay.mac:
+        # Where it would send what it knows no way for.
+        elsewhere = vxlan.data.get("remote") or vxlan.data.get("group")
+        if vxlan.kind != "vxlan" or found != wanted or vxlan.mac != overlay.mac or elsewhere:
             wrong.append(network.vxlan)
     return wrong
 
@@ -156,7 +157,7 @@ def _superset(overlay: Overlay, state: HostState) -> tuple[dict[str, str], dict[
     running = {mac: vtep for mac, vtep in present if mac.startswith(MAC_PREFIX) and " " not in vtep}
     # A MAC is a function of its address: another one is nobody's, on no way anywhere, and can be no one of ours.
     answered = state.neighbours.get(vxlan, {}).items()
-    known = {address: mac for address, mac in answered if mac.startswith(MAC_PREFIX)}
+    known = {address: mac for address, mac in answered if mac.startswith(MAC_PREFIX) and " " not in mac}
     return entries | running, known | neighbours
 
 
@@ -183,17 +184,24 @@ def _runs(overlay: Overlay, entries: Mapping[str, str], neighbours: Mapping[str,
     bridge, vxlan = state.links[network.bridge], state.links[network.vxlan]
     return (
         _is_up(bridge, network.mtu)
+        and bridge.mac == network.bridge_mac
+        and bridge.is_bridge()
         and _is_up(vxlan, network.mtu)
         and vxlan.master == network.bridge
         and not bridge.master
-        and all(bridge.data.get(key) == value for key, value in _BRIDGE.items())
-        and not state.addresses.get(network.bridge)
-        and not state.addresses.get(network.vxlan)
-        and vxlan.is_port(learning=False, flood=True)
+        and _takes_no_part(bridge, state)
+        and _takes_no_part(vxlan, state)
+        and vxlan.is_port()
         # What is there and nobody's goes by the last wave.
         and entries.items() <= state.fdb.get(network.vxlan, {}).items()
         and neighbours.items() <= state.neighbours.get(network.vxlan, {}).items()
     )
+
+
+def _takes_no_part(link: Link, state: HostState) -> bool:
+    """A host has no address or route in a private network, and a bridge no MAC that somebody has put there."""
+    own = state.port_macs.get(link.name, frozenset()) <= {link.mac}
+    return own and not state.addresses.get(link.name) and not state.own_routes.get(link.name)
 
 
 def _is_up(link: Link, mtu: int) -> bool:
