@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1  \t/p' Makefile | expand -t 24
 
 setup: ## install what is missing: Debian packages, .venv with privnet and pyinfra
 	@sh setup/setup.sh

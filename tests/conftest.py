@@ -54,11 +54,11 @@ def pytest_report_header() -> str:
 
 
 def _security_seconds(config: pytest.Config) -> float:
-    """From the first of the tests of tests/security to the end of the last, with their labs' boot and end."""
+    """From the first test on hosts of tests/security to the end of the last, with their labs' boot and end."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     reports = [report for reports in terminal.stats.values() for report in reports] if terminal else []
     run = [report for report in reports if isinstance(report, pytest.TestReport)]
-    run = [report for report in run if report.nodeid.startswith("tests/security/")]
+    run = [report for report in run if report.nodeid.startswith("tests/security/") and "lab" in report.keywords]
     return max(report.stop for report in run) - min(report.start for report in run) if run else 0.0
 
 
