@@ -115,12 +115,30 @@ def test_a_host_whose_firewall_would_drop_private_traffic_is_told_what_to_do(sce
     assert arrived(scene, WEB, FAR) == {"private"}, "the twin: without the rules it arrives"
 
 
-@pytest.mark.parametrize("how", ["policy", "last rule"])
+FORWARD = "type filter hook forward priority 0; policy"
+OWN = {
+    "policy": ("inet", f"{FORWARD} drop; ct state established accept"),
+    "last rule": ("inet", f"{FORWARD} accept; reject"),
+    "before routing": (
+        "ip",
+        'type filter hook prerouting priority -300; policy accept; iifname != { "lo", "eth0", "privnet" } drop',
+    ),
+    "after routing": ("inet", 'type filter hook postrouting priority 0; policy accept; oifname "pnb*" drop'),
+    "bridge": ("bridge", f"{FORWARD} drop"),
+    "frames that come in": ("bridge", "type filter hook prerouting priority 0; policy accept; ether type ip drop"),
+    "frames that go out": ("bridge", "type filter hook postrouting priority 0; policy drop; ether type arp accept"),
+    "device": ("netdev", 'type filter hook ingress device "{port}" priority 0; policy drop'),
+}
+"""Rules of one's own that drop private traffic: family, and chain."""
+
+
+@pytest.mark.parametrize("how", OWN)
 def test_a_rule_of_ones_own_that_drops_private_traffic(scene: Scene, how: str) -> None:
     """The command that the message prints lets private networks pass."""
-    policy, last = ("drop", "ct state established accept") if how == "policy" else ("accept", "reject")
-    chain = f"type filter hook forward priority 0; policy {policy}; {last}"
-    scene.run("lab-1", f"sysctl -qw {BRIDGED}=1; nft 'table inet own {{ chain forward {{ {chain}; }}; }}'")
+    family, chain = OWN[how]
+    port = f"pnc{scene.vni(SHOP):06x}{int(scene[WEB].address.rpartition('.')[2]):04x}"
+    chain = chain.replace("{port}", port)
+    scene.run("lab-1", f"sysctl -qw {BRIDGED}=1; nft 'table {family} own {{ chain own {{ {chain}; }}; }}'")
     try:
         assert arrived(scene, WEB, FAR) == set()
         refused = deploy(scene.lab, check=False)
@@ -130,7 +148,7 @@ def test_a_rule_of_ones_own_that_drops_private_traffic(scene: Scene, how: str) -
         assert arrived(scene, WEB, FAR) == {"private"}
         assert deploy(scene.lab).changed == {}
     finally:
-        scene.run("lab-1", f"nft delete table inet own; sysctl -qw {BRIDGED}=0")
+        scene.run("lab-1", f"nft delete table {family} own; sysctl -qw {BRIDGED}=0")
 
 
 def arrived(scene: Scene, source: str, target: str) -> set[str]:

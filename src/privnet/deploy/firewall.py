@@ -1,9 +1,9 @@
-"""What a host's own firewall does with a packet, judged from its listing by nft. Pure.
+"""What a host's own rules do with a packet. Pure; :mod:`privnet.deploy.listing` reads the rules.
 
 Whether a port is open cannot be tried out from outside: a firewall that knows connections lets the answers in of a host
 that has spoken itself, and a host that joins the mesh greets its peers (docs/decisions/0017-foreign-firewalls.md).
 
-nft says much that is not understood here: sets, marks, limits, what extensions of iptables do. Of a rule with such a
+Rules say much that is not understood here: sets, marks, limits, what extensions of iptables do. Of a rule with such a
 match nobody knows here whether it is met. :func:`outcomes` follows both ways or, ``firm``, takes no notice of it.
 """
 
@@ -12,41 +12,24 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 ACCEPTED, DROPPED, NEXT, RETURNED = "accepted", "dropped", "next", "returned"
 DEPTH = 16
 """Chains that may have jumped to each other; the kernel allows no more (NFT_JUMP_STACK_SIZE)."""
-RULES_AT_MOST = 20_000
-"""Of a table; of one with more nothing is said."""
 OWN = re.compile("lo|privnet|pn[bxcu].*|docker[0-9]+")
 """Devices through which no other host is reached, by how rules name them."""
 
-_NAME = "[A-Za-z0-9_./-]{1,128}"
-_TABLE = re.compile(rf"table ([a-z0-9]+) ({_NAME}) \{{.*")
-_CHAIN = re.compile(rf"chain ({_NAME}) \{{")
-_BASE = re.compile(r"type filter hook (input|forward) .*?; ?(?:policy (accept|drop);)?.*")
-_NOISE = re.compile(
-    r"counter(?: packets \d+ bytes \d+)?(?: |$)|comment \"[^\"]*\"(?: |$)"
-    r"|log(?: (?:prefix \"[^\"]*\"|level \w+|flags (?:all|skuid|ether|(?:tcp|ip) [a-z,]+)|group \d+))*(?: |$)"
-)
-_KEYS = {
-    "iifname": "iif", "iif": "iif", "oifname": "oif", "oif": "oif", "ct state": "state", "ct status": "status",
-    "meta l4proto": "protocol", "ip protocol": "protocol", "meta nfproto": "family", "meta protocol": "family",
-    "udp dport": "dport", "th dport": "dport", "udp sport": "sport", "th sport": "sport",
-    "ip saddr": "source", "ip daddr": "target", "fib daddr type": "type",
+_SAME = {
+    "ip": "ipv4", "0x0800": "ipv4", "0x800": "ipv4", "ip6": "ipv6", "0x86dd": "ipv6", "0x0806": "arp", "0x806": "arp",
+    "17": "udp", "6": "tcp", "1": "icmp", "58": "ipv6-icmp",
 }  # fmt: skip
-_VALUE = r'\{[^{}]*\}|"[^"]*"|[^\s{}]+'
-_MATCH = re.compile(rf"(?:meta )?({'|'.join(_KEYS)}) (!= |== )?(?!vmap |map |[.&|^] )({_VALUE})(?: |$)")
-_MAP = re.compile(rf"(?:meta )?({'|'.join(_KEYS)}) vmap \{{([^{{}}]*)\}}(?: |$)")
-# No packet that is asked about here is one of these.
-_OTHERS = re.compile(r"(?:tcp|icmp|icmpv6|sctp|dccp|udplite|ah|esp|comp|ip6|arp|vlan) ")
-_VERDICT = re.compile(rf"(?:^|.* )(accept|drop|return|continue|reject|queue|jump {_NAME}|goto {_NAME})(?: .*)?$")
+"""Other words for a family or a protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A UDP packet over IPv4 that comes in. What is None nobody knows."""
+    """What is known of a packet. What is None nobody knows."""
 
     iif: str | None = None
     oif: str | None = None
@@ -54,10 +37,10 @@ class Packet:
     target: str | None = None
     sport: str | None = None
     dport: str | None = None
-    state: str = "new"
+    state: str | None = "new"
     status: str | None = ""
-    type: str = "local"
-    protocol: str = "udp"
+    type: str | None = "local"
+    protocol: str | None = "udp"
     family: str = "ipv4"
 
 
@@ -93,53 +76,91 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A chain that packets come into by themselves."""
+    """A chain that packets come into by themselves; ``devices``: of these alone, where that is said."""
 
     name: str
     hook: str
     policy: str
+    devices: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a host's own firewall."""
+    """A table of a host's own rules; ``legacy``: the program of before nftables that keeps it."""
 
     family: str
     name: str
     bases: tuple[Base, ...] = ()
     chains: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    legacy: str = ""
 
     @property
-    def knows_sources(self) -> bool:
-        """Whether it matters who has sent a packet."""
-        return any(match.key == "source" for rules in self.chains.values() for rule in rules for match in rule.matches)
+    def knows_addresses(self) -> bool:
+        """Whether it matters from whom, or to whom, a packet goes."""
+        return any(m.key in ("source", "target") for rules in self.chains.values() for r in rules for m in r.matches)
 
     @property
     def maker(self) -> str:
         """Which program keeps it, as far as that can be seen."""
+        if self.legacy:
+            return self.legacy
         if self.name == "firewalld":
             return "firewalld"
         if "ufw-before-input" in self.chains:
             return "ufw"
         if "ts-input" in self.chains:
             return "tailscale"
-        return "docker" if "DOCKER-USER" in self.chains else ""
+        if "DOCKER-USER" in self.chains:
+            return "docker"
+        # As iptables-nft and its like name what they keep there.
+        named = self.name in ("filter", "mangle", "raw", "security")
+        return _KEEPERS.get(self.family, "") if named and all(base.name.isupper() for base in self.bases) else ""
+
+
+_KEEPERS = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "arp": "arptables"}
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
     """A chain that drops what is asked about; ``maker`` is the program that keeps it, if that can be seen."""
 
+    family: str
+    table: str
     chain: str
+    hook: str
     maker: str = ""
 
+    def __str__(self) -> str:
+        if self.maker.endswith("-legacy"):
+            return f"{self.chain} of {self.maker}" + ("" if self.table == "filter" else f", table {self.table}")
+        return f"{self.family} {self.table} {self.chain}"
 
-def dropping(tables: tuple[Table, ...], hook: str, packet: Packet, *, firm: bool = False) -> Iterator[Drop]:
-    """Chains that drop a packet, whatever is true of it that is not known here."""
+
+def dropping(
+    tables: tuple[Table, ...], hook: str, packet: Packet, *, families: tuple[str, ...] = (), firm: bool = False
+) -> Iterator[Drop]:
+    """Chains of a hook that drop a packet, whatever is true of it that is not known here.
+
+    :param families: of tables; those of the packet, if none is said
+    """
+    families = families or _families(hook, packet.family)
+    device = packet.iif if hook == "ingress" else packet.oif
     for table in tables:
+        if table.family not in families:
+            continue
         for base in table.bases:
-            if base.hook == hook and outcomes(table, base, packet, firm=firm) == {DROPPED}:
-                yield Drop(f"{table.family} {table.name} {base.name}", table.maker)
+            if base.hook != hook or (base.devices and device not in base.devices):
+                continue
+            if outcomes(table, base, packet, firm=firm) == {DROPPED}:
+                yield Drop(table.family, table.name, base.name, hook, table.maker)
+
+
+def _families(hook: str, family: str) -> tuple[str, ...]:
+    if hook == "egress":
+        return ("netdev",)
+    if hook == "ingress":
+        return ("netdev", "inet")
+    return {"ipv4": ("ip", "inet"), "ipv6": ("ip6", "inet"), "arp": ("arp",)}[family]
 
 
 def outcomes(table: Table, base: Base, packet: Packet, *, firm: bool = False) -> set[str]:
@@ -211,19 +232,25 @@ def _is(key: str, value: str | None, one: str) -> bool | None:
         return _lies_in(value, one)
     if key in ("sport", "dport"):
         return _is_port(int(value), one)
-    return value == {"ip": "ipv4", "17": "udp"}.get(one, one)
+    return value == _SAME.get(one, one)
 
 
 def _lies_in(address: str, network: str) -> bool | None:
     try:
-        low, high = (ipaddress.IPv4Address(end) for end in network.split("-")) if "-" in network else _ends(network)
-        return low <= ipaddress.IPv4Address(address) <= high
+        low, _, high = network.partition("-")
+        own = ipaddress.ip_address(address)
+        ends = (ipaddress.ip_address(low), ipaddress.ip_address(high)) if high else _ends(network)
+        # Of the other version it is another address.
+        return own.version == ends[0].version and int(ends[0]) <= int(own) <= int(ends[1])
     except ValueError:
         return None
 
 
-def _ends(network: str) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]:
-    found = ipaddress.IPv4Network(network, strict=False)
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _ends(network: str) -> tuple[Address, Address]:
+    found = ipaddress.ip_network(network, strict=False)
     return found[0], found[-1]
 
 
@@ -232,76 +259,3 @@ def _is_port(port: int, text: str) -> bool | None:
     if len(ends) > 2 or not all(re.fullmatch("[0-9]{1,5}", end) for end in ends):
         return None  # a service's name
     return int(ends[0]) <= port <= int(ends[-1])
-
-
-# --- the listing ------------------------------------------------------------------------------------
-
-
-def parse_tables(lines: list[str]) -> tuple[Table, ...]:
-    """Tables from ``nft -s -t list table``. What is not understood is a rule of which nothing is known."""
-    found: list[Table] = []
-    chain: list[Rule] | None = None
-    bases: list[Base] = []
-    chains: dict[str, list[Rule]] = {}
-    name = ""
-    for line in map(str.strip, [*lines, "table ip end {"]):
-        if table := _TABLE.fullmatch(line):
-            if found:
-                found[-1] = replace(found[-1], bases=tuple(bases), chains=_small(chains))
-            found.append(Table(table[1], table[2]))
-            chain, bases, chains = None, [], {}
-        elif begins := _CHAIN.fullmatch(line):
-            name = begins[1]
-            chain = chains.setdefault(name, [])
-        elif line == "}":
-            chain = None
-        elif chain is not None and line and not line.startswith("#"):
-            if base := _BASE.fullmatch(line):
-                bases.append(Base(name, base[1], base[2] or "accept"))
-            else:
-                chain += _rules(line)
-    return tuple(table for table in found[:-1] if table.family in ("ip", "inet"))
-
-
-def _small(chains: Mapping[str, list[Rule]]) -> dict[str, tuple[Rule, ...]]:
-    if sum(map(len, chains.values())) > RULES_AT_MOST:
-        return {}
-    return {name: tuple(rules) for name, rules in chains.items()}
-
-
-def _rules(line: str) -> list[Rule]:
-    """A rule, or one for each way that a map of verdicts leads."""
-    matches: list[Match] = []
-    rest = line
-    while rest:
-        if noise := _NOISE.match(rest):
-            rest = rest[noise.end() :]
-        elif match := _MATCH.match(rest):
-            matches.append(Match(_KEYS[match[1]], _values(match[3]), match[2] == "!= "))
-            rest = rest[match.end() :]
-        elif ways := _MAP.match(rest):
-            return list(_ways(tuple(matches), _KEYS[ways[1]], ways[2]))
-        elif _OTHERS.match(rest):
-            return []
-        else:
-            break
-    verdict = _VERDICT.fullmatch(rest)
-    if verdict is None:
-        # It goes on to the next rule, or is a way of leading on that is not known here.
-        return [Rule(tuple(matches), "anything", strange=True)] if "vmap" in rest or rest == "longer" else []
-    return [Rule(tuple(matches), verdict[1], strange=verdict.start(1) > 0)]
-
-
-def _values(text: str) -> tuple[str, ...]:
-    inner = text[1:-1] if text.startswith("{") else text
-    return tuple(part.strip().strip('"') for part in inner.split(",") if part.strip())
-
-
-def _ways(matches: tuple[Match, ...], key: str, elements: str) -> Iterator[Rule]:
-    for element in elements.split(","):
-        value, _, verdict = element.rpartition(" : ")
-        found = _VERDICT.fullmatch(verdict.strip())
-        if found:
-            yield Rule((*matches, Match(key, _values(value.strip()))), found[1])
-        else:
-            yield Rule(matches, "anything", strange=True)

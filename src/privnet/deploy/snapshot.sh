@@ -194,27 +194,33 @@ section neighbours
 try ip -4 neigh show nud all | try awk '/ dev pnx.* lladdr /'
 
 section firewall
-# Only where bridged frames pass through it does forwarding in the host's own firewall meet private networks.
+# Frames within a bridge meet the rules for forwarded packets only where this is set.
 bridged=
 [ ! -r /proc/sys/net/bridge/bridge-nf-call-iptables ] || read -r bridged < /proc/sys/net/bridge/bridge-nf-call-iptables
 [ "$bridged" != 1 ] || echo 'bridged yes'
 try nft list chains | try awk -v bridged="$bridged" '
-	$1 == "table" { table = $2 " " $3 }
-	table ~ /^(ip|inet) / && table != "inet privnet" && /type filter/ && (/hook input/ || (bridged == 1 && /hook forward/)) { print table }' |
+	$1 == "table" { table = $2 " " $3; family = $2 }
+	/type (filter|route)/ && family != "arp" && table != "inet privnet" && table != "bridge privnet" &&
+		(bridged == 1 || family !~ /^(ip|ip6|inet)$/ || !/hook forward/) { print table }' |
 	try sort -u | while read -r family table; do
 	# A set can be longer than all the rest; what has a line too long to be sent is known to be there.
 	nft -s -t list table "$family" "$table" 2> /dev/null | try awk 'length > 4000 { print "longer"; next } { print }'
 done
-legacy=
-[ ! -r /proc/net/ip_tables_names ] || legacy=$(try cat /proc/net/ip_tables_names)
-case $bridged$legacy in 1*filter*)
-	try iptables-legacy -S | try awk '
-		/^-P FORWARD DROP/ { drops = 1 }
-		/^-A FORWARD / { last = $0 }
-		/-i pnb[+] .*-j ACCEPT/ { passes = 1 }
-		END { if ((drops || last ~ /^-A FORWARD -j (DROP|REJECT)( |$)/) && !passes) print "legacy drops" }'
-	;;
-esac
+# What iptables had before nftables, said as nft would say it. Rules may have come from a container with programs of its own.
+for version in ip ip6; do
+	[ -r "/proc/net/${version}_tables_names" ] && command -v "${version}tables-legacy-save" > /dev/null || continue
+	while read -r table; do
+		[ "$table" != nat ] || continue
+		try "${version}tables-legacy-save" | "${version}tables-restore-translate" -f /dev/stdin 2> /dev/null |
+			try awk 'length <= 4000'
+		break
+	done < "/proc/net/${version}_tables_names"
+done
+for table in filter nat; do
+	[ -e "/sys/module/ebtable_$table" ] && command -v ebtables-legacy-save > /dev/null || continue
+	try ebtables-legacy-save | try awk -v table="*$table" '
+		/^[*]/ { here = $0 == table } here && /^[*:]|^-A / && length <= 4000'
+done
 
 section guard
 note() {

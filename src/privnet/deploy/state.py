@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from privnet.deploy.firewall import Table, parse_tables
+from privnet.deploy.firewall import Table
+from privnet.deploy.listing import parse_tables
 from privnet.diagnostics import visible
 from privnet.model.identifiers import format_address
 from privnet.plan.containers import mac_of
@@ -203,11 +204,10 @@ class NamesState:
 
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """The host's own firewall: tables with a chain for packets to the host or, where bridged frames pass there
-    (``bridged``), for others. ``legacy``: that of iptables-legacy drops the latter."""
+    """The host's own rules: tables with a chain that packets of ours may come into. ``bridged``: frames within a bridge
+    come into those for packets too."""
 
     bridged: bool = False
-    legacy: bool = False
     tables: tuple[Table, ...] = ()
 
 
@@ -385,7 +385,6 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         neighbours=_neighbours(sections["neighbours"]),
         firewall=Firewall(
             bridged="bridged yes" in sections["firewall"],
-            legacy="legacy drops" in sections["firewall"],
             tables=parse_tables(sections["firewall"]),
         ),
         guard=_guard(sections["guard"]),

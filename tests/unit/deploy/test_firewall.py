@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from privnet.deploy.firewall import Packet, Table, dropping, parse_tables
+from privnet.deploy.firewall import Packet, Table, dropping
+from privnet.deploy.listing import parse_tables
 
 PEER = Packet(source="192.0.2.12", dport="51820")
 INNER = Packet("privnet", source="100.64.0.2", target="100.64.0.1", sport="4789", dport="4789")
@@ -110,8 +111,10 @@ def test_firm_takes_no_notice_of_what_is_not_known() -> None:
 
 def test_other_families_are_others() -> None:
     lines = ["table ip6 filter {", "chain INPUT {", BASE.format("drop"), "}", "}", "table ip filter {", "chain INPUT {"]
-    assert parse_tables([*lines[:5]]) == ()
-    assert [t.family for t in parse_tables([*lines, "}", "}"])] == ["ip"]
+    tables = parse_tables([*lines, BASE.format("accept"), "}", "}"])
+    assert [t.family for t in tables] == ["ip6", "ip"]
+    assert list(dropping(tables, "input", PEER)) == []
+    assert [str(d) for d in dropping(tables, "input", Packet(dport="51820", family="ipv6"))] == ["ip6 filter INPUT"]
 
 
 def test_a_host_cannot_make_it_think_for_ever() -> None:

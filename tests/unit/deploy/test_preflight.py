@@ -5,51 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from answers import answer, text
 
-from privnet.deploy.firewall import parse_tables
 from privnet.deploy.preflight import obstacles, twins
-from privnet.deploy.state import Disk, Firewall, HostState, Link, parse_snapshot
+from privnet.deploy.state import Disk, HostState, Link, parse_snapshot
 from privnet.plan.host import HostPlan, Plan
 
-FOREIGN_RULES = Path(__file__).parents[2] / "security" / "foreign"
 NOW = 1_800_000_000
 FOREIGN = Link("flannel.1", "vxlan", 9, True, 1450, "02:00:00:00:00:01", "", {"id": 1, "port": 4789}, {})
 
 JOINING = Link("privnet", "tun", 9, True, 1440, "", "", {"type": "tun", "vnet_hdr": True}, {})
-FORWARDS = (
-    "its firewall would drop private traffic: chain {} drops what it does not know, and bridged frames pass through it "
-    "(net.bridge.bridge-nf-call-iptables=1). Let private networks pass: "
-)
-OR_NOT = "; or set net.bridge.bridge-nf-call-iptables=0"
-KEEPS_OUT = (
-    "its firewall keeps peers out: chain {} drops UDP port 51820, to which h2 (192.0.2.12) would speak: they would reach it only "
-    "for a while after it has spoken itself. Let them in: "
-)
-COMES_OUT = "its firewall would drop private traffic: chain {} drops UDP port 4789 out of the mesh, from h2. "
-INPUT = "type filter hook input priority 0; policy drop;"
-
-
-def beside(state: HostState, ruleset: str, bridged: bool = False) -> HostState:
-    """With the rules of another program, as they were captured."""
-    tables = parse_tables((FOREIGN_RULES / f"{ruleset}.nft").read_text().splitlines())
-    return replace(state, firewall=Firewall(bridged=bridged, tables=tables))
-
-
-def ruled(state: HostState, *rules: str, bridged: bool = False, chain: str = "") -> HostState:
-    """With rules of somebody's own in one chain, or in another one that it jumps to."""
-    first = (INPUT.replace("drop", "accept"), f"jump {chain}", "}", f"chain {chain} {{") if chain else ()
-    tables = parse_tables(["table inet own {", "chain all {", *first, *rules, "}", "}"])
-    return replace(state, firewall=Firewall(bridged=bridged, tables=tables))
-
-
-def without_peers(state: HostState) -> HostState:
-    return replace(state, mesh=replace(state.mesh, peers={}))
-
-
 CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
     "a full disk": (
         lambda s: replace(s, disks={"/etc": Disk(3 << 20, 5000)}),
@@ -121,36 +88,6 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
         "its route 100.64.0.0/10 by tun0 in table vpn, which is asked before the main one, holds the mesh's prefix "
         "100.64.0.0/16: what is for other hosts would go there. Take the route away, or give the fleet another `wireguard.mesh`",
     ),
-    "Docker, which forwards nothing else": (
-        lambda s: beside(s, "docker", bridged=True),
-        f"{FORWARDS.format('ip filter FORWARD')}`iptables -I DOCKER-USER -i pnb+ -o pnb+ -j ACCEPT`{OR_NOT}",
-    ),
-    "ufw, which forwards nothing else": (
-        lambda s: beside(s, "ufw", bridged=True),
-        f"{FORWARDS.format('ip filter FORWARD')}`ufw route allow in on pnb+ out on pnb+`{OR_NOT}",
-    ),
-    "firewalld, which forwards nothing else": (
-        lambda s: beside(s, "firewalld", bridged=True),
-        f"{FORWARDS.format('inet firewalld filter_FORWARD')}`firewall-cmd --permanent --new-zone=privnet`, the same with "
-        f"`--zone=privnet --add-interface=pnb+` and with `--zone=privnet --add-forward`, then `firewall-cmd --reload`{OR_NOT}",
-    ),
-    "rules of one's own that forward nothing else": (
-        lambda s: ruled(s, "type filter hook forward priority 0;", "ct state established accept", "reject", bridged=True),
-        f"{FORWARDS.format('inet own all')}`nft insert rule inet own all iifname \"pnb*\" oifname \"pnb*\" accept`{OR_NOT}",
-    ),
-    "legacy iptables that forwards nothing else": (
-        lambda s: replace(s, firewall=Firewall(bridged=True, legacy=True)),
-        f"{FORWARDS.format('FORWARD of iptables-legacy')}`iptables-legacy -I FORWARD -i pnb+ -o pnb+ -j ACCEPT`{OR_NOT}",
-    ),
-    "rules of one's own that let no peer in": (
-        lambda s: ruled(without_peers(s), INPUT, "ct state vmap { established : accept }", "iifname \"privnet\" accept"),
-        f"{KEEPS_OUT.format('inet own all')}`nft insert rule inet own all udp dport 51820 accept`",
-    ),
-    "Tailscale's rules": (
-        lambda s: ruled(without_peers(s), 'iifname != "tailscale0*" ip saddr 100.64.0.0/10 counter drop', chain="ts-input"),
-        f"{COMES_OUT.format('inet own all')}Tailscale drops 100.64.0.0/10 from everybody else: give the fleet another "
-        "`wireguard.mesh`",
-    ),
 }
 
 
@@ -175,32 +112,6 @@ def test_each_obstacle_is_said_alone(h1: HostPlan, well: HostState, what: str) -
 def test_a_host_that_is_well_has_none(h1: HostPlan, well: HostState) -> None:
     own = replace(well, listening=frozenset({51820}), routes=(("100.0.0.0/8", "eth0"), ("100.64.0.0/16", "privnet")))
     assert list(obstacles(h1, own, NOW + 119)) == []
-
-
-@pytest.mark.parametrize("program", ["ufw", "firewalld"])
-def test_a_firewall_that_lets_no_peer_in(h1: HostPlan, well: HostState, program: str) -> None:
-    """Neither to WireGuard nor, out of the mesh, to the networks: both are said, and what to do about each."""
-    closed = beside(without_peers(well), f"{program}-closed")
-    chain = closed.firewall.tables[0].family + " " + closed.firewall.tables[0].name
-    into, out_of = obstacles(h1, closed, NOW)
-    assert into.startswith(KEEPS_OUT.format(chain + (" INPUT" if program == "ufw" else " filter_INPUT")))
-    assert out_of.startswith(COMES_OUT.format(chain + (" INPUT" if program == "ufw" else " filter_INPUT")))
-    said = into + out_of
-    if program == "ufw":
-        assert "`ufw allow 51820/udp`" in said and "`ufw allow in on privnet to any port 4789 proto udp`" in said
-    else:
-        assert "`firewall-cmd --permanent --add-port=51820/udp`, then `firewall-cmd --reload`" in said
-        assert "`--zone=mesh --add-interface=privnet` and with `--zone=mesh --add-port=4789/udp`" in said
-    # The twins: let in, as the programs do it when they are told so; and a mesh that runs is left alone.
-    assert list(obstacles(h1, beside(without_peers(well), program), NOW)) == []
-    assert list(obstacles(h1, beside(well, f"{program}-closed"), NOW)) == []
-
-
-@pytest.mark.parametrize("program", ["docker", "ufw", "firewalld"])
-def test_what_the_message_says_lets_private_networks_pass(h1: HostPlan, well: HostState, program: str) -> None:
-    """Their own commands made these rules. Frames that pass no firewall are nobody's business."""
-    assert list(obstacles(h1, beside(well, f"{program}-passes", bridged=True), NOW)) == []
-    assert list(obstacles(h1, beside(well, program), NOW)) == []
 
 
 def test_copies_know_each_other(well: HostState) -> None:

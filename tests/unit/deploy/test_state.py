@@ -213,9 +213,9 @@ def test_routes_and_rules_of_other_programs_are_read() -> None:
     found = state(sections)
     assert found.routes == (("default", "eth0"),)
     assert found.earlier == (("100.64.7.9", "tun0", "52"), ("100.64.0.0/10", "throw", "52"))
-    assert found.firewall.bridged and not found.firewall.legacy
+    assert found.firewall.bridged
     assert [(table.family, table.name) for table in found.firewall.tables] == [("ip", "filter")]
-    assert not state(bare() | {"firewall": ["legacy drops"]}).firewall.bridged
+    assert not state(bare() | {"firewall": ["bridged no"]}).firewall.bridged
 
 
 def test_ten_megabytes_of_anything_are_read_in_a_moment() -> None:
