@@ -41,7 +41,7 @@ CODES: dict[str, str] = {
     "PN206": "not an integer",
     "PN207": "a number out of its range",
     "PN208": "not one of the possible values",
-    "PN209": "not a percentage, a duration, a range of VNIs or a date",
+    "PN209": "not a percentage, a duration, a range of VNIs, a date or a release",
     "PN210": "a name that breaks the rule for names",
     "PN211": "an identifier that breaks the rule for identifiers",
     "PN212": "not an address or an endpoint that hosts can use",

@@ -21,7 +21,9 @@ from privnet.deploy.state import HostState, parse_snapshot
 from privnet.lab import Lab
 from privnet.store import save_lock
 
-SAID = {"user", "machine", "systemd", "enabled", "time", "disk", "release", "applied", "generation", "route", "ssh"}
+SAID = {
+    "user", "machine", "systemd", "enabled", "time", "disk", "os", "release", "applied", "generation", "route", "ssh",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

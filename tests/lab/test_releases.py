@@ -71,6 +71,26 @@ def test_a_container_moves_to_a_host_of_another_release_and_back(lab: Lab) -> No
     assert_as_planned(lab)
 
 
+def test_an_unknown_release_is_refused_before_the_first_change_unless_the_fleet_accepts_it(lab: Lab) -> None:
+    lab.exec("lab-2", "cp -L /etc/os-release /root/kept && rm /etc/os-release")
+    lab.exec("lab-2", "sed 's/^ID=.*/ID=ubuntu/; s/^VERSION_ID=.*/VERSION_ID=\"24.04\"/' /root/kept > /etc/os-release")
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-2, lab-2]")
+    refused = deploy(lab, check=False)
+    assert refused.code == 1
+    assert "lab-2: its release is `ubuntu 24.04`, on which private networks are not tested" in refused.output
+    assert f"NETNS=3.web.{STOREFRONT}" not in lab.exec("lab-2", "cat /etc/privnet/containers/*.conf").stdout
+    fleet = lab.inventory / "fleet.yaml"
+    declared = fleet.read_text()
+    fleet.write_text(declared + "policy: {releases: [ubuntu 24.04]}\n")
+    deploy(lab)
+    assert_as_planned(lab)
+    fleet.write_text(declared)
+    lab.exec("lab-2", "rm /etc/os-release && ln -s ../usr/lib/os-release /etc/os-release")
+    edit(lab, "shop", "web: [lab-1, lab-2, lab-2]", "web: [lab-1, lab-2]")
+    deploy(lab, allow=True)
+    assert_as_planned(lab)
+
+
 @contextmanager
 def drop_in(lab: Lab, host: str, unit: str, *lines: str) -> Iterator[None]:
     """These lines come after those of a unit's own file for the length of the block."""

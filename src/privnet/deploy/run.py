@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from privnet.compiler import Compiled, compile_fleet
-from privnet.deploy import changes, preflight
+from privnet.deploy import changes, preflight, releases
 from privnet.deploy.alone import Held, place, take
 from privnet.deploy.changes.containers import unit_of
 from privnet.deploy.host_keys import Identity
@@ -257,7 +257,8 @@ class Run:
 
     def obstacles(self, name: str, state: HostState, now: float) -> str | None:
         """Why a host has to be left alone, by its own answer."""
-        reasons = [*preflight.obstacles(self.plan.hosts[name], state, now)]
+        accepted = self.compiled.declaration.fleet.policy.releases
+        reasons = [*releases.obstacles(accepted, state), *preflight.obstacles(self.plan.hosts[name], state, now)]
         if len(reasons) > REASONS_SAID:
             reasons[REASONS_SAID:] = [f"and {plural(len(reasons) - REASONS_SAID, 'other reason')}"]
         return "; ".join(reasons) or None

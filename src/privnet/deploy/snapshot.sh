@@ -72,6 +72,15 @@ printf 'time %s\n' "$(try date +%s)"
 for path in /etc /run /var/lib; do
 	try stat -f -c "disk $path %a %S %d" $path
 done
+# os-release(5); what comes first holds.
+for path in /etc/os-release /usr/lib/os-release; do
+	[ ! -r $path ] || try cat $path
+done | try awk -F = -v q="[\"']" '
+	{ gsub(q, "", $2); if (!($1 in said)) said[$1] = $2 }
+	END {
+		version = said["VERSION_ID"] != "" ? said["VERSION_ID"] : said["VERSION_CODENAME"]
+		print "os", said["ID"] != "" ? said["ID"] : "unknown", version != "" ? version : "unknown"
+	}'
 printf 'release %s\n' "$(try systemctl --version | try awk 'NR == 1 { print $2 }')"
 [ ! -r $etc/applied ] || printf 'applied %s\n' "$(try head -c 200 $etc/applied)"
 [ ! -r /var/lib/privnet/generation ] || printf 'generation %s\n' "$(try head -c 200 /var/lib/privnet/generation)"

@@ -38,7 +38,7 @@ FAILED_SAID = 5
 """Programs: one that fails makes others fail."""
 LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
-TOLD = frozenset({"user", "machine", "time", "release"})
+TOLD = frozenset({"user", "machine", "time", "release", "os"})
 DISKS = frozenset({"/etc", "/run", "/var/lib"})
 """What every host tells of itself. An answer without it would be judged as if nothing were wrong there."""
 
@@ -46,6 +46,7 @@ _UNPRINTABLE = re.compile("[^\t -~]")
 _DIGITS = re.compile("[0-9]{1,20}")
 _MACHINE = re.compile("[0-9a-f]{32}|uninitialized|")
 _RELEASE = re.compile("[0-9]{1,6}[A-Za-z0-9.~+-]{0,40}|")
+_OS = re.compile("[A-Za-z0-9._~-]{1,40} [A-Za-z0-9._~-]{1,40}")
 _VERSION = re.compile("[A-Za-z0-9.+~:-]{1,80}")
 _DEVICE = re.compile("[!-.0-~]{1,15}")
 _PATH = re.compile("/[ -~]{1,4095}")
@@ -240,6 +241,7 @@ class Armed:
 class HostState:
     """A host as it is. Every mapping is complete: what is not in it is not there.
 
+    :param release: of its operating system, as `os-release` names it: ``debian 12``
     :param configures: files of others by which networkd would set up devices that are there; while it runs, none
     """
 
@@ -275,6 +277,7 @@ class HostState:
     clock: int = 0
     disks: Mapping[str, Disk] = field(default_factory=dict)
     systemd_version: str = ""
+    release: str = ""
     listening: frozenset[int] = frozenset()
     routes: tuple[tuple[str, str], ...] = ()
     earlier: tuple[tuple[str, str, str], ...] = ()
@@ -395,6 +398,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         clock=_number(facts["time"], "time", LAST_SECOND),
         disks=disks,
         systemd_version=_word(facts.get("release", ""), _RELEASE, "version of systemd"),
+        release=[_word(" ".join(words[1:]), _OS, "release") for words in system if words[0] == "os"][-1],
         listening=frozenset(_number(words[1], "UDP port", 65535) for words in system if words[0] == "listens"),
         routes=tuple(_route(words[1:]) for words in system if words[0] == "route" and len(words) < 4),
         earlier=tuple(

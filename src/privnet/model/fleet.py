@@ -24,6 +24,7 @@ from privnet.model.identifiers import (
     Lengths,
     Percent,
     Prefix,
+    Release,
     Seconds,
     SshUser,
     Upstream,
@@ -121,6 +122,12 @@ class Policy(Part):
         "back to what it was: a number and s, m or h, at least 10s.",
         examples=["180s"],
         json_schema_extra={"default": "180s"},
+    )
+    releases: tuple[Release, ...] = Field(
+        default=(),
+        description="Releases of hosts that are accepted though privnet is not tested on them: ID and VERSION_ID of "
+        "/etc/os-release.",
+        examples=[["ubuntu 24.04"]],
     )
 
 

@@ -30,6 +30,7 @@ SSH_USER = "[a-z_][a-z0-9_-]{0,31}"
 DURATION = "(0|[1-9][0-9]*)[smhd]"
 PERCENT = "(0|[1-9][0-9]?|100)%"
 VNI_RANGE = "[1-9][0-9]*-[1-9][0-9]*"
+RELEASE = "[a-z0-9][a-z0-9._-]{0,39} [a-z0-9][a-z0-9._-]{0,39}"
 DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 PREFIX = f"{OCTET}([.]{OCTET}){{3}}/([0-9]|[12][0-9]|3[012])"
@@ -276,6 +277,14 @@ def check_ssh_user(text: str) -> str:
     if not _SSH_USER.fullmatch(text):
         rule = "lower-case letters, digits, `_` and `-`, beginning with a letter or `_`, 1 to 32 characters"
         raise Invalid("PN216", f"ssh user {quoted(text)} is not a user name", note=rule, help="for example `deploy`")
+    return text
+
+
+def check_release(text: str) -> str:
+    """The release of an operating system, as os-release(5) names it: ID and VERSION_ID. Raises Invalid (PN209)."""
+    if not re.fullmatch(RELEASE, text):
+        help = "write ID and VERSION_ID of the host's /etc/os-release, for example `ubuntu 24.04`"
+        raise Invalid("PN209", f"{quoted(text)} is not a release", help=help)
     return text
 
 
@@ -701,4 +710,5 @@ SshUser = Annotated[str, *_text(check_ssh_user, SSH_USER)]
 Date = Annotated[str, *_text(check_date, DATE, format="date")]
 Address = Annotated[str, *_text(check_address, "[0-9]+([.][0-9]+){3}|[0-9a-f]*:[0-9a-f:]+")]
 Endpoint = Annotated[str, *_text(check_endpoint, r"([0-9]+([.][0-9]+){3}|\[[0-9a-f]*:[0-9a-f:]+\]):[1-9][0-9]{0,4}")]
+Release = Annotated[str, *_text(check_release, RELEASE)]
 Upstream = Annotated[str, *_text(check_upstream, r"[0-9a-f:.]+(#[1-9][0-9]{0,4})?")]

@@ -15,7 +15,13 @@ SERVICES = (
     "privnet-guard.service",
     "wg-quick@privnet.service",
 )
-ROOM = ("disk /etc 1000000 4096 100000", "disk /run 1000000 4096 100000", "disk /var/lib 1000000 4096 0", "release 252")
+ROOM = (
+    "disk /etc 1000000 4096 100000",
+    "disk /run 1000000 4096 100000",
+    "disk /var/lib 1000000 4096 0",
+    "release 252",
+    "os debian 12",
+)
 PACKAGES = {
     "wireguard-tools": "1.0.20210914-1+b1",
     "nftables": "1.0.6-2+deb12u2",

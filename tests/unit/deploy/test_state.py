@@ -133,7 +133,7 @@ HOSTILE = {
 }
 
 
-TOLD = ("user", "machine", "time", "release", "disk /etc", "disk /run", "disk /var/lib")
+TOLD = ("user", "machine", "time", "release", "os", "disk /etc", "disk /run", "disk /var/lib")
 
 
 @pytest.mark.parametrize("what", TOLD)
@@ -166,6 +166,9 @@ IMPOSSIBLE = {
     "time \u0663": "time",
     f"release {'9' * 5000}": "version of systemd",
     "release 25 2": None,
+    "os debian": "release",
+    "os debian 12 13": "release",
+    f"os debian {'1' * 41}": "release",
     "machine x": "machine-id",
     "listens 65536": "UDP port",
     "listens *": "UDP port",
