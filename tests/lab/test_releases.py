@@ -138,6 +138,31 @@ def test_no_guard_runs_on_debian_13_without_a_line_of_its_unit(lab: Lab) -> None
     assert_as_planned(lab)
 
 
+UUTILS = """
+for path in /usr/lib/cargo/bin/coreutils/*; do
+    program=/usr/bin/${path##*/}
+    [ ! -f "$program" ] || [ -L "$program" ] || mount --bind /usr/bin/coreutils "$program"
+done
+mv --version
+"""
+
+
+def test_a_host_with_the_programs_of_uutils_is_changed_twice_by_a_run_and_goes_back(lab: Lab) -> None:
+    """As Ubuntu has them since 25.10. Its `mv -T` cannot put a link in the place of a link to a directory."""
+    assert "uutils" in lab.exec("lab-2", UUTILS).stdout
+    links = "cd /root; mkdir x y; ln -s x old; ln -s y new; mv -T new old"
+    assert lab.exec("lab-2", links, check=False).returncode != 0, "the twin"
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
+    deploy(lab)
+    assert container_of(lab, ON_TRIXIE).host == "lab-3"
+    assert_as_planned(lab)
+    edit(lab, "shop", "web: [lab-1, lab-3]", "web: [lab-1, lab-2]")
+    deploy(lab)
+    assert_as_planned(lab)
+    lab.reboot("lab-2")  # the mounts are gone
+    assert_as_planned(lab)
+
+
 # --- what a filter of a unit does to the namespace that is made in it ----------------------------------
 
 

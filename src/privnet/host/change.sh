@@ -145,7 +145,8 @@ arm() {
 	sync -f "$kept"
 	start_timer
 	ln -s "${kept##*/}" $armed.new
-	mv -T $armed.new $armed
+	# Not `mv -T`: that of uutils takes a link to a directory for the directory.
+	perl -e 'rename $ARGV[0], $ARGV[1] or die "$ARGV[1]: $!\n"' $armed.new $armed
 	sync -f $memory
 	tidy
 	if [ ! -e $units/privnet-restore.service ]; then

@@ -31,6 +31,9 @@ TOOL_PACKAGES: Final = (
     "python3", "tcpdump", "tcsh",
 )  # fmt: skip
 
+# What Ubuntu has in place of GNU's programs.
+_MORE_TOOLS: Final = {"trixie": ("rust-coreutils",)}
+
 # Run by mmdebstrap with the new root as $1. Archive addresses and this machine's apt settings do not belong
 # in a host; host keys and machine-id are made for each host; timers that reach for the network or trim disks
 # would only disturb measurements. Generators that find nothing in a container (systemd.generator(7): for disks, the
@@ -147,7 +150,8 @@ def _from(release: str, packages: tuple[str, ...]) -> tuple[str, ...]:
 
 def full(release: str = DEFAULT_RELEASE) -> Image:
     """What lab hosts run: all that a deploy needs, and tools."""
-    return Image("full", _from(release, BARE_PACKAGES + DEPLOY_PACKAGES + TOOL_PACKAGES), release)
+    packages = BARE_PACKAGES + DEPLOY_PACKAGES + TOOL_PACKAGES + _MORE_TOOLS.get(release, ())
+    return Image("full", _from(release, packages), release)
 
 
 def bare(release: str = DEFAULT_RELEASE) -> Image:
