@@ -72,7 +72,6 @@ WIREGUARD: Sections = {
         "ListenPort": NUMBER,
         "MTU": NUMBER,
         "Table": "off",
-        "PostUp": r"/bin/sh /etc/privnet/lib/mesh[.]sh [a-z]+",
     },
     "Peer": {
         "PublicKey": "[A-Za-z0-9+/]{43}=",
