@@ -29,6 +29,9 @@ from privnet.plan.printable import checked, checked_all
 from privnet.plan.record import VERSION, Settings, document
 
 ETC = "/etc/privnet"
+KEY = "/etc/wireguard/privnet.key"
+OLD_KEY = f"{ETC}/wireguard.key"
+"""A host's own key, and where earlier versions kept it."""
 NETWORKD = "/etc/systemd/network"
 UNITS = "/etc/systemd/system"
 TARGET = "privnet-networks.target"

@@ -397,7 +397,7 @@ def test_two_hosts_with_one_key_are_refused(fleet: Callable[..., Fleet]) -> None
 def test_a_host_without_its_key_gets_no_new_one(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     made.answers["h1"] = [
-        line for line in made.answers["h1"] if not line.startswith("key ") and "wireguard.key" not in line
+        line for line in made.answers["h1"] if not line.startswith("key ") and "privnet.key" not in line
     ]
     ran = made.run("--json", "-y")
     assert ran.results["failed_hosts"] == ["h1"]

@@ -214,14 +214,14 @@ class Scene:
         deploy(self.lab)
         new = {"back": dump(self.lab)}
         for host in self.lab.hosts:
-            self.keys[host] = self.lab.exec(host, "cat /etc/privnet/wireguard.key").stdout.strip()
+            self.keys[host] = self.lab.exec(host, "cat /etc/wireguard/privnet.key").stdout.strip()
         self.run("there")
         for host in self.lab.hosts:
             self.lab.remove_host(host)
             self.lab.add_host(host)
             left = [line for line in dump(self.lab, host)[host] if line.startswith(("peer: ", "link: ", "file: "))]
             assert not left, f"{host} is not new: {left}"
-            keep = "umask 077; mkdir /etc/privnet; cat > /etc/privnet/wireguard.key"
+            keep = "umask 077; cat > /etc/wireguard/privnet.key"
             self.lab.exec(host, ["sh", "-euc", keep], input=f"{self.keys[host]}\n")
         deploy(self.lab)
         return {**new, "there": dump(self.lab)}
@@ -522,7 +522,7 @@ import base64, os, stat, subprocess, sys
 key = sys.stdin.readline().strip()
 raw = base64.b64decode(key)
 forms = [key.encode(), raw.hex().encode(), raw.hex().upper().encode(), raw]
-assert len(raw) == 32 and forms[0] in open("/etc/privnet/wireguard.key", "rb").read(), "no key to look for"
+assert len(raw) == 32 and forms[0] in open("/etc/wireguard/privnet.key", "rb").read(), "no key to look for"
 def fail(error):
     if not isinstance(error, (FileNotFoundError, ProcessLookupError)):
         raise error
@@ -532,7 +532,7 @@ for top in ("/etc", "/run", "/tmp", "/root", "/home", "/var/lib/privnet", "/var/
             continue
         for name in names:
             path = os.path.join(folder, name)
-            if path in ("/etc/privnet/wireguard.key", "/etc/wireguard/privnet.conf"):
+            if path in ("/etc/wireguard/privnet.key", "/etc/wireguard/privnet.conf"):
                 continue
             try:
                 if not stat.S_ISREG(os.lstat(path).st_mode):

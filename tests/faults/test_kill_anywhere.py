@@ -190,13 +190,13 @@ def test_a_key_is_found_wherever_it_is(scene: Scene) -> None:
     }
     assert f"{scene.place / 'planted'} has the key of lab-3" in found
     assert "an output has the key of lab-3" in found
-    hide = "echo no key > /run/other; mount --bind /run/other /etc/privnet/wireguard.key"
+    hide = "echo no key > /run/other; mount --bind /run/other /etc/wireguard/privnet.key"
     scene.lab.exec("lab-3", f"rm /var/tmp/planted.*; {hide}")
     try:
         with pytest.raises(subprocess.CalledProcessError, match="no key to look for"):
             scene.secrets("nothing")
     finally:
-        scene.lab.exec("lab-3", "umount /etc/privnet/wireguard.key; rm /run/other")
+        scene.lab.exec("lab-3", "umount /etc/wireguard/privnet.key; rm /run/other")
     (scene.place / "planted").unlink()
     assert scene.secrets("nothing") == []
 

@@ -426,7 +426,7 @@ def of_host(plan: HostPlan) -> Iterator[Drift]:
     overlay = plan.overlays[0]
     network, vni = overlay.network.id, overlay.network.vni
     names, unit = f"/etc/privnet/names/{network}", f"privnet-dns@{network}.service"
-    key, config = "/etc/privnet/wireguard.key", "/etc/wireguard/privnet.conf"
+    key, config = "/etc/wireguard/privnet.key", "/etc/wireguard/privnet.conf"
     drop_in = "wg-quick@privnet.service.d/mine.conf"
     told = {
         "a directory open to all": (

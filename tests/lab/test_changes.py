@@ -69,7 +69,7 @@ def declaration(lab: Lab):
 @pytest.mark.proves("P10")
 def test_no_private_key_is_ever_printed(lab: Lab) -> None:
     lab.exec("lab-1", "systemctl stop wg-quick@privnet.service; rm /etc/privnet/mesh.conf")
-    key = lab.exec("lab-1", "cat /etc/privnet/wireguard.key").stdout.strip()
+    key = lab.exec("lab-1", "cat /etc/wireguard/privnet.key").stdout.strip()
     loud = pyinfra(lab, "-y", "-vvv", "--debug", "--diff")
     assert "wg-quick@privnet" in loud.output, "the twin: the output has the commands"
     assert key not in loud.output

@@ -128,7 +128,7 @@ def test_a_copy_of_another_host_becomes_what_it_is_to_be(lab: Lab) -> None:
     assert CliRunner().invoke(app, ["forget", str(lab.inventory), "lab-4"]).exit_code == 0
     refused = privnet_deploy(lab)
     assert refused.returncode == 1 and "PN508" in refused.stdout + refused.stderr
-    lab.exec("lab-4", "rm /etc/privnet/wireguard.key")
+    lab.exec("lab-4", "rm /etc/wireguard/privnet.key")
     done = privnet_deploy(lab)
     assert holders(lab, f"1.web.{STOREFRONT}") == ["lab-1"]
     assert_done_by(lab, done)

@@ -422,8 +422,8 @@ def _names_and_files(overlay: Overlay) -> dict[str, Drift]:
             ("file /etc/privnet/by-hand",),
         ),
         "the key's mode changed": Drift(
-            "chmod 644 /etc/privnet/wireguard.key",
-            ("files", "/etc/privnet/wireguard.key (mode and owner): expected f 600 0:0, actual f 644 0:0"),
+            "chmod 644 /etc/wireguard/privnet.key",
+            ("files", "/etc/wireguard/privnet.key (mode and owner): expected f 600 0:0, actual f 644 0:0"),
         ),
     }
 
@@ -523,7 +523,7 @@ def many(lab: Lab) -> dict[str, list[str]]:
         ],
         "files": [
             "chmod 777 /etc/privnet/containers",
-            "chown nobody /etc/privnet/names /etc/privnet/wireguard.key",
+            "chown nobody /etc/privnet/names /etc/wireguard/privnet.key",
             r"touch $(printf '/etc/privnet/a\377b') "
             "\"$(printf '/etc/privnet/c\\nd')\"",
             f"mkdir {networkd}; printf '[Link]\\nMTUBytes=1200\\n' > {networkd}/x.conf; networkctl reload",
@@ -563,18 +563,18 @@ def test_one_run_repairs_many_at_once(lab: Lab, planned: list[str], kind: str) -
 
 def test_a_lost_key_is_not_replaced(lab: Lab, planned: list[str]) -> None:
     key = lab.exec(HOST, "wg show privnet public-key").stdout
-    lab.exec(HOST, "mv /etc/privnet/wireguard.key /root/")
+    lab.exec(HOST, "mv /etc/wireguard/privnet.key /root/")
     with flowing(lab, (f"1.web.{STOREFRONT}", f"1.worker.{STOREFRONT}")) as flows:
         result = deploy(lab, check=False)
     assert_lossless(flows)
     assert result.code == 1
     assert result.json["results"]["failed_hosts"] == [HOST]
-    found = re.search(r"PN508: .* /etc/privnet/wireguard.key is gone.*: `(umask.*)` there as root", result.output)
+    found = re.search(r"PN508: .* /etc/wireguard/privnet.key is gone.*: `(umask.*)` there as root", result.output)
     assert found, result.output
-    assert lab.exec(HOST, "ls /etc/privnet/wireguard.key", check=False).returncode != 0
+    assert lab.exec(HOST, "ls /etc/wireguard/privnet.key", check=False).returncode != 0
     lab.exec(HOST, found[1])
     assert deploy(lab).changed == {}
-    assert lab.exec(HOST, "wg pubkey < /etc/privnet/wireguard.key").stdout == key
+    assert lab.exec(HOST, "wg pubkey < /etc/wireguard/privnet.key").stdout == key
     assert_same(look(lab), planned)
 
 

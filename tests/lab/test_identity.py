@@ -15,7 +15,7 @@ def test_a_host_with_another_key_is_refused_until_it_is_forgotten(shared_fleet) 
     lab: Lab = shared_fleet("lab")
     old = lab.exec("lab-2", "wg show privnet public-key").stdout.strip()
     # The key of another machine: what a reinstalled host, or one that only has its address, would have.
-    lab.exec("lab-2", "umask 077; wg genkey > /etc/privnet/wireguard.key")
+    lab.exec("lab-2", "umask 077; wg genkey > /etc/wireguard/privnet.key")
     flow = (f"1.web.{PAGES}", f"1.worker.{PAGES}")
     with flowing(lab, flow) as flows:
         refused = deploy(lab, check=False)

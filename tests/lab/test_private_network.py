@@ -112,7 +112,7 @@ def test_a_dry_run_of_a_finished_fleet_finds_nothing(lab: Lab) -> None:
 def test_every_unit_is_well_and_no_key_is_in_a_file_of_the_control_machine(lab: Lab) -> None:
     for host in HOSTS:
         assert lab.exec(host, "systemctl --failed --no-legend --plain").stdout == ""
-        key = lab.exec(host, "cat /etc/privnet/wireguard.key; stat -c %a%U /etc/privnet/wireguard.key").stdout.split()
+        key = lab.exec(host, "cat /etc/wireguard/privnet.key; stat -c %a%U /etc/wireguard/privnet.key").stdout.split()
         assert key[1] == "600root"
         for path in lab.inventory.rglob("*"):
             assert not path.is_file() or key[0] not in path.read_text()

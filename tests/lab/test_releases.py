@@ -9,7 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from runs import STOREFRONT, assert_reachable, container_of, deploy, edit
+from kernel import until_rested
+from runs import (
+    DEPLOY,
+    PYINFRA,
+    STOREFRONT,
+    assert_lossless,
+    assert_reachable,
+    container_of,
+    deploy,
+    edit,
+    flowing,
+    replace_once,
+)
 
 from privnet.lab import Lab
 
@@ -81,7 +93,7 @@ def test_an_unknown_release_is_refused_before_the_first_change_unless_the_fleet_
     assert f"NETNS=3.web.{STOREFRONT}" not in lab.exec("lab-2", "cat /etc/privnet/containers/*.conf").stdout
     fleet = lab.inventory / "fleet.yaml"
     declared = fleet.read_text()
-    fleet.write_text(declared + "policy: {releases: [ubuntu 24.04]}\n")
+    replace_once(fleet, "policy:\n", "policy:\n  releases: [ubuntu 24.04]\n")
     deploy(lab)
     assert_as_planned(lab)
     fleet.write_text(declared)
@@ -89,6 +101,19 @@ def test_an_unknown_release_is_refused_before_the_first_change_unless_the_fleet_
     edit(lab, "shop", "web: [lab-1, lab-2, lab-2]", "web: [lab-1, lab-2]")
     deploy(lab, allow=True)
     assert_as_planned(lab)
+
+
+def killed_at(lab: Lab, stage: str) -> None:
+    """A run whose control machine dies when a stage begins."""
+    command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+    environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, env=environment, **streams) as process:  # type: ignore[call-overload]
+        for line in process.stdout:
+            if f"| {stage}" in line:
+                process.kill()
+                return
+    raise AssertionError(f"there is no stage {stage!r}")
 
 
 @contextmanager
@@ -134,6 +159,51 @@ def test_no_guard_runs_on_debian_13_without_a_line_of_its_unit(lab: Lab) -> None
         lab.exec("lab-3", f"systemctl restart {GUARD}", check=False)
         assert "status=31/SYS" in lab.exec("lab-3", f"journalctl -u {GUARD} -o cat --no-pager").stdout
     lab.exec("lab-3", f"systemctl restart {GUARD}")
+    deploy(lab)
+    assert_as_planned(lab)
+
+
+KEY, OLD_KEY = "/etc/wireguard/privnet.key", "/etc/privnet/wireguard.key"
+AS_EARLIER = f"mv {KEY} {OLD_KEY}; sed -i 's|^key=.*|key={OLD_KEY}|; /^old=/d; /^. -s /d' /etc/privnet/lib/mesh.sh"
+"""Where an earlier version kept the key, and a program that looks for it there."""
+
+
+def key_of(lab: Lab, host: str, path: str) -> str:
+    return lab.exec(host, f"stat -c '%F %a %U' {path} && wg pubkey < {path}", check=False).stdout
+
+
+def test_a_key_of_an_earlier_version_moves(lab: Lab) -> None:
+    before = {host: key_of(lab, host, KEY) for host in ("lab-1", "lab-2")}
+    assert before["lab-1"].startswith("regular file 600 root\n")
+    for host in before:
+        lab.exec(host, AS_EARLIER)
+        assert key_of(lab, host, OLD_KEY) == before[host]
+    with flowing(lab, (ON_BOOKWORM, ON_TRIXIE)) as flows:
+        deploy(lab)
+    assert_lossless(flows)
+    for host in before:
+        assert (key_of(lab, host, KEY), key_of(lab, host, OLD_KEY)) == (before[host], "")
+    assert_as_planned(lab)
+
+
+@pytest.mark.parametrize("at", ["add what is new to one host", "switch on one host", "retire on one host", "confirm"])
+def test_a_host_whose_key_moves_goes_back_when_its_run_is_killed(lab: Lab, at: str) -> None:
+    """The programs of the earlier version find the key when they are back."""
+    before = key_of(lab, "lab-1", KEY)
+    replace_once(lab.inventory / "fleet.yaml", "policy:\n", "policy:\n  rollback: 10s\n")
+    lab.exec("lab-1", AS_EARLIER)
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
+    with flowing(lab, (ON_BOOKWORM, f"1.worker.{STOREFRONT}")) as flows:
+        killed_at(lab, at)
+        until_rested(lab, within=60)
+    assert_lossless(flows)
+    wanted = lab.exec("lab-1", "sed -n 's/^key=//p' /etc/privnet/lib/mesh.sh | head -1").stdout.strip()
+    assert key_of(lab, "lab-1", wanted) == before
+    lab.exec("lab-1", "sh /etc/privnet/lib/mesh.sh assemble")
+    deploy(lab)
+    assert (key_of(lab, "lab-1", KEY), key_of(lab, "lab-1", OLD_KEY)) == (before, "")
+    edit(lab, "shop", "web: [lab-1, lab-3]", "web: [lab-1, lab-2]")
+    replace_once(lab.inventory / "fleet.yaml", "policy:\n  rollback: 10s\n", "policy:\n")
     deploy(lab)
     assert_as_planned(lab)
 

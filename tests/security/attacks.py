@@ -705,7 +705,7 @@ def stolen_from_disk(scene: Scene) -> None:
         for host in scene.hosts
     }
     applications = {PAGES: BLOG, BILLING: SOLO, ALONE: SOLO, STOREFRONT: SHOP}
-    secrets = {host: scene.run(host, "cat /etc/privnet/wireguard.key").strip() for host in scene.hosts}
+    secrets = {host: scene.run(host, "cat /etc/wireguard/privnet.key").strip() for host in scene.hosts}
     for host in scene.hosts:
         foreign = {re.escape(secret) for owner, secret in secrets.items() if owner != host}
         foreign |= {network for network in (SHOP, BLOG, SOLO) if network not in served[host]}
@@ -973,7 +973,7 @@ def hardened(scene: Scene) -> None:
     """What has no visible effect while everything else holds: who listens, who may read, and no IPv6."""
     for host in scene.hosts:
         _listening(scene, host)
-        modes = scene.run(host, "stat -c '%a %U %n' /etc/privnet/wireguard.key /etc/wireguard/privnet.conf")
+        modes = scene.run(host, "stat -c '%a %U %n' /etc/wireguard/privnet.key /etc/wireguard/privnet.conf")
         assert re.fullmatch("600 root .*\n600 root .*\n", modes), modes
         barrier = scene.run(host, "ip route show type unreachable")
         assert barrier.startswith("unreachable 100.64.0.0/16"), f"no route behind the mesh: {barrier}"

@@ -440,9 +440,9 @@ OTHERS = (
     edited("guard: container ports down when its owner ends", "guard.sh", "s/links down pnx pnc/links down pnx/", guard_killed, back=f"sleep 3; {VXLAN_UP}"),
     edited("container ports up only with the guard", "container.sh", r"/^\t! guarded/s/! guarded || //; /^\tguarded ||/d", guard_stopped, host="lab-3"),
     edited("mesh: no device that joins datagrams", "mesh.sh", "/tun_flags/s/0x4000/0/", joined_datagrams, shown="arrival"),
-    control("key readable by root alone", "lab-1", "chmod 644 /etc/privnet/wireguard.key", "chmod 600 /etc/privnet/wireguard.key", hardened),
+    control("key readable by root alone", "lab-1", "chmod 644 /etc/wireguard/privnet.key", "chmod 600 /etc/wireguard/privnet.key", hardened),
     control(
-        "a host holds no other host's key", "lab-3", lambda s: f"umask 077; echo {s.run('lab-1', 'cat /etc/privnet/wireguard.key').strip()} > /etc/privnet/other.key",
+        "a host holds no other host's key", "lab-3", lambda s: f"umask 077; echo {s.run('lab-1', 'cat /etc/wireguard/privnet.key').strip()} > /etc/privnet/other.key",
         "rm /etc/privnet/other.key", stolen_from_disk,
     ),
     control(

@@ -33,7 +33,7 @@ from privnet.model.lock import HostLock, Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.plan.overlay import Network
 from privnet.progress import Diary
-from privnet.render import ETC
+from privnet.render import KEY, OLD_KEY
 from privnet.store import load_lock, lock_checksum, lock_versions, moved_on, save_lock
 
 ABORT_SHARE = 3
@@ -44,7 +44,6 @@ STEPS_SAID, STEP_WIDTH = 3, 200
 """Of what a host still lacks after a run."""
 BREAK = "PRIVNET_BREAK_LEASE"
 
-KEY = f"{ETC}/wireguard.key"
 CONFIG = "/etc/wireguard/privnet.conf"
 
 
@@ -352,7 +351,7 @@ class Run:
     def lost_key(self, host: str, state: HostState) -> str | None:
         """The reason to leave a host alone that has no key any more: a new one would cut it off from its peers."""
         known = self.lock.hosts[host].wireguard
-        unreadable = KEY in state.files and "wireguard-tools" not in state.packages
+        unreadable = {KEY, OLD_KEY} & state.files.keys() and "wireguard-tools" not in state.packages
         if known is None or state.public_key is not None or unreadable or self.lock.hosts[host].forgotten:
             return None
         remedy = (

@@ -154,11 +154,16 @@ section files
 files -printf '%y %m %U:%G %p\t%l\n'
 
 section digests
-files -type f ! -path $etc/wireguard.key -exec sha256sum {} +
+files -type f ! -path $etc/wireguard.key ! -path /etc/wireguard/privnet.key -exec sha256sum {} +
 
 section key
 # What is no key is none.
-if [ -s $etc/wireguard.key ]; then printf 'key %s\n' "$(wg pubkey < $etc/wireguard.key 2> /dev/null)"; fi
+# Where an earlier version kept it comes first: it is the one in use, and moves.
+for key in $etc/wireguard.key /etc/wireguard/privnet.key; do
+	[ -s $key ] || continue
+	printf 'key %s\n' "$(wg pubkey < $key 2> /dev/null)"
+	break
+done
 config=/etc/wireguard/privnet.conf
 if [ -f $config ]; then
 	digest=$(try sed '/^PrivateKey = /d' $config | try sha256sum)
@@ -299,6 +304,7 @@ files() {
 		look $folder \( -path '*/privnet-*' -o -path '*/wg-quick@privnet.service*' \) ! -path '*[! -~]*' ! -type d "$@"
 	done
 	[ ! -d /etc/netns ] || look /etc/netns -mindepth 2 -maxdepth 2 -name resolv.conf "$@"
+	[ ! -d /etc/wireguard ] || look /etc/wireguard -maxdepth 1 -name privnet.key "$@"
 }
 # What goes while it is looked at is not there.
 look() {

@@ -252,6 +252,10 @@ put_back() {
 		fi
 	done < $memory/differs
 	sync
+	# Programs of an earlier version look for the key there.
+	if grep -qs "^key=$etc/wireguard.key" $etc/lib/mesh.sh && [ ! -s $etc/wireguard.key ]; then
+		cp -p /etc/wireguard/privnet.key $etc/wireguard.key
+	fi
 	[ ! -e $etc/mesh.conf ] || sh $etc/lib/mesh.sh assemble
 }
 

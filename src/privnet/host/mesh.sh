@@ -1,7 +1,9 @@
 # Managed by privnet. mesh.sh key|assemble|up|follow|greet: this host's WireGuard key, and wg-quick's file with the key in it.
 set -eu
 umask 077
-key=/etc/privnet/wireguard.key
+key=/etc/wireguard/privnet.key
+old=/etc/privnet/wireguard.key # where earlier versions kept it
+[ -s "$key" ] || [ ! -s "$old" ] || key=$old
 
 # How large a packet between hosts may be is in mesh.conf. Without the lock the kernel takes anybody's word that it is
 # less (ICMP's "fragmentation needed", which can be forged), and VXLAN is cut into pieces or has containers send less.
@@ -15,13 +17,11 @@ hold_mtu() {
 
 case $1 in
 key)
-	if [ -L "$key" ]; then
-		# What it is a link to may be anybody's to read.
-		cat "$key" > "$key.new"
-		mv -T "$key.new" "$key"
-	fi
-	if [ ! -s "$key" ]; then
-		wg genkey > "$key.new"
+	key=/etc/wireguard/privnet.key
+	mkdir -p /etc/wireguard
+	# What a link leads to may be anybody's to read.
+	if [ -s "$old" ] || [ -L "$key" ] || [ ! -s "$key" ]; then
+		if [ -s "$old" ]; then cat "$old"; elif [ -s "$key" ]; then cat "$key"; else wg genkey; fi > "$key.new"
 		sync "$key.new"
 		mv -T "$key.new" "$key"
 	fi

@@ -16,7 +16,9 @@ head -n 1 $etc/applied 2> /dev/null
 
 section key
 # The private key is read by wg alone.
-[ ! -s $etc/wireguard.key ] || wg pubkey < $etc/wireguard.key 2> /dev/null
+for key in $etc/wireguard.key /etc/wireguard/privnet.key; do
+	[ ! -s $key ] || { wg pubkey < $key 2> /dev/null; break; }
+done
 
 section peers
 sed -n 's/^PublicKey = //p; s/^AllowedIPs = //p' $etc/mesh.conf 2> /dev/null | paste -d ' ' - -

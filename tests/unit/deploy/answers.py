@@ -55,7 +55,7 @@ def answer(plan: HostPlan) -> Sections:
             "enabled systemd-networkd-wait-online.service disabled",
         ],
         "packages": [f"ii  {name} {version}" for name, version in PACKAGES.items()],
-        "files": [_file(file) for file in files] + ["f 600 0:0 /etc/privnet/wireguard.key\t"],
+        "files": [_file(file) for file in files] + ["f 600 0:0 /etc/wireguard/privnet.key\t"],
         "digests": [f"{digest(file.text)}  {file.path}" for file in files if not file.is_link],
         "key": [
             f"key {key_of(plan.name)}",

@@ -177,7 +177,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     ),
     "another private key in the running mesh": (
         replaced("mesh", f"interface {key_of('h1')}", f"interface {STRAY_KEY}"),
-        {"add": ["wg set privnet private-key /etc/privnet/wireguard.key"]},
+        {"add": ["wg set privnet private-key /etc/wireguard/privnet.key"]},
     ),
     "a peer too few": (
         without("mesh", f"peer {key_of('h2')}"),

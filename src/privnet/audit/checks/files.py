@@ -11,9 +11,8 @@ from privnet.audit.finding import NOTHING, Deviation, Finding, about, compare
 from privnet.diagnostics import plural
 from privnet.model.identifiers import APPLICATION_ID, LABEL
 from privnet.plan.host import HostPlan
-from privnet.render import ETC, NETWORKD, UNITS, ManagedFile, render_host
+from privnet.render import ETC, KEY, NETWORKD, UNITS, ManagedFile, render_host
 
-KEY = f"{ETC}/wireguard.key"
 OWN = (KEY, f"{ETC}/applied")
 """What a host has for itself: its key, and which lock file it was changed by last."""
 CONFIG = "/etc/wireguard/privnet.conf"

@@ -65,7 +65,7 @@ def add(managed: Iterable[ManagedFile], state: HostState, script: Script) -> Non
 
 def retire(managed: Iterable[ManagedFile], state: HostState, script: Script) -> None:
     """Delete every file of ours that the plan does not have."""
-    wanted = {file.path for file in managed} | {f"{ETC}/wireguard.key"}
+    wanted = {file.path for file in managed}
     stray = {path for path, f in state.files.items() if f.kind != "d" and path not in wanted and _is_ours(path)}
     if state.odd_names:
         script.run("find", ETC, "-path", "*[! -~]*", "-delete")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from privnet.deploy.changes.files import differs
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
-from privnet.render import static_files
+from privnet.render import KEY, OLD_KEY, static_files
 
 PACKAGES = ("dnsmasq-base", "iproute2", "nftables", "wireguard-tools")
 USERSPACE = "wireguard-go"
@@ -28,8 +28,9 @@ def prepare(state: HostState, script: Script) -> None:
     if missing:
         install = f"{_APT} --no-install-recommends install {' '.join(missing)} < /dev/null"
         script.before.append(f"{install} || {{ {_FINISH} && {_APT} update < /dev/null && {install}; }}")
-    key = state.files.get("/etc/privnet/wireguard.key")
-    needs_key = state.public_key is None or key is None or key.mode != 0o600 or key.owner != "0:0"
+    key = state.files.get(KEY)
+    bad_key = key is None or key.mode != 0o600 or key.owner != "0:0"
+    needs_key = state.public_key is None or bad_key or OLD_KEY in state.files
     networkd = state.units.get(NETWORKD)
     running = networkd is not None and networkd.active == "active"
     needs_networkd = not running or state.enabled.get(NETWORKD) != "enabled"

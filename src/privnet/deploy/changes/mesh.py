@@ -11,11 +11,10 @@ from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
 from privnet.plan.printable import NotPrintable, checked
-from privnet.render import ETC, ManagedFile, mesh_text, peer_block
+from privnet.render import ETC, KEY, ManagedFile, mesh_text, peer_block
 
 INTERFACE = "privnet"
 UNIT = "wg-quick@privnet.service"
-KEY = f"{ETC}/wireguard.key"
 
 
 def add(plan: HostPlan, state: HostState, script: Script) -> None:
