@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from importlib import resources
 
 import pytest
-from runs import deploy
 from test_live_plan import privnet
 
 from privnet.audit.actual import Actual, parse_dump
@@ -36,10 +35,8 @@ ASKED = {
 
 
 @pytest.fixture(scope="module")
-def lab(fleet, inventory_copy) -> Lab:
-    lab = fleet(inventory_copy("lab"))
-    deploy(lab)
-    return lab
+def lab(shared_fleet) -> Lab:
+    return shared_fleet("lab")
 
 
 def snapshot(lab: Lab, before: str = "") -> HostState | Unknown:
