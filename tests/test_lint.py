@@ -59,3 +59,17 @@ def test_our_own_rules_see_what_they_forbid() -> None:
 
 def test_no_module_is_called_utils() -> None:
     assert not [path for path in MODULES if path.stem in ("utils", "helpers", "common", "misc")]
+
+
+def same_names(paths: list[Path]) -> list[str]:
+    """Test modules that pytest cannot collect together: outside packages each needs a name of its own."""
+    names = [path.name for path in paths if not (path.parent / "__init__.py").exists()]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    assert same_names([*(ROOT / "tests").rglob("test_*.py")]) == []
+
+
+def test_two_test_modules_of_one_name_are_seen() -> None:
+    assert same_names([Path("a/test_x.py"), Path("b/test_x.py"), Path("b/test_y.py")]) == ["test_x.py"]
