@@ -33,6 +33,8 @@ KEY = "/etc/wireguard/privnet.key"
 OLD_KEY = f"{ETC}/wireguard.key"
 """A host's own key, and where earlier versions kept it."""
 NETWORKD = "/etc/systemd/network"
+BEFORE_OTHERS = "05-"
+"""How files for networkd begin: a device is set up by the first file that fits it (systemd.network(5))."""
 UNITS = "/etc/systemd/system"
 TARGET = "privnet-networks.target"
 WANTS = f"{UNITS}/{TARGET}.wants"
@@ -90,7 +92,7 @@ def static_files() -> tuple[ManagedFile, ...]:
         *(ManagedFile(f"{UNITS}/{name}", _print(f"systemd/{name}")) for name in UNIT_FILES),
         ManagedFile(f"{UNITS}/wg-quick@privnet.service.d/privnet.conf", _print("systemd/wg-quick.conf")),
         ManagedFile("/etc/systemd/networkd.conf.d/privnet.conf", _print("networkd/networkd.conf")),
-        ManagedFile(f"{NETWORKD}/05-privnet-unmanaged.network", _print("networkd/unmanaged.network")),
+        ManagedFile(f"{NETWORKD}/{BEFORE_OTHERS}privnet-unmanaged.network", _print("networkd/unmanaged.network")),
     )
 
 
@@ -239,7 +241,7 @@ def render_overlay(overlay: Overlay, vxlan_port: int) -> Iterator[ManagedFile]:
         vxlan_port=vxlan_port,
         source_ports="-".join(map(str, source_ports(vxlan_port))),
     )
-    yield ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.netdev", vxlan)
+    yield ManagedFile(f"{NETWORKD}/{BEFORE_OTHERS}privnet-{vni}-vxlan.netdev", vxlan)
     others = [lines for lines in _remote_lines(network) if lines[0] != overlay.vtep]
     yield ManagedFile(f"{ETC}/overlay/{vni}.fdb", "".join([fdb for _, fdb, _ in others]))
     yield ManagedFile(f"{ETC}/overlay/{vni}.neighbours", "".join([neighbour for _, _, neighbour in others]))
@@ -275,10 +277,11 @@ def neighbours_text(vxlan: str, neighbours: Mapping[str, str]) -> str:
 def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ...]:
     """The files of one private network that are the same on all of its hosts."""
     vni = _checked(network).vni
+    networkd = f"{NETWORKD}/{BEFORE_OTHERS}privnet-{vni}"
     return (
-        ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.netdev", _print("networkd/bridge.netdev", network=network)),
-        ManagedFile(f"{NETWORKD}/60-privnet-{vni}-bridge.network", _print("networkd/bridge.network", network=network)),
-        ManagedFile(f"{NETWORKD}/60-privnet-{vni}-vxlan.network", _print("networkd/vxlan.network", network=network)),
+        ManagedFile(f"{networkd}-bridge.netdev", _print("networkd/bridge.netdev", network=network)),
+        ManagedFile(f"{networkd}-bridge.network", _print("networkd/bridge.network", network=network)),
+        ManagedFile(f"{networkd}-vxlan.network", _print("networkd/vxlan.network", network=network)),
         ManagedFile(f"{ETC}/overlay/{vni}.conf", _print("privnet/overlay.conf", network=network)),
         *render_names(network, ttl, domain, upstream),
         _wanted(f"privnet-overlay@{vni}.service"),

@@ -502,7 +502,7 @@ def many(lab: Lab) -> dict[str, list[str]]:
     resolver, port, *_ = overlay.ports
     bridge, vxlan = overlay.network.bridge, overlay.network.vxlan
     first = overlay.remotes[0]
-    networkd = f"/etc/systemd/network/60-privnet-{overlay.network.vni}-bridge.network.d"
+    networkd = f"/etc/systemd/network/05-privnet-{overlay.network.vni}-bridge.network.d"
     return {
         "kernel": [
             "ip route del 100.64.0.0/16 dev privnet",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import PYINFRA, deploy
+from runs import PYINFRA, STOREFRONT, assert_lossless, assert_reachable, deploy, flowing
 
 from privnet.lab import Lab
 
@@ -74,3 +74,78 @@ def test_an_output_that_nobody_reads_ends_nothing_with_a_traceback(lab: Lab, wor
     there = lab.exec("lab-2", "ip link show dev pnx4096", check=False).returncode == 0
     assert there == words.startswith("deploy")
     deploy(lab)
+
+
+NETWORK = "/etc/systemd/network/{}.network"
+UPLINK = "[Match]\\nName=eth0\\n[Link]\\nUnmanaged=yes\\n"
+EVERY = "[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n"
+
+
+def ports(lab: Lab, host: str) -> set[str]:
+    """Devices of ours that are ports of a bridge of ours."""
+    lines = lab.exec(host, "bridge -o link show").stdout.splitlines()
+    return {line.split()[1].rstrip(":").partition("@")[0] for line in lines if " master pnb" in line}
+
+
+@pytest.mark.parametrize("name", ["10-all", "50-all"])
+def test_a_file_for_every_device_leaves_bridges_whole_over_a_restart_and_a_boot(lab: Lab, name: str) -> None:
+    lab.exec("lab-2", f"printf '{EVERY}' > {NETWORK.format(name)}; printf '{UPLINK}' > {NETWORK.format('09-up')}")
+    try:
+        deploy(lab)
+        before = ports(lab, "lab-2")
+        lab.exec("lab-2", "systemctl restart systemd-networkd.service; sleep 2")
+        assert ports(lab, "lab-2") == before != set()
+        # What waits for the network at boot must not wait for ours.
+        waited = lab.exec("lab-2", "timeout 20 /lib/systemd/systemd-networkd-wait-online --timeout=15", check=False)
+        assert waited.returncode == 0, waited.stderr
+        assert deploy(lab).changed == {}
+        assert_reachable(lab)
+        # The twin: one that comes before ours is refused, with nothing changed.
+        lab.exec("lab-2", f"mv {NETWORK.format(name)} {NETWORK.format('01-all')}")
+        lab.exec("lab-2", "ip link delete dev pnx4096")
+        refused = deploy(lab, check=False)
+        assert f"privnet: lab-2: networkd would set up devices of private networks by {NETWORK.format('01-all')}" in (
+            refused.output
+        )
+        lab.exec("lab-2", "networkctl reload; systemctl restart systemd-networkd.service; sleep 2")
+        assert ports(lab, "lab-2") != before
+        audited = privnet(lab, "audit", str(lab.inventory), "--quick")[1]
+        assert f"set up by: expected no file of others, actual {NETWORK.format('01-all')}" in audited
+    finally:
+        lab.exec(
+            "lab-2",
+            f"rm -f {NETWORK.format('*-all')} {NETWORK.format('09-up')}; systemctl restart systemd-networkd.service",
+        )
+    deploy(lab)
+    assert deploy(lab).changed == {}
+
+
+def test_files_with_the_names_of_before_give_way_without_loss(lab: Lab) -> None:
+    """They began with 60-, so that a file of others for every device came first."""
+    older = "cd /etc/systemd/network; for f in 05-privnet-4*; do mv $f 60-${f#05-}; done; networkctl reload"
+    for host in lab.hosts:
+        lab.exec(host, older)
+    devices = "cat /sys/class/net/pn[bx]*/ifindex"
+    before = lab.exec("lab-2", devices).stdout
+    with flowing(lab, (f"1.web.{STOREFRONT}", f"2.web.{STOREFRONT}")) as flows:
+        deploy(lab)
+    assert_lossless(flows)
+    assert lab.exec("lab-2", devices).stdout == before
+    assert "60-privnet" not in lab.exec("lab-2", "ls /etc/systemd/network").stdout
+    assert deploy(lab).changed == {}
+
+
+@pytest.mark.parametrize("unit", ["systemd-networkd.service", "wg-quick@.service"])
+def test_a_masked_unit_that_is_needed_is_said_before_the_first_change(lab: Lab, unit: str) -> None:
+    lab.exec("lab-2", f"systemctl mask {unit}; ip link delete dev pnx4096")
+    try:
+        refused = deploy(lab, check=False)
+        assert f"privnet: lab-2: its {unit} is masked, and private networks need it: `systemctl unmask {unit}`" in (
+            refused.output
+        )
+        assert lab.exec("lab-2", "ip link show dev pnx4096", check=False).returncode != 0
+    finally:
+        lab.exec("lab-2", f"systemctl unmask {unit}; systemctl daemon-reload")
+    # The twin: the remedy is one.
+    deploy(lab)
+    assert deploy(lab).changed == {}

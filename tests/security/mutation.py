@@ -530,12 +530,12 @@ OTHERS = (
         honest_traffic, shown="loss", settings=("unmanaged.network: [Match] Name", "unmanaged.network: [Link] Unmanaged"),
     ),
     option(
-        "networkd leaves VXLAN devices alone", "/etc/systemd/network/60-privnet-*-vxlan.network", "^Unmanaged",
+        "networkd leaves VXLAN devices alone", "/etc/systemd/network/05-privnet-*-vxlan.network", "^Unmanaged",
         "networkctl reload; sleep 1", honest_traffic, host="lab-1", shown="loss", back=OVERLAYS,
         settings=("vxlan.network: [Match] Name", "vxlan.network: [Link] Unmanaged"),
     ),
     option(
-        "networkd gives bridges no address", "/etc/systemd/network/60-privnet-*-bridge.network", "^LinkLocalAddressing",
+        "networkd gives bridges no address", "/etc/systemd/network/05-privnet-*-bridge.network", "^LinkLocalAddressing",
         "networkctl reload; sleep 1", addresses, host="lab-1", back=OVERLAYS,
         settings=("bridge.network: [Match] Name", "bridge.network: [Network] LinkLocalAddressing"),
     ),

@@ -15,9 +15,9 @@ from privnet.audit.finding import Unanswered, shown
 from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
-    "user", "told", "files", "digests", "odd", "config", "units", "enabled", "wireguard", "links", "addresses",
-    "routes", "fdb", "neighbours", "sysctl", "owner", "notes", "listeners", "tables", "saved", "inet", "bridge",
-    "namespaces", "failed", "end",
+    "user", "told", "files", "digests", "odd", "config", "units", "enabled", "wireguard", "links", "networkd",
+    "addresses", "routes", "fdb", "neighbours", "sysctl", "owner", "notes", "listeners", "tables", "saved", "inet",
+    "bridge", "namespaces", "failed", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -26,6 +26,7 @@ _KEY = re.compile("[A-Za-z0-9+/]{43}=")
 _MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 _FDB = re.compile(rf"({_MAC}) dev (\S+)((?: \S+)*) ?")
 _NEIGHBOUR = re.compile(r"(\S+) dev (\S+)(?: lladdr (\S+))?((?: \S+)*) ?")
+_SETUP = re.compile(r"([0-9]{1,9}) (/.+)")
 _SYSCTL = re.compile(r"/proc/sys/net/ipv6/conf/(\S+)/disable_ipv6 ([01])")
 _ENABLED = re.compile("([!-~]{1,100}) ([a-z-]{0,40})")
 _ODD = re.compile("odd")
@@ -148,6 +149,7 @@ class Actual:
     enabled: Mapping[str, str]
     wireguard: WireGuard | None
     links: Mapping[str, Link]
+    setups: Mapping[int, str]
     addresses: Mapping[str, frozenset[str]]
     routes: frozenset[str]
     fdb: tuple[Forwarding, ...]
@@ -207,6 +209,7 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         enabled={found[1]: found[2] for found in _matches(_ENABLED, sections["enabled"])},
         wireguard=_wireguard(sections["wireguard"]),
         links=dict(_links(_json(sections["links"]))),
+        setups={int(found[1]): found[2] for found in _matches(_SETUP, sections["networkd"])},
         addresses=_addresses(_json(sections["addresses"])),
         routes=frozenset(" ".join(line.split()) for line in sections["routes"]),
         fdb=tuple(_fdb(sections["fdb"])),

@@ -79,6 +79,10 @@ esac
 section links
 try ip -d -j link show
 
+section networkd
+# By which file networkd has set up a device: index and path.
+grep -s '^NETWORK_FILE=' /run/systemd/netif/links/* | sed 's|.*/links/||; s/:NETWORK_FILE=/ /'
+
 section addresses
 try ip -j addr show
 

@@ -9,18 +9,16 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 
-from privnet.deploy import foreign, guests
+from privnet.deploy import foreign, guests, networkd
 from privnet.deploy.changes.host import USERSPACE
 from privnet.deploy.changes.mesh import INTERFACE
 from privnet.deploy.state import HostState
-from privnet.diagnostics import plural
 from privnet.plan.host import HostPlan
 
 CLOCK_SECONDS = 120
 """How far a host's clock may be from this machine's: logs, leases and certificates are compared across hosts."""
 FREE_BYTES = 50 * 2**20
 FREE_FILES = 1000
-FILES_SAID = 3
 OLDEST: Mapping[str, tuple[int, ...]] = {
     # Debian 12's: nothing older was ever tried.
     "dnsmasq-base": (2, 89),
@@ -47,7 +45,7 @@ def obstacles(plan: HostPlan, state: HostState, now: float) -> Iterator[str]:
     yield from _joins_datagrams(state)
     yield from _ports(plan, state)
     yield from _routes(plan, state)
-    yield from _networkd(state)
+    yield from networkd.obstacles(plan, state)
 
 
 def twins(states: Mapping[str, HostState]) -> dict[str, str]:
@@ -165,21 +163,6 @@ def _holds(destination: str, mesh: ipaddress.IPv4Network) -> bool:
         return destination == "default" or ipaddress.IPv4Network(destination, strict=False).supernet_of(mesh)
     except ValueError:
         return False
-
-
-def _networkd(state: HostState) -> Iterator[str]:
-    """It is started before there is a way back, so it must find nothing to do but what it is given later."""
-    if not state.configures:
-        return
-    shown = ", ".join(state.configures[:FILES_SAID])
-    more = f" and {plural(len(state.configures) - FILES_SAID, 'other')}" if len(state.configures) > FILES_SAID else ""
-    yield (
-        "its systemd-networkd is off, private networks need it, and once started it would set up devices of the host "
-        f"by {shown}{more}: "
-        "that can cut the host off, and nothing would take it back. Move away what is not meant to be used "
-        "(`mv FILE FILE.off`); or, if all of it is, `systemctl enable --now systemd-networkd` there, where you can "
-        "look after it. Then run again"
-    )
 
 
 def _lies_in(destination: str, mesh: ipaddress.IPv4Network) -> bool:

@@ -65,7 +65,8 @@ else
 fi
 # Also one in /run that a file in /etc hides.
 for folder in /etc/systemd/system /run/systemd/system; do
-	look $folder -maxdepth 1 \( -name 'privnet-*' -o -name wg-quick@privnet.service \) -lname /dev/null -printf 'masked %f\n'
+	look $folder -maxdepth 1 \( -name 'privnet-*' -o -name wg-quick@privnet.service -o -name wg-quick@.service \
+		-o -name systemd-networkd.service -o -name dbus.service -o -name dbus.socket \) -lname /dev/null -printf 'masked %f\n'
 done
 [ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(try cat /run/privnet/forwarder)"
 printf 'time %s\n' "$(try date +%s)"
@@ -101,49 +102,13 @@ try ip -4 rule show | try awk '$2 $3 $4 == "fromalllookup" { if ($5 == "main") e
 		may 2 ip -4 route show table "$table" 2> /dev/null | try awk -v table="$table" "
 			\$1 == \"throw\" { print \"route\", \$2, \"throw\", table; next } $routes"
 	done
-# By which files networkd, while it is off, would set up devices that are there, were it started; but for ours.
-units=$(try systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload,MainPID \
-	'privnet-*' wg-quick@privnet.service systemd-networkd.service)
-networkd=$(printf '%s\n' "$units" | try awk -F = '
-	$1 == "" { id = "" } $1 == "Id" { id = $2 } id == "systemd-networkd.service" && $1 == "ActiveState" { print $2 }')
-[ "$networkd" = active ] || {
-	devices=
-	for path in /sys/class/net/*; do
-		case ${path##*/} in
-		lo | privnet | pn[bxcu][0-9a-f]*) ;;
-		*) devices="$devices ${path##*/}" ;;
-		esac
-	done
-	seen=' '
-	for file in /etc/systemd/network/*.network /run/systemd/network/*.network /usr/local/lib/systemd/network/*.network \
-		/usr/lib/systemd/network/*.network; do
-		name=${file##*/}
-		case $name in 05-privnet-* | 60-privnet-*) continue ;; esac
-		# The first of a name hides the others, and an empty one (a link to /dev/null) is as good as none.
-		case $seen in *"/$name/"*) continue ;; esac
-		seen="$seen/$name/"
-		[ -s "$file" ] || continue
-		globs=$(try awk '/^\[/ { here = /^\[Match\]/ } here && /^[ \t]*(Name|OriginalName)[ \t]*=/ { sub(/^[^=]*=/, ""); print }' "$file")
-		case $globs in
-		'' | *!*)
-			# Chosen by something else than a name; what systemd ships so is for wireless devices.
-			case $file in /usr/lib/*) continue ;; esac
-			;;
-		*)
-			(
-				set -f
-				for glob in $globs; do
-					for device in $devices; do
-						case $device in $glob) exit 0 ;; esac
-					done
-				done
-				exit 1
-			) || continue
-			;;
-		esac
-		printf 'configures %s\n' "$file"
-	done
-}
+for path in /sys/class/net/*; do
+	case ${path##*/} in
+	lo | privnet | pn[bxcu][0-9a-f]*) ;;
+	*) printf 'device %s
+' "${path##*/}" ;;
+	esac
+done
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
 [ ! -d $etc ] || [ -z "$(look $etc -path '*[! -~]*' -printf odd -quit)" ] || echo 'names odd'
 
@@ -273,6 +238,8 @@ for path in /run/netns/*; do
 done
 
 section units
+units=$(try systemctl show --no-pager --property=Id,LoadState,ActiveState,SubState,NeedDaemonReload,MainPID \
+	'privnet-*' wg-quick@privnet.service systemd-networkd.service)
 printf '%s\n' "$units" | try awk '!/^MainPID=/'
 
 section names
@@ -289,6 +256,27 @@ for mark in /run/privnet/names.*; do
 	case $(state_of "/proc/$pid") in T | t) same=stopped ;; esac
 	printf '%s %s %s\n' "$name" "$same" "$(note "names.$name")"
 done
+
+section networkd
+# What others tell networkd and udev to do with devices; the first file of a name hides the others (systemd.network(5)).
+set --
+seen=' '
+for folder in /etc /run /usr/local/lib /usr/lib; do
+	for file in $folder/systemd/network/*.network $folder/systemd/network/*.link; do
+		name=${file##*/}
+		case $name in 05-privnet-* | 60-privnet-*) continue ;; esac
+		case $seen in *"/$name/"*) continue ;; esac
+		[ ! -e "$file" ] || seen="$seen/$name/"
+		# An empty one (a link to /dev/null) is as good as none.
+		[ ! -s "$file" ] || set -- "$@" "$file"
+	done
+done
+[ $# = 0 ] || try awk '
+	FNR == 1 { section = ""; print FILENAME "\t\t" }
+	/^[ \t]*\[/ { section = $0; gsub(/[][ \t\r]/, "", section) }
+	/^[ \t]*[A-Za-z]/ && /=/ && (section == "Match" || FILENAME ~ /[.]link$/ && section == "Link") {
+		print FILENAME "\t" section "\t" substr($0, 1, 2000)
+	}' "$@"
 }
 
 # All files of ours, as `find` goes through them with these arguments. A start that is not there would be a failure.

@@ -25,7 +25,7 @@ Part = TypeVar("Part", Speaker, Binding)
 MARK = "##privnet "
 SECTIONS = (
     "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours",
-    "firewall", "guard", "namespaces", "units", "names", "failed", "end",
+    "firewall", "guard", "namespaces", "units", "names", "networkd", "failed", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
 LINE_AT_MOST = 10_000
@@ -221,6 +221,15 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupFile:
+    """A `.network` or `.link` file of somebody else's: what its [Match] says, and what its [Link] sets."""
+
+    path: str
+    match: tuple[tuple[str, str], ...]
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The lock file by which a host was changed last."""
 
@@ -242,7 +251,8 @@ class HostState:
     """A host as it is. Every mapping is complete: what is not in it is not there.
 
     :param release: of its operating system, as `os-release` names it: ``debian 12``
-    :param configures: files of others by which networkd would set up devices that are there; while it runs, none
+    :param setups: files of others by which networkd, or udev, sets up devices, in the order in which they are asked
+    :param devices: names of devices that are not ours
     """
 
     root: bool
@@ -286,7 +296,8 @@ class HostState:
     generation: str = "none"
     armed: Armed | None = None
     busy: bool = False
-    configures: tuple[str, ...] = ()
+    setups: tuple[SetupFile, ...] = ()
+    devices: frozenset[str] = frozenset()
 
     def is_active(self, unit: str) -> bool:
         """Whether systemd says so of a unit."""
@@ -410,7 +421,8 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
         armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
         busy=facts.get("busy") == "yes",
-        configures=tuple(_word(" ".join(words[1:]), _PATH, "path") for words in system if words[0] == "configures"),
+        setups=tuple(_setups(sections["networkd"])),
+        devices=frozenset(_word(words[1], _DEVICE, "name of a device") for words in system if words[0] == "device"),
     )
 
 
@@ -445,6 +457,21 @@ def _disk(words: list[str]) -> tuple[str, Disk]:
         raise _impossible("directory of a file system", path)
     free = _number(blocks, "number of free blocks", 2**64) * _number(size, "size of blocks", 2**32)
     return path, Disk(free, _number(files, "number of free files", 2**64))
+
+
+def _setups(lines: list[str]) -> Iterator[SetupFile]:
+    """Lines `path<tab>section<tab>key=value`, and `path<tab><tab>` for each file."""
+    files: dict[str, tuple[list[tuple[str, str]], list[str]]] = {}
+    for line in lines:
+        path, section, text = (*line.split("\t"), "", "")[:3]
+        match, changes = files.setdefault(_word(path, _PATH, "path"), ([], []))
+        key, _, value = text.partition("=")
+        if section == "Match":
+            match.append((key.strip(), value.strip()))
+        elif section == "Link":
+            changes.append(f"{key.strip()}={value.strip()}")
+    for path, (match, changes) in sorted(files.items(), key=lambda item: item[0].rpartition("/")[2]):
+        yield SetupFile(path, tuple(match), tuple(changes))
 
 
 def _route(words: list[str]) -> tuple[str, str]:

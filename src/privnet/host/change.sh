@@ -334,7 +334,7 @@ settle_overlay() {
 	vni=$1
 	device=pnx$vni
 	# networkd leaves a device as it is whose file has changed.
-	if changed "/etc/systemd/network/60-privnet-$vni-vxlan.netdev" && [ -e "/sys/class/net/$device" ]; then
+	if changed "/etc/systemd/network/05-privnet-$vni-vxlan.netdev" && [ -e "/sys/class/net/$device" ]; then
 		ip link delete dev "$device"
 	fi
 	sh $etc/lib/overlay.sh create "$vni"

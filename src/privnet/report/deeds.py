@@ -83,7 +83,7 @@ _PATHS: tuple[tuple[str, str], ...] = (
     (rf"/etc/netns/{_SLOT}/resolv[.]conf", "container"),
     (rf"/etc/privnet/overlay/{_VNI}[.](?:fdb|neighbours)", "forwarding"),
     (rf"/etc/privnet/overlay/{_VNI}[.]conf", "overlay"),
-    (rf"/etc/systemd/network/60-privnet-{_VNI}-.*", "overlay"),
+    (rf"/etc/systemd/network/(?:05|60)-privnet-{_VNI}-.*", "overlay"),
     (rf"/etc/privnet/names/{_NET}[.]hosts", "names"),
     (rf"/etc/privnet/names/{_NET}[.]conf", "resolver"),
     (r"/etc/privnet/guard[.]nft", "guard.nft"),

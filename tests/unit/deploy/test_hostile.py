@@ -44,7 +44,7 @@ STRAYS: Sections = {
         "generation 20250101T000000-abcdef add done",
         f"armed 20250101T000000-abcdef {HASH[:32]}",
         "masked privnet-guard.service",
-        "configures /etc/systemd/network/50-old.network",
+        "device eth0",
         f"forwarder {HASH}",
     ],
     "files": [

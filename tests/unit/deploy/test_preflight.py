@@ -10,7 +10,7 @@ import pytest
 from answers import answer, text
 
 from privnet.deploy.preflight import obstacles, twins
-from privnet.deploy.state import Disk, HostState, Link, parse_snapshot
+from privnet.deploy.state import Disk, HostState, Link, SetupFile, parse_snapshot
 from privnet.plan.host import HostPlan, Plan
 
 NOW = 1_800_000_000
@@ -72,11 +72,32 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
         "Take the route away, or give the fleet another `wireguard.mesh`",
     ),
     "a networkd that is off and would configure an uplink": (
-        lambda s: replace(s, configures=("/etc/systemd/network/50-old.network",)),
+        lambda s: replace(
+            s,
+            devices=frozenset({"eth0"}),
+            setups=(SetupFile("/etc/systemd/network/50-old.network", (("Name", "e*"),)),),
+            units={name: unit for name, unit in s.units.items() if name != "systemd-networkd.service"},
+        ),
         "its systemd-networkd is off, private networks need it, and once started it would set up devices of the host by "
         "/etc/systemd/network/50-old.network: that can cut the host off, and nothing would take it back. Move away what is not "
         "meant to be used (`mv FILE FILE.off`); or, if all of it is, `systemctl enable --now systemd-networkd` there, where you "
         "can look after it. Then run again",
+    ),
+    "a file for every device that comes before ours": (
+        lambda s: replace(s, setups=(SetupFile("/etc/systemd/network/01-all.network", (("Name", "*"),)),)),
+        "networkd would set up devices of private networks by /etc/systemd/network/01-all.network, which comes before "
+        "privnet's files (05-privnet-…): at its next restart they would lose their bridge. Give it a name that comes later "
+        "(`mv 01-all.network 50-all.network`), or a [Match] that leaves `pn*` and `privnet` out",
+    ),
+    "a file by which udev renames every device": (
+        lambda s: replace(s, setups=(SetupFile("/etc/systemd/network/50-x.link", (("Name", "*"),), ("Name=lan",)),)),
+        "udev would rename devices of private networks, or change their MAC or MTU, by /etc/systemd/network/50-x.link: give "
+        "it a [Match] that leaves `pn*` and `privnet` out",
+    ),
+    "a networkd that nobody can start": (
+        lambda s: replace(s, masked=frozenset({"systemd-networkd.service", "privnet-guard.service"})),
+        "its systemd-networkd.service is masked, and private networks need it: `systemctl unmask systemd-networkd.service` "
+        "there, then run again",
     ),
     "a route of a table that is asked first": (
         lambda s: replace(s, earlier=(("100.64.7.9", "tun0", "52"), ("10.0.0.0/8", "tun0", "52"))),

@@ -363,8 +363,8 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         },
     ),
     "a drop-in for networkd": (
-        lambda s: s["files"].append("f 644 0:0 /etc/systemd/network/60-privnet-4096-bridge.network.d/x.conf\t"),
-        {"retire": ["remove /etc/systemd/network/60-privnet-4096-bridge.network.d/x.conf", "networkctl reload"]},
+        lambda s: s["files"].append("f 644 0:0 /etc/systemd/network/05-privnet-4096-bridge.network.d/x.conf\t"),
+        {"retire": ["remove /etc/systemd/network/05-privnet-4096-bridge.network.d/x.conf", "networkctl reload"]},
     ),
     "files that are none of ours": (
         lambda s: s["files"].extend(

@@ -29,6 +29,8 @@ OFF = (
     "neigh_suppress", "vlan_tunnel", "isolated", "locked",
 )  # fmt: skip
 """Flags of a bridge's port that are off."""
+_FILES = "/etc/systemd/network/05-privnet-"
+"""How the files begin by which networkd sets up our devices; one of somebody else's takes them out of their bridges."""
 
 
 def check(plan: HostPlan, actual: Actual) -> Finding:
@@ -43,6 +45,10 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for name in sorted(actual.links):
         if _OWN.fullmatch(name) and name not in devices:
             deviations.append(Deviation(f"device {name}", NOTHING, f"a stray {actual.links[name].kind or 'device'}"))
+    for name, link in sorted(actual.links.items()):
+        path = actual.setups.get(link.index, _FILES)
+        if _ANY_OF_OURS.fullmatch(name) and not path.startswith(_FILES):
+            deviations.append(Deviation(f"{name}: set up by", "no file of others", path))
     remotes = sum(len(overlay.remotes) for overlay in plan.overlays)
     seen = f"{plural(len(plan.overlays), 'network')}, {remotes} forwarding entries and neighbours"
     return Finding(seen, tuple(deviations))

@@ -16,7 +16,7 @@ from privnet.render import ETC, NETWORKD, WANTS, ManagedFile, fdb_text, neighbou
 _OWN = re.compile(r"pn[bx]([0-9]+)")
 _UNIT = re.compile(r"privnet-overlay@([0-9]{1,8})[.]service")
 _FILE = re.compile(rf"(?:{ETC}/overlay/|{WANTS}/privnet-overlay@)([0-9]{{1,8}})[.](?:conf|service)")
-_NETDEV = re.compile(rf"{NETWORKD}/60-privnet-([0-9]{{1,8}})-(?:bridge|vxlan)[.]netdev")
+_NETDEV = re.compile(rf"{NETWORKD}/(?:05|60)-privnet-([0-9]{{1,8}})-(?:bridge|vxlan)[.]netdev")
 
 
 def unit_of(overlay: Overlay) -> str:
