@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -149,3 +149,97 @@ def test_a_masked_unit_that_is_needed_is_said_before_the_first_change(lab: Lab, 
     # The twin: the remedy is one.
     deploy(lab)
     assert deploy(lab).changed == {}
+
+
+def undeployed(lab: Lab, host: str) -> None:
+    """A host that has no mesh, overlay or port of ours: as new ones are, but for its key."""
+    lab.exec(host, "systemctl stop 'privnet-*' wg-quick@privnet.service; rm /etc/systemd/network/05-privnet-*-*")
+    lab.exec(
+        host, "networkctl reload; for d in $(ls /sys/class/net | grep '^pn[bxcu]'); do ip link delete dev $d; done"
+    )
+
+
+@pytest.fixture
+def without_mesh(lab: Lab) -> Iterator[str]:
+    """A host on which everything is new; afterwards the fleet is as planned."""
+    undeployed(lab, "lab-2")
+    yield "lab-2"
+    deploy(lab)
+    assert deploy(lab).changed == {}
+    assert_reachable(lab)
+
+
+def refused(lab: Lab, host: str) -> str:
+    """What a run says of a host that it leaves alone, on which it must not have changed anything."""
+    before = lab.exec(host, "ip -d link; ls -lR --time-style=full-iso /etc").stdout
+    run = deploy(lab, check=False)
+    assert run.code == 1
+    assert lab.exec(host, "ip -d link; ls -lR --time-style=full-iso /etc").stdout == before
+    return next(line for line in run.output.splitlines() if f"privnet: {host}: " in line)
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "engine"])
+def test_an_overlay_that_was_moved_to_another_namespace_keeps_its_port(lab: Lab, without_mesh: str, name: str) -> None:
+    """As engines of a swarm make theirs: the port stays that of the host, and no process has it."""
+    lab.exec(without_mesh, "mkdir -p /run/docker/netns; ip netns add elsewhere")
+    make = "ip link add vx-swarm type vxlan id 4096 dstport 4789 local 192.0.2.12; ip link set vx-swarm netns elsewhere"
+    lab.exec(without_mesh, f"{make}; ip netns exec elsewhere ip link set vx-swarm up")
+    if name == "engine":
+        at = "/run/docker/netns/1-x7k2"
+        lab.exec(without_mesh, f"touch {at}; mount --bind /run/netns/elsewhere {at}")
+    try:
+        said = refused(lab, without_mesh)
+    finally:
+        lab.exec(
+            without_mesh, "umount /run/docker/netns/1-x7k2; ip netns delete elsewhere; rm -r /run/docker", check=False
+        )
+    if name == "engine":
+        assert (
+            "its VXLAN device vx-swarm (VNI 4096) in namespace 1-x7k2 of a container engine uses UDP port 4789" in said
+        )
+    else:
+        assert "something there uses UDP port 4789, which the overlays need: `ss -lunp` shows which program" in said
+
+
+WAYS = {
+    "a blackhole": ("ip route add blackhole 192.0.2.11", "ip route del 192.0.2.11", "no route to lab-1 (192.0.2.11)"),
+    "a prohibition": ("ip route add prohibit 192.0.2.13", "ip route del 192.0.2.13", "no route to lab-3 (192.0.2.13)"),
+    "a small device": (
+        "ip link set dev eth0 mtu 1400",
+        "ip link set dev eth0 mtu 1500",
+        "its way to lab-1 (192.0.2.11), lab-3 (192.0.2.13) by eth0 takes packets of 1400 bytes at most, ",
+    ),
+    "a small path": (
+        "ip route add 192.0.2.11/32 dev eth0 mtu lock 1420",
+        "ip route del 192.0.2.11/32",
+        "its way to lab-1 (192.0.2.11) by eth0 takes packets of 1420 bytes at most, and the declaration says ",
+    ),
+    "another source": (
+        "ip addr add 192.0.2.99/32 dev eth0; ip route add 192.0.2.11/32 dev eth0 src 192.0.2.99",
+        "ip route del 192.0.2.11/32; ip addr del 192.0.2.99/32 dev eth0",
+        "it would speak to lab-1 (192.0.2.11) from 192.0.2.99, and peers hear it from 192.0.2.12 alone",
+    ),
+    "a peer's address": (
+        "ip addr add 192.0.2.11/32 dev lo",
+        "ip addr del 192.0.2.11/32 dev lo",
+        "it has the address of lab-1 (192.0.2.11) itself",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WAYS)
+def test_a_way_to_a_peer_that_is_none_is_said_before_the_first_change(lab: Lab, without_mesh: str, what: str) -> None:
+    broken, mended, sentence = WAYS[what]
+    lab.exec(without_mesh, broken)
+    try:
+        assert sentence in refused(lab, without_mesh)
+    finally:
+        lab.exec(without_mesh, mended)
+
+
+def test_a_mesh_that_runs_goes_on_beside_a_route_that_is_lost(lab: Lab) -> None:
+    lab.exec("lab-2", "ip route add prohibit 192.0.2.13/32")
+    try:
+        assert deploy(lab).changed == {}
+    finally:
+        lab.exec("lab-2", "ip route del 192.0.2.13/32")

@@ -126,14 +126,14 @@ def _devices(tables: tuple[Table, ...], hook: str) -> set[str]:
 def _mesh(plan: HostPlan, state: HostState) -> Iterator[str]:
     """Whether hosts that speak to this one for the first time come through its firewall, and what they bring, and
     whether it can answer. A mesh that runs is left alone, however it does."""
-    places = _places(plan)
+    every = places(plan)
     running = {peer.endpoint for peer in state.mesh.peers.values()} if state.mesh else set[str]()
-    new = {host: at for host, at in sorted(places.items()) if host != plan.name and at[1] not in running}
+    new = {host: at for host, at in sorted(every.items()) if host != plan.name and at[1] not in running}
     if not new:
         return
     port, vxlan = str(plan.mesh.port), str(plan.guard.vxlan_port)
     # Something there may translate another port into this one, which a firewall can ask for.
-    translated = places[plan.name][1].rpartition(":")[2] != port
+    translated = every[plan.name][1].rpartition(":")[2] != port
     uplink = _uplink(state)
     cut = {host: endpoint.rpartition(":") for host, (_, endpoint) in new.items()}
     ends = {host: (address.strip("[]"), there) for host, (address, _, there) in cut.items()}
@@ -228,7 +228,7 @@ def _uplink(state: HostState) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _places(plan: HostPlan) -> dict[str, tuple[str, str]]:
+def places(plan: HostPlan) -> dict[str, tuple[str, str]]:
     """Mesh address and endpoint of this host and of all with which it shares a private network."""
     found: dict[str, tuple[str, str]] = {}
     for overlay in plan.overlays:

@@ -13,13 +13,12 @@ from fnmatch import fnmatchcase
 from privnet.deploy.changes.host import NETWORKD
 from privnet.deploy.changes.mesh import INTERFACE
 from privnet.deploy.state import HostState, SetupFile
-from privnet.diagnostics import plural
+from privnet.diagnostics import some
 from privnet.plan.host import HostPlan
 from privnet.render import BEFORE_OTHERS
 
 NEEDED = (NETWORKD, "wg-quick@.service", "dbus.service", "dbus.socket")
 """Units of others without which nothing of ours runs, or can be asked."""
-FILES_SAID = 3
 _NAMES = frozenset({"Name", "OriginalName"})
 _OF_OTHERS = frozenset({"MACAddress", "PermanentMACAddress", "Path", "SSID", "BSSID", "WLANInterfaceType"})
 """Keys that no device of ours fits: each has a MAC of its own, and none has a path on a bus."""
@@ -55,7 +54,7 @@ def obstacles(plan: HostPlan, state: HostState) -> Iterator[str]:
         # It is started before there is a way back, so it must find nothing to do but what it is given later.
         yield (
             "its systemd-networkd is off, private networks need it, and once started it would set up devices of the "
-            f"host by {_some(found)}: "
+            f"host by {some(found)}: "
             "that can cut the host off, and nothing would take it back. Move away what is not meant to be used "
             "(`mv FILE FILE.off`); or, if all of it is, `systemctl enable --now systemd-networkd` there, where you can "
             "look after it. Then run again"
@@ -63,14 +62,14 @@ def obstacles(plan: HostPlan, state: HostState) -> Iterator[str]:
     own = [*_devices(plan, state.kernel_wireguard)]
     if found := [file.path for file in state.setups if _comes_first(file) and _fits(file, own)]:
         yield (
-            f"networkd would set up devices of private networks by {_some(found)}, which "
+            f"networkd would set up devices of private networks by {some(found)}, which "
             f"{_them(found, 'comes', 'come')} before privnet's files ({BEFORE_OTHERS}privnet-…): at its next restart "
             f"they would lose their bridge. Give {_them(found, 'it a name that comes', 'them names that come')} later "
             "(`mv 01-all.network 50-all.network`), or a [Match] that leaves `pn*` and `privnet` out"
         )
     if found := [file.path for file in state.setups if _changes(file) and _fits(file, own)]:
         yield (
-            f"udev would rename devices of private networks, or change their MAC or MTU, by {_some(found)}: give "
+            f"udev would rename devices of private networks, or change their MAC or MTU, by {some(found)}: give "
             f"{_them(found, 'it', 'them')} a [Match] that leaves `pn*` and `privnet` out"
         )
 
@@ -120,11 +119,6 @@ def _among(word: str, globs: str) -> bool:
     """A list of globs; with `!` before it, of those that it must not be."""
     other = globs.startswith("!")
     return any(fnmatchcase(word, glob) for glob in globs.removeprefix("!").split()) != other
-
-
-def _some(paths: list[str]) -> str:
-    more = f" and {plural(len(paths) - FILES_SAID, 'other')}" if len(paths) > FILES_SAID else ""
-    return ", ".join(paths[:FILES_SAID]) + more
 
 
 def _them(paths: list[str], one: str, several: str) -> str:

@@ -31,6 +31,7 @@ from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
 from privnet.deploy.state import Armed, HostState, Unknown, parse_snapshot
 from privnet.deploy.terminal import guard
+from privnet.deploy.ways import endpoints
 from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
 guard(logger)
@@ -438,7 +439,7 @@ def _snapshot(run: Run, again: bool = False) -> HostState | Unknown:
         _notice_silence(host)
         try:
             with _at_most(host, QUESTION_SECONDS):
-                answer = host.get_fact(Snapshot, _timeout=QUESTION_SECONDS)
+                answer = host.get_fact(Snapshot, endpoints=endpoints(run.plan_of(host.name)), _timeout=QUESTION_SECONDS)
         except TimeoutError:
             answer = Unknown("it gave no answer in time")
         if isinstance(answer, Unknown) and (complaint := _complaint(host)):

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 
-from privnet.deploy import foreign, guests, networkd
+from privnet.deploy import foreign, guests, networkd, ways
 from privnet.deploy.changes.host import USERSPACE
 from privnet.deploy.changes.mesh import INTERFACE
 from privnet.deploy.state import HostState
@@ -45,6 +45,7 @@ def obstacles(plan: HostPlan, state: HostState, now: float) -> Iterator[str]:
     yield from _joins_datagrams(state)
     yield from _ports(plan, state)
     yield from _routes(plan, state)
+    yield from ways.obstacles(plan, state)
     yield from networkd.obstacles(plan, state)
 
 
@@ -128,13 +129,42 @@ def _ports(plan: HostPlan, state: HostState) -> Iterator[str]:
             f"another program there uses UDP port {plan.mesh.port}, which the mesh needs: `ss -lunp` shows which; "
             "end it, or give the fleet another `wireguard.port`"
         )
+    elif state.mesh is None and plan.mesh.port in state.clients:
+        yield (
+            f"a program there has UDP port {plan.mesh.port}, which the mesh needs, as the port of a connection: run "
+            "again when it has ended. To keep the port from connections: "
+            f"`sysctl -w net.ipv4.ip_local_reserved_ports={plan.mesh.port}`, and the same in /etc/sysctl.d"
+        )
     port = plan.guard.vxlan_port
+    yield from _hidden(plan, state)
     for name, link in sorted(state.links.items()):
         if link.kind == "vxlan" and not name.startswith("pnx") and link.data.get("port") == port:
             yield (
                 f"its VXLAN device {name}, which is not privnet's, uses UDP port {port}: the guard would stop its "
                 "traffic. Give it another port, or the fleet another `vxlan.port`"
             )
+
+
+def _hidden(plan: HostPlan, state: HostState) -> Iterator[str]:
+    """VXLAN devices that were made in the host's namespace and moved to another one, as engines do for their overlays.
+
+    The kernel then uses the port, without a process. Where a device of ours does too, only its namespace tells of it.
+    """
+    port = plan.guard.vxlan_port
+    seen = [hidden for hidden in state.hidden if hidden.port == port]
+    for hidden in seen:
+        yield (
+            f"its VXLAN device {hidden.device} (VNI {hidden.vni}) in namespace {hidden.namespace} of a container "
+            f"engine uses UDP port {port} of the host: the guard would stop its traffic. Give the fleet another "
+            "`vxlan.port`, or the engine another one (`docker swarm init --data-path-port`)"
+        )
+    vxlan = [link for link in state.links.values() if link.kind == "vxlan" and link.data.get("port") == port]
+    if port in state.listening and not seen and not any(link.up or link.name[:3] != "pnx" for link in vxlan):
+        yield (
+            f"something there uses UDP port {port}, which the overlays need: `ss -lunp` shows which program; where it "
+            "names none, a VXLAN or Geneve device that was moved to another network namespace, as container engines "
+            "do. End it, or give the fleet another `vxlan.port`"
+        )
 
 
 def _routes(plan: HostPlan, state: HostState) -> Iterator[str]:

@@ -90,7 +90,16 @@ if [ -r /var/lib/privnet/armed/run ]; then
 	[ ! -r /run/privnet/lease/token ] || token=$(try head -c 100 /run/privnet/lease/token)
 	printf 'armed %s %s\n' "$(try head -c 100 /var/lib/privnet/armed/run)" "$token"
 fi
-try ss -Hlun | try awk '{ sub(/.*:/, "", $4); if (!seen[$4]++) print "listens", $4 }'
+try ss -Huan | try awk '{ sub(/.*:/, "", $4); word = $1 == "UNCONN" ? "listens" : "client"; if (!seen[word $4]++) print word, $4 }'
+# A VXLAN device that was made here and moved keeps its port here. Engines name namespaces of their overlays so.
+for path in /run/docker/netns/*[-_]*; do
+	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
+	nsenter --net="$path" ip -o -d link show type vxlan 2> /dev/null | try awk -v namespace="${path##*/}" '{
+		device = $2; sub(/[:@].*/, "", device); vni = port = 0
+		for (i = 3; i < NF; i++) { if ($i == "id" && $(i - 1) == "vxlan") vni = $(i + 1); if ($i == "dstport") port = $(i + 1) }
+		print "hidden", namespace, device, vni, port
+	}'
+done
 # One that leads nowhere has its kind in the place of a device. The last of all is the guard's barrier.
 routes='$1 ~ /^(unreachable|blackhole|prohibit|throw)$/ { if (!table && !/metric 4294967295/) print "route", $2, $1; next }
 	!/ dev privnet / { for (i = 2; i < NF; i++) if ($i == "dev") print "route", $1, $(i + 1) (table ? " " table : "") }'
@@ -105,8 +114,7 @@ try ip -4 rule show | try awk '$2 $3 $4 == "fromalllookup" { if ($5 == "main") e
 for path in /sys/class/net/*; do
 	case ${path##*/} in
 	lo | privnet | pn[bxcu][0-9a-f]*) ;;
-	*) printf 'device %s
-' "${path##*/}" ;;
+	*) printf 'device %s\n' "${path##*/}" ;;
 	esac
 done
 # A name that is no plain text is no file of ours, and cannot be spoken of line by line.
@@ -256,6 +264,25 @@ for mark in /run/privnet/names.*; do
 	case $(state_of "/proc/$pid") in T | t) same=stopped ;; esac
 	printf '%s %s %s\n' "$name" "$same" "$(note "names.$name")"
 done
+
+section ways
+# One program for all endpoints. What its kernel has no way to is not in the answer, and makes it end with 1.
+[ -z "$endpoints" ] || printf 'route get %s\n' $endpoints | may 1 ip -o -force -batch - 2> /dev/null | try awk '
+	{
+		to = $1 == "local" ? $2 : $1; device = source = "-"; mtu = 0
+		for (i = 2; i < NF; i++) {
+			if ($i == "dev") device = $(i + 1)
+			if ($i == "src") source = $(i + 1)
+			if ($i == "mtu") mtu = $(i + ($(i + 1) == "lock" ? 2 : 1))
+		}
+		if (!(device in size)) { size[device] = 0; getline size[device] < ("/sys/class/net/" device "/mtu") }
+		if (!mtu || mtu > size[device]) mtu = size[device]
+		way = device " " source " " mtu
+		line[way] = line[way] " " to
+		# No line is longer than what is taken in.
+		if (++count[way] % 150 == 0) { print way line[way]; line[way] = "" }
+	}
+	END { for (way in line) if (line[way] != "") print way line[way] }'
 
 section networkd
 # What others tell networkd and udev to do with devices; the first file of a name hides the others (systemd.network(5)).

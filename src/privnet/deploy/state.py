@@ -25,7 +25,7 @@ Part = TypeVar("Part", Speaker, Binding)
 MARK = "##privnet "
 SECTIONS = (
     "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours",
-    "firewall", "guard", "namespaces", "units", "names", "networkd", "failed", "end",
+    "firewall", "guard", "namespaces", "units", "names", "ways", "networkd", "failed", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
 LINE_AT_MOST = 10_000
@@ -230,6 +230,25 @@ class SetupFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How the kernel sends to an address: by which device, as whom, and how large packets may be."""
+
+    device: str
+    source: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A VXLAN device that was made in the host's namespace and moved to another one: its port is still the host's."""
+
+    namespace: str
+    device: str
+    vni: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The lock file by which a host was changed last."""
 
@@ -253,6 +272,9 @@ class HostState:
     :param release: of its operating system, as `os-release` names it: ``debian 12``
     :param setups: files of others by which networkd, or udev, sets up devices, in the order in which they are asked
     :param devices: names of devices that are not ours
+    :param ways: by address of an endpoint that was asked for; what is not in it has no route
+    :param hidden: VXLAN devices in namespaces of a container engine
+    :param clients: UDP ports of sockets that are connected
     """
 
     root: bool
@@ -298,6 +320,9 @@ class HostState:
     busy: bool = False
     setups: tuple[SetupFile, ...] = ()
     devices: frozenset[str] = frozenset()
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    hidden: tuple[Hidden, ...] = ()
+    clients: frozenset[int] = frozenset()
 
     def is_active(self, unit: str) -> bool:
         """Whether systemd says so of a unit."""
@@ -421,6 +446,9 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
         armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
         busy=facts.get("busy") == "yes",
+        ways=dict(_ways(sections["ways"])),
+        hidden=tuple(_hidden(words[1:]) for words in system if words[0] == "hidden"),
+        clients=frozenset(_number(words[1], "UDP port", 65535) for words in system if words[0] == "client"),
         setups=tuple(_setups(sections["networkd"])),
         devices=frozenset(_word(words[1], _DEVICE, "name of a device") for words in system if words[0] == "device"),
     )
@@ -457,6 +485,25 @@ def _disk(words: list[str]) -> tuple[str, Disk]:
         raise _impossible("directory of a file system", path)
     free = _number(blocks, "number of free blocks", 2**64) * _number(size, "size of blocks", 2**32)
     return path, Disk(free, _number(files, "number of free files", 2**64))
+
+
+def _ways(lines: list[str]) -> Iterator[tuple[str, Way]]:
+    """Lines of device, source, MTU and the addresses that are reached so."""
+    for line in lines:
+        device, source, mtu, *addresses = line.split(" ")
+        source = _word(source, _ADDRESS, "address")
+        way = Way(_word(device, _DEVICE, "name of a device"), source, _number(mtu, "MTU", 2**32))
+        yield from ((_word(address, _ADDRESS, "address"), way) for address in addresses)
+
+
+def _hidden(words: list[str]) -> Hidden:
+    namespace, device, vni, port = words
+    return Hidden(
+        _word(namespace, _NAMESPACE, "name of a network namespace"),
+        _word(device, _DEVICE, "name of a device"),
+        _number(vni, "VNI", 2**24),
+        _number(port, "UDP port", 65535),
+    )
 
 
 def _setups(lines: list[str]) -> Iterator[SetupFile]:

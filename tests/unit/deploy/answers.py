@@ -86,6 +86,7 @@ def answer(plan: HostPlan) -> Sections:
         "namespaces": [],
         "units": [],
         "names": [],
+        "ways": [],
         "networkd": [],
         "failed": [],
         "end": [],
@@ -137,7 +138,7 @@ def bare() -> Sections:
     """The sections of a snapshot of a Debian machine on which privnet has never been."""
     found: Sections = {name: [] for name in ("system", "packages", "files", "digests", "key", "mesh", "links")}
     found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
-    found |= {"units": [], "names": [], "networkd": [], "failed": [], "end": []}
+    found |= {"units": [], "names": [], "ways": [], "networkd": [], "failed": [], "end": []}
     found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", *ROOM]
     found["system"].append(f"time {time.time():.0f}")
     found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]

@@ -10,7 +10,8 @@ import pytest
 from answers import answer, text
 
 from privnet.deploy.preflight import obstacles, twins
-from privnet.deploy.state import Disk, HostState, Link, SetupFile, parse_snapshot
+from privnet.deploy.state import Disk, Hidden, HostState, Link, SetupFile, Way, parse_snapshot
+from privnet.deploy.ways import endpoints
 from privnet.plan.host import HostPlan, Plan
 
 NOW = 1_800_000_000
@@ -65,6 +66,46 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
         lambda s: replace(s, links={**s.links, "flannel.1": FOREIGN}),
         "its VXLAN device flannel.1, which is not privnet's, uses UDP port 4789: the guard would stop its traffic. Give it "
         "another port, or the fleet another `vxlan.port`",
+    ),
+    "a connection that has the mesh's port": (
+        lambda s: replace(s, mesh=None, clients=frozenset({51820})),
+        "a program there has UDP port 51820, which the mesh needs, as the port of a connection: run again when it has ended. "
+        "To keep the port from connections: `sysctl -w net.ipv4.ip_local_reserved_ports=51820`, and the same in /etc/sysctl.d",
+    ),
+    "an overlay of an engine in a namespace of its own": (
+        lambda s: replace(s, hidden=(Hidden("1-x7k2", "vxlan0", 4096, 4789), Hidden("2-y", "vxlan0", 4097, 8472))),
+        "its VXLAN device vxlan0 (VNI 4096) in namespace 1-x7k2 of a container engine uses UDP port 4789 of the host: the guard "
+        "would stop its traffic. Give the fleet another `vxlan.port`, or the engine another one (`docker swarm init "
+        "--data-path-port`)",
+    ),
+    "a port of the overlays that is taken where nobody sees it": (
+        lambda s: replace(s, listening=frozenset({4789}), links={n: k for n, k in s.links.items() if n[:3] != "pnx"}),
+        "something there uses UDP port 4789, which the overlays need: `ss -lunp` shows which program; where it names none, a "
+        "VXLAN or Geneve device that was moved to another network namespace, as container engines do. End it, or give the fleet "
+        "another `vxlan.port`",
+    ),
+    "no route to a peer": (
+        lambda s: new_peer(s, {OWN: HERE}),
+        "it has no route to h2 (192.0.2.12): `ip route get ADDRESS` there says so. Give it one, or the peer an `endpoint` that it "
+        "reaches",
+    ),
+    "a peer that has this host's address": (
+        lambda s: new_peer(s, {OWN: HERE, PEER: HERE}),
+        "it has the address of h2 (192.0.2.12) itself: give each host an `endpoint` of its own",
+    ),
+    "a route to a peer through the tunnel": (
+        lambda s: new_peer(s, {OWN: HERE, PEER: Way("privnet", "100.64.0.1", 1440)}),
+        "its route to h2 (192.0.2.12) goes by privnet, into the tunnel that it is to build: give it another",
+    ),
+    "a route to a peer from another address": (
+        lambda s: new_peer(s, {OWN: HERE, PEER: Way("eth1", "10.0.0.7", 1500)}),
+        "it would speak to h2 (192.0.2.12) from 10.0.0.7, and peers hear it from 192.0.2.11 alone, its endpoint: give the route "
+        "that source (`ip route … src 192.0.2.11`), or the host `endpoint: 10.0.0.7` in its entry",
+    ),
+    "a way that takes smaller packets than declared": (
+        lambda s: new_peer(s, {OWN: HERE, PEER: Way("eth0", "192.0.2.11", 1400)}),
+        "its way to h2 (192.0.2.12) by eth0 takes packets of 1400 bytes at most, and the declaration says 1500: larger ones would "
+        "be lost. Say `mtu: 1400` in its entry, or raise that of the device or route",
     ),
     "a route into the mesh": (
         lambda s: replace(s, routes=(("default", "eth0"), ("100.64.7.0/24", "tun0"))),
@@ -139,3 +180,26 @@ def test_copies_know_each_other(well: HostState) -> None:
     other = replace(well, machine="f" * 32)
     assert twins({"a": well, "b": other, "c": well}) == {"a": "c", "c": "a"}
     assert twins({"a": replace(well, machine=""), "b": replace(well, machine="")}) == {}
+
+
+def test_a_mesh_that_runs_is_left_alone_whatever_its_ways(h1: HostPlan, well: HostState) -> None:
+    """Until its tunnels are to take larger packets than they do."""
+    for ways in ({OWN: HERE}, {OWN: HERE, PEER: Way("eth1", "10.0.0.7", 1400)}, {}):
+        assert [*obstacles(h1, replace(well, ways=ways), NOW)] == []
+    small = Link("privnet", "wireguard", 9, True, 1300, "", "", {}, {})
+    grows = replace(well, ways=ways | {PEER: Way("eth1", "10.0.0.7", 1400)}, links={**well.links, "privnet": small})
+    assert len([*obstacles(h1, grows, NOW)]) == 1
+
+
+def test_a_host_behind_a_translation_speaks_from_whatever_address_it_has(h1: HostPlan, well: HostState) -> None:
+    ways = {OWN: Way("eth0", "10.0.0.7", 1500), PEER: Way("eth0", "10.0.0.7", 1500)}
+    assert [*obstacles(h1, new_peer(well, ways), NOW)] == []
+
+
+def test_ways_are_read_from_the_answer(h1: HostPlan) -> None:
+    sections = answer(h1)
+    sections["ways"] = ["lo 192.0.2.11 65536 192.0.2.11", "eth0 192.0.2.11 1500 192.0.2.12 192.0.2.13"]
+    found = parse_snapshot(text(sections))
+    assert isinstance(found, HostState)
+    assert found.ways == {OWN: HERE} | dict.fromkeys((PEER, "192.0.2.13"), Way("eth0", OWN, 1500))
+    assert endpoints(h1) == (OWN, PEER)
