@@ -25,6 +25,13 @@ def _program() -> str:
     return (resources.files("privnet.deploy") / "snapshot.sh").read_text()
 
 
+class Addresses(tuple[str, ...]):
+    """pyinfra prints what a fact is asked with where it fails: there may be a thousand."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} addresses"
+
+
 class Snapshot(FactBase[HostState | Unknown]):
     """Everything of privnet on a host, on disk and in the kernel, in one answer."""
 

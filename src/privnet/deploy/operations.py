@@ -25,7 +25,7 @@ from pyinfra.api.exceptions import ConnectError
 
 from privnet.deploy import changes, journal
 from privnet.deploy.connection import Connection, bounded
-from privnet.deploy.facts import Snapshot, question
+from privnet.deploy.facts import Addresses, Snapshot, question
 from privnet.deploy.host_keys import OtherHostKey
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
@@ -437,9 +437,10 @@ def _snapshot(run: Run, again: bool = False) -> HostState | Unknown:
     key = (host.name, state.is_executing)
     if again or key not in run.answers:
         _notice_silence(host)
+        asked = Addresses(endpoints(run.plan_of(host.name)))
         try:
             with _at_most(host, QUESTION_SECONDS):
-                answer = host.get_fact(Snapshot, endpoints=endpoints(run.plan_of(host.name)), _timeout=QUESTION_SECONDS)
+                answer = host.get_fact(Snapshot, endpoints=asked, _timeout=QUESTION_SECONDS)
         except TimeoutError:
             answer = Unknown("it gave no answer in time")
         if isinstance(answer, Unknown) and (complaint := _complaint(host)):
