@@ -85,6 +85,7 @@ CODES: dict[str, str] = {
     "PN702": "a name with more addresses than an answer holds",
     "PN703": "a mesh of very many tunnels",
     "PN704": "a network in use gets another VNI or other addresses",
+    "PN705": "hosts of a network have no address family in common",
 }
 """Every code that a problem can have, with its title. Codes are never given a new meaning."""
 

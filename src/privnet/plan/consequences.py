@@ -16,6 +16,7 @@ TUNNELS_AT_MOST = 250_000
 def consequences(declaration: Declaration, known: Lock, lock: Lock, plan: Plan) -> Iterator[Problem]:
     """Warnings about a plan, and about the way to it from the numbers that running hosts have."""
     yield from _tunnels(declaration, plan)
+    yield from _families(declaration, plan)
     for network_id, now in lock.networks.items():
         before = known.networks.get(network_id)
         if before is not None and before.slots:
@@ -40,6 +41,27 @@ def _tunnels(declaration: Declaration, plan: Plan) -> Iterator[Problem]:
         "place a network on fewer hosts, or divide the fleet",
         severity="warning",
     )
+
+
+def _families(declaration: Declaration, plan: Plan) -> Iterator[Problem]:
+    """One warning a network: each host hears WireGuard from the endpoints of its peers alone (`guard.sh`)."""
+    hosts, port = declaration.fleet.hosts, declaration.fleet.wireguard.port
+    for network in plan.networks.values():
+        places = {name: hosts[name].wireguard_endpoint(port)[0] for name in sorted(network.hosts)}
+        six = [name for name, address in places.items() if ":" in address]
+        four = [name for name in places if name not in six]
+        if not six or not four:
+            continue
+        one, other = four[0], six[0]
+        yield Problem(
+            "PN705",
+            f"`{one}` ({places[one]}) and `{other}` ({places[other]}) share private network {network.id} (project "
+            f"`{network.project}`), and no address family",
+            declaration.place("hosts", other, "endpoint" if hosts[other].endpoint else "address"),
+            note="each hears its peers from their endpoints alone: no packet passes between them",
+            help="give the hosts of a network endpoints of one family",
+            severity="warning",
+        )
 
 
 def _renumbered(declaration: Declaration, network_id: str, before: NetworkLock, now: NetworkLock) -> Iterator[Problem]:
