@@ -18,6 +18,14 @@ NOW = 1_800_000_000
 FOREIGN = Link("flannel.1", "vxlan", 9, True, 1450, "02:00:00:00:00:01", "", {"id": 1, "port": 4789}, {})
 
 JOINING = Link("privnet", "tun", 9, True, 1440, "", "", {"type": "tun", "vnet_hdr": True}, {})
+OWN, PEER, HERE = "192.0.2.11", "192.0.2.12", Way("lo", "192.0.2.11", 65536)
+
+
+def new_peer(state: HostState, ways: dict[str, Way]) -> HostState:
+    """One that this host has not met, and what its kernel says of the ways."""
+    return replace(state, mesh=None, ways=ways)
+
+
 CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
     "a full disk": (
         lambda s: replace(s, disks={"/etc": Disk(3 << 20, 5000)}),
