@@ -39,7 +39,7 @@ UNITS = "/etc/systemd/system"
 TARGET = "privnet-networks.target"
 WANTS = f"{UNITS}/{TARGET}.wants"
 
-HOST_PROGRAMS = ("change.sh", "container.sh", "guard.sh", "mesh.sh", "names.sh", "overlay.sh")
+HOST_PROGRAMS = ("change.sh", "container.sh", "guard.sh", "mesh.sh", "names.sh", "neighbour-table.sh", "overlay.sh")
 UNIT_FILES = (
     "privnet-guard.service",
     "privnet-overlay@.service",
@@ -71,6 +71,7 @@ class ManagedFile:
 def render_host(plan: HostPlan) -> tuple[ManagedFile, ...]:
     """All managed files of a host, sorted by path."""
     files = [*static_files(), render_record(plan), *render_guard(plan), *render_mesh(plan)]
+    files.append(render_neighbour_table(plan))
     for overlay in plan.overlays:
         files += _network_files(overlay.network, plan.ttl, plan.domain, bool(plan.upstream))
         files += render_overlay(overlay, plan.guard.vxlan_port)
@@ -224,6 +225,15 @@ def peer_block(peer: Peer) -> str:
 def _checked(network: Network) -> Network:
     """A network is judged once, and printed on each of its hosts."""
     return checked(network)
+
+
+# --- neighbour table --------------------------------------------------------------------------------
+
+
+def render_neighbour_table(plan: HostPlan) -> ManagedFile:
+    """The limits that the kernel is to have at least."""
+    table = checked(plan.neighbour_table)
+    return ManagedFile(f"{ETC}/neighbour-table.conf", _print("privnet/neighbour-table.conf", table=table))
 
 
 # --- overlay --------------------------------------------------------------------------------------

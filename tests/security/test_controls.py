@@ -116,6 +116,7 @@ NO_CONTROL = {
     "vxlan.netdev: [VXLAN] Local": "the address that it sends from; who is heard is the guard's",
     "vxlan.netdev: [VXLAN] DestinationPort": "what it is",
     "vxlan.netdev: [VXLAN] Independent": "it is bound to no other device",
+    "wg-quick.conf: [Service] ExecStart": "calls wg-quick, or takes over an interface that is there (tests/lab)",
     "mesh.conf: [Interface] Address": "what it is; peers take nothing from another one (`outer_spoof`)",
     "mesh.conf: [Interface] ListenPort": "what it is",
     "mesh.conf: [Interface] MTU": "what fits",

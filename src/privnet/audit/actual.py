@@ -16,8 +16,8 @@ from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
     "user", "told", "files", "digests", "odd", "config", "units", "enabled", "wireguard", "links", "networkd",
-    "addresses", "routes", "fdb", "neighbours", "sysctl", "owner", "notes", "listeners", "tables", "saved", "inet",
-    "bridge", "namespaces", "failed", "end",
+    "addresses", "routes", "fdb", "neighbours", "sysctl", "limits", "owner", "notes", "listeners", "tables", "saved",
+    "inet", "bridge", "namespaces", "failed", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -35,6 +35,7 @@ _NOTE = re.compile("([!-~]{1,100}) ([ -~]{0,200})")
 _LISTENER = re.compile("([!-~]{1,100}) (tcp|udp) ([!-~]{1,100}) ([0-9]{1,20})")
 _OWN_SOCKET = re.compile(r"([!-~]{1,100}) own socket:\[([0-9]{1,20})\]")
 _FAILED = re.compile("([A-Za-z0-9_.-]{1,40}) ([0-9]{1,3})")
+_LIMITS = re.compile("(ipv[46]) ([0-9]{1,10}) ([0-9]{1,10})")
 _SAVED = re.compile("(/.+)")
 _DEPTH_AT_MOST = 40
 
@@ -155,6 +156,7 @@ class Actual:
     fdb: tuple[Forwarding, ...]
     neighbours: tuple[Neighbour, ...]
     ipv6_off: Mapping[str, bool]
+    limits: Mapping[str, tuple[int, int]]
     owner: str
     notes: Mapping[str, str]
     listeners: tuple[Listener, ...]
@@ -215,6 +217,7 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         fdb=tuple(_fdb(sections["fdb"])),
         neighbours=tuple(_neighbours(sections["neighbours"])),
         ipv6_off={found[1]: found[2] == "1" for found in _matches(_SYSCTL, sections["sysctl"])},
+        limits={found[1]: (int(found[2]), int(found[3])) for found in _matches(_LIMITS, sections["limits"])},
         owner=sections["owner"][0] if sections["owner"] else "",
         notes={found[1]: found[2] for found in _matches(_NOTE, sections["notes"])},
         listeners=tuple(_listeners(sections["listeners"])),

@@ -105,6 +105,12 @@ for path in /proc/sys/net/ipv6/conf/privnet/disable_ipv6 /proc/sys/net/ipv6/conf
 	[ -z "$off" ] || printf '%s %s\n' "$path" "$off"
 done
 
+section limits
+for family in ipv4 ipv6; do
+	limits=/proc/sys/net/$family/neigh/default/gc_thresh
+	[ ! -e ${limits}3 ] || printf '%s %s %s\n' $family "$(try cat ${limits}2)" "$(try cat ${limits}3)"
+done
+
 section owner
 # Whether it would hear something, where it can be told something and its answer be read.
 owner=/proc/$(try systemctl show -P MainPID privnet-guard.service)

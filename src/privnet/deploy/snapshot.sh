@@ -69,6 +69,13 @@ for folder in /etc/systemd/system /run/systemd/system; do
 		-o -name systemd-networkd.service -o -name dbus.service -o -name dbus.socket \) -lname /dev/null -printf 'masked %f\n'
 done
 [ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(try cat /run/privnet/forwarder)"
+# A host that is a container itself has no limits of its own.
+for family in ipv4 ipv6; do
+	limits=/proc/sys/net/$family/neigh/default/gc_thresh
+	if [ -e ${limits}3 ]; then
+		read -r soft < ${limits}2 && read -r hard < ${limits}3 && echo "neighbours $family $soft $hard"
+	fi
+done
 printf 'time %s\n' "$(try date +%s)"
 for path in /etc /run /var/lib; do
 	try stat -f -c "disk $path %a %S %d" $path

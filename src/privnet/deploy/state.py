@@ -323,6 +323,8 @@ class HostState:
     ways: Mapping[str, Way] = field(default_factory=dict)
     hidden: tuple[Hidden, ...] = ()
     clients: frozenset[int] = frozenset()
+    neighbour_table: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By family, from where on the kernel looks for entries to give up, and how many it allows."""
 
     def is_active(self, unit: str) -> bool:
         """Whether systemd says so of a unit."""
@@ -451,6 +453,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         clients=frozenset(_number(words[1], "UDP port", 65535) for words in system if words[0] == "client"),
         setups=tuple(_setups(sections["networkd"])),
         devices=frozenset(_word(words[1], _DEVICE, "name of a device") for words in system if words[0] == "device"),
+        neighbour_table=dict(_limits(words[1:]) for words in system if words[0] == "neighbours"),
     )
 
 
@@ -519,6 +522,13 @@ def _setups(lines: list[str]) -> Iterator[SetupFile]:
             changes.append(f"{key.strip()}={value.strip()}")
     for path, (match, changes) in sorted(files.items(), key=lambda item: item[0].rpartition("/")[2]):
         yield SetupFile(path, tuple(match), tuple(changes))
+
+
+def _limits(words: list[str]) -> tuple[str, tuple[int, int]]:
+    family, soft, hard = words
+    if family not in ("ipv4", "ipv6"):
+        raise _impossible("family", family)
+    return family, (_number(soft, "limit of neighbours", 2**31), _number(hard, "limit of neighbours", 2**31))
 
 
 def _route(words: list[str]) -> tuple[str, str]:

@@ -1,12 +1,14 @@
-# Managed by privnet. container.sh namespace|up|down|forget PORT: one network namespace and its interface in its private
+# Managed by privnet. container.sh namespace|name|up|down|forget PORT: one network namespace and its interface in its private
 # network. Naming the namespace and taking its name needs the host's own mounts; all the rest runs in a unit's sandbox.
 set -eu
 port=$2
 . "/etc/privnet/containers/$port.conf"
+path=/run/netns/$NETNS
+namespace=$path
 
 # Only the network is the namespace's; `ip -n` would mount a /sys of it, which the unit's sandbox forbids.
 within() {
-	nsenter --net="/run/netns/$NETNS" "$@"
+	nsenter --net="$namespace" "$@"
 }
 
 inside() {
@@ -17,6 +19,29 @@ inside() {
 attached() {
 	[ -e "/sys/class/net/$port" ] && [ "$(cat "/sys/class/net/$port/address")" = "$HOST_MAC" ] &&
 		inside -o link show dev pn0 2> /dev/null | grep -q " pn0@if$(cat "/sys/class/net/$port/ifindex"): "
+}
+
+is_namespace() {
+	[ "$(stat -f -c %T "$path" 2> /dev/null)" = nsfs ]
+}
+
+# Whether the name leads to what is not this container's: the host's own namespace, or that of another container.
+foreign() {
+	[ ! "$path" -ef /proc/self/ns/net ] || return 0
+	other=$(inside -o link show dev pn0 2> /dev/null | sed -n 's/.* pn0@if\([0-9]*\): .*/\1/p')
+	[ -n "$other" ] || return 1
+	other=$(grep -lsx "$other" /sys/class/net/pnc*/ifindex | cut -d / -f 5)
+	[ -e "/etc/privnet/containers/$other.conf" ] && ! grep -qx "NETNS=$NETNS" "/etc/privnet/containers/$other.conf"
+}
+
+forget_name() {
+	! is_namespace || umount --lazy "$path"
+	rm -f "$path"
+}
+
+give_name() {
+	(umask 777 && : > "$path")
+	mount --bind "$1" "$path"
 }
 
 guarded() {
@@ -42,7 +67,6 @@ case $1 in
 namespace)
 	# What `ip netns add` does, but that the unit comes with a network namespace of its own already, which is given its name
 	# here: so it needs neither sockets nor the right to make namespaces.
-	path=/run/netns/$NETNS
 	mkdir -p -m 755 /run/netns
 	(
 		flock 9
@@ -51,10 +75,29 @@ namespace)
 		mountpoint -q /run/netns || { mount --bind /run/netns /run/netns && mount --make-private /run/netns; }
 		mount --make-rshared /run/netns
 	) 9< /run/netns
-	if [ "$(stat -f -c %T "$path" 2> /dev/null)" != nsfs ]; then
+	if ! is_namespace; then
 		rm -f "$path"
-		(umask 777 && : > "$path")
-		mount --bind /proc/self/ns/net "$path"
+		give_name /proc/self/ns/net
+	fi
+	;;
+name)
+	# By a run, with the host's own mounts. The name gets back the namespace that has this port's other end: what lies under
+	# another mount, or what a process still lives in. Ends with 1 where a new one has to be made.
+	until attached || [ "$(awk -v path="$path" '$5 == path' /proc/self/mountinfo | wc -l)" -lt 2 ]; do
+		umount --lazy "$path"
+	done
+	if ! attached && [ -e "/sys/class/net/$port" ]; then
+		stat -L -c '%i %n' /proc/[0-9]*/ns/net 2> /dev/null | sort -u -k 1,1 | while read -r _ namespace; do
+			if attached; then
+				forget_name
+				give_name "$namespace"
+				break
+			fi
+		done
+	fi
+	if ! attached && { ! is_namespace || foreign; }; then
+		forget_name
+		exit 1
 	fi
 	;;
 up)
@@ -69,6 +112,10 @@ up)
 	done
 	inside link set dev lo up
 	if ! attached; then
+		if foreign; then
+			echo "$path is the namespace of the host, or of another container: the next run repairs it" >&2
+			exit 1
+		fi
 		# The namespace of an application that has changed its network keeps everything but its interface.
 		inside link del dev pn0 2> /dev/null || true
 		ip link del dev "$port" 2> /dev/null || true
@@ -114,9 +161,7 @@ down)
 forget)
 	# The namespace goes with its last port: a container whose application changed its network has a new one already.
 	if [ "$(grep -lsx "NETNS=$NETNS" /etc/privnet/containers/*.conf | grep -cv "/$port.conf$")" -eq 0 ]; then
-		path=/run/netns/$NETNS
-		[ "$(stat -f -c %T "$path" 2> /dev/null)" != nsfs ] || umount --lazy "$path"
-		rm -f "$path"
+		forget_name
 	fi
 	;;
 esac

@@ -1,4 +1,4 @@
-# Managed by privnet. mesh.sh key|assemble|up|follow|greet: this host's WireGuard key, and wg-quick's file with the key in it.
+# Managed by privnet. mesh.sh key|assemble|up|start|follow|greet: this host's WireGuard key, and wg-quick's file with the key in it.
 set -eu
 umask 077
 key=/etc/wireguard/privnet.key
@@ -53,6 +53,20 @@ up)
 		[ "$tries" -lt 10 ] || exit 1 # the run shows what the unit has written
 		sleep 0.5
 	done
+	;;
+start)
+	# What wg-quick@privnet.service executes. wg-quick refuses an interface that is there; one that works is taken over.
+	if ! wg show privnet > /dev/null 2>&1; then
+		[ ! -e /sys/class/net/privnet ] || ip link delete dev privnet
+		exec wg-quick up privnet
+	fi
+	address=$(sed -n 's/^Address = //p' /etc/privnet/mesh.conf)
+	ip -o -4 address show dev privnet | awk '{ print $4 }' | while read -r old; do
+		[ "$old" = "$address" ] || ip address delete "$old" dev privnet
+	done
+	ip address replace "$address" dev privnet
+	ip link set dev privnet up
+	sh "$0" follow
 	;;
 follow)
 	# `wg syncconf` would take its addresses from each peer for a moment, also from those that stay as they are.

@@ -38,6 +38,7 @@ create)
 	done
 	;;
 up)
+	sh /etc/privnet/lib/neighbour-table.sh
 	wait_for "$BRIDGE"
 	wait_for "$VXLAN"
 	ip link set dev "$BRIDGE" mtu "$MTU"

@@ -24,6 +24,7 @@ from privnet.plan.containers import (
 from privnet.plan.guard import Guard, network_speakers, plan_guard
 from privnet.plan.mesh import Mesh, endpoint_of, path_mtu, plan_mesh, plan_peers
 from privnet.plan.names import plan_names
+from privnet.plan.neighbour_table import NeighbourTable, plan_neighbour_table
 from privnet.plan.overlay import VXLAN_OVERHEAD, Network, Overlay, Remote
 from privnet.plan.record import HostRecord, NetworkRecord, Settings
 
@@ -46,6 +47,7 @@ class HostPlan:
     domain: str
     upstream: tuple[str, ...]
     record: HostRecord
+    neighbour_table: NeighbourTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
             domain=fleet.domain,
             upstream=fleet.dns.upstream,
             record=HostRecord(settings, host),
+            neighbour_table=plan_neighbour_table(own),
         )
     return Plan(fleet, networks, hosts)
 

@@ -19,6 +19,7 @@ from privnet.plan.containers import Container, Port
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.mesh import Mesh, Peer
 from privnet.plan.names import Names, Record
+from privnet.plan.neighbour_table import NeighbourTable
 from privnet.plan.overlay import Network, Overlay, Remote
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ KINDS: dict[str, str] = {
 FIELDS: dict[type, dict[str, str]] = {
     Peer: {"host": "label", "public_key": "key", "endpoint": "endpoint", "address": "address"},
     Mesh: {"address": "address", "prefix": "prefix", "length": "number", "port": "number", "mtu": "number"},
+    NeighbourTable: {"ipv4": "number", "ipv6": "number"},
     Guard: {"vxlan_port": "number", "mesh": "prefix", "port": "number"},
     Speaker: {"vtep": "address", "vni": "number", "mac": "mac", "address": "address"},
     Binding: {"port": "port", "mac": "mac", "address": "address"},

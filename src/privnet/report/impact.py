@@ -235,11 +235,11 @@ _STEPS: tuple[tuple[str, Impact], ...] = (
         Impact(Label.brief, "questions for names outside from this host", "the forwarder starts again"),
     ),
     (
-        r"\S+ run systemctl restart .*privnet-namespace@\S+.*",
+        r"\S+ run sh \S+/container[.]sh name .*",
         Impact(
             Label.outage,
-            "flows of these containers",
-            "their namespace had gone; what ran in it has to be started again by its owner",
+            "flows of these containers, if their namespace is gone",
+            "what ran in it has to be started again by its owner; where a process still lives in it, nothing is lost",
         ),
     ),
     (

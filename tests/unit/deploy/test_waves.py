@@ -104,6 +104,7 @@ NO_DEVICES = [f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}" for
 NETWORK = "pn-"
 OVERLAY = "systemctl reload privnet-overlay@4096.service"
 PORT, RESOLVER_PORT = "pnc0010000002", "pnc0010000001"
+FIND = f"sh /etc/privnet/lib/container.sh name {PORT} || systemctl restart privnet-namespace@{PORT}.service"
 H2_MAC, H3_MAC = "02:70:0a:f0:00:03", "02:70:0a:f0:00:04"
 ROUTE = "100.64.0.0/16 proto kernel scope link src 100.64.0.1 mtu lock 1440"
 STRAY_KEY = "B" * 42 + "A="
@@ -288,6 +289,25 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     ),
     "what nobody has read": (added("names", f"pn-$(reboot) no {digest('hosts')} {digest('config')}"), {}),
     # containers
+    "a namespace that is not what its name leads to": (
+        lambda s: s["namespaces"].__setitem__(
+            slice(None), [f"{line.partition(chr(9))[0]}\t" if ".web." in line else line for line in s["namespaces"]]
+        ),
+        {"add": [FIND, f"systemctl reload privnet-container@{PORT}.service"]},
+    ),
+    "an interface of the mesh without its unit": (
+        inactive("wg-quick@privnet.service"),
+        {"add": ["sh /etc/privnet/lib/mesh.sh up start"]},
+    ),
+    "too few neighbours": (
+        added("system", "neighbours ipv4 2048 1024"),
+        {"add": ["sh /etc/privnet/lib/neighbour-table.sh"]},
+    ),
+    "neighbours that are given up too early": (
+        added("system", "neighbours ipv4 512 4096"),
+        {"add": ["sh /etc/privnet/lib/neighbour-table.sh"]},
+    ),
+    "more neighbours than are needed": (added("system", "neighbours ipv4 60000 90000"), {}),
     "a second MAC behind a port": (
         added("fdb", f"02:70:0a:f0:03:03 dev {PORT} master pnb4096 static"),
         {"add": [f"systemctl reload privnet-container@{PORT}.service"]},

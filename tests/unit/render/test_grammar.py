@@ -53,7 +53,7 @@ def ini(sections: Sections, *, separator: str = "=") -> Callable[[str], None]:
     return check
 
 
-REPEATED = {"ExecStartPost", "ExecReload", "SystemCallFilter"}
+REPEATED = {"ExecStart", "ExecStartPost", "ExecReload", "SystemCallFilter"}
 
 
 def content(text: str) -> Iterator[str]:
@@ -133,7 +133,7 @@ SYSTEMD: Sections = {
     "Service": {
         "Type": "oneshot|exec|forking",
         "RemainAfterExit": "yes",
-        "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)",
+        "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)?",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
         "Restart": "always|on-failure",
         "RestartSec": "[25]00ms",
@@ -166,7 +166,7 @@ SYSTEMD: Sections = {
     "Install": {"WantedBy": UNIT_LIST},
 }
 GUARD_CONF = {"MESH": rf"{V4}/{NUMBER}"}
-OVERLAY_CONF = {"BRIDGE": f"pnb{NUMBER}", "VXLAN": f"pnx{NUMBER}", "MTU": NUMBER}
+OVERLAY_CONF = {"BRIDGE": f"pnb{NUMBER}", "BRIDGE_MAC": MAC, "VXLAN": f"pnx{NUMBER}", "MTU": NUMBER}
 PORT_CONF = {
     "NETNS": rf"({SLOT}|pn-{UUID})",
     "BRIDGE": f"pnb{NUMBER}",
@@ -292,6 +292,7 @@ GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (r"/etc/privnet/record[.]json", record),
     (r"/etc/privnet/guard[.]nft", nftables),
     (r"/etc/privnet/guard[.]conf", shell(GUARD_CONF)),
+    (r"/etc/privnet/neighbour-table[.]conf", shell({"IPV4": NUMBER, "IPV6": NUMBER})),
     (rf"/etc/privnet/overlay/{NUMBER}[.]conf", shell(OVERLAY_CONF)),
     (rf"/etc/privnet/overlay/{NUMBER}[.]fdb", lines(FDB_LINE)),
     (rf"/etc/privnet/overlay/{NUMBER}[.]neighbours", lines(NEIGHBOUR_LINE)),
@@ -309,7 +310,7 @@ GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (rf"/etc/systemd/system/privnet-dns@pn-{UUID}[.]service[.]d/port[.]conf", ini(SYSTEMD)),
     (r"/etc/systemd/system/privnet-[a-z-]+@?[.](service|target)", ini(SYSTEMD)),
     (r"/etc/systemd/system/wg-quick@privnet[.]service[.]d/privnet[.]conf", ini(SYSTEMD)),
-    (r"/etc/privnet/lib/[a-z]+[.]sh", lambda text: None),  # programs: read by shellcheck and real hosts
+    (r"/etc/privnet/lib/[a-z-]+[.]sh", lambda text: None),  # programs: read by shellcheck and real hosts
 )
 LINK = r"/etc/systemd/system/privnet-networks[.]target[.]wants/privnet-[a-z0-9@-]+[.]service"
 

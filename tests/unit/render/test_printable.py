@@ -15,6 +15,7 @@ from privnet.model.identifiers import Prefix
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
+from privnet.plan.neighbour_table import NeighbourTable
 from privnet.plan.overlay import Network
 from privnet.plan.printable import FIELDS, KINDS, NotPrintable, checked, checked_all
 from privnet.render import fdb_text, guard_file, mesh_text, neighbours_text, peer_block, render_host, template_root
@@ -161,11 +162,9 @@ def test_two_values_are_not_one_with_a_line_end() -> None:
 def test_every_field_that_a_template_prints_is_judged() -> None:
     """The names after a dot in templates are fields that `FIELDS` knows, or loops over parts that it knows."""
     printed = {
-        found
-        for path in template_root().rglob("*.j2")
-        for found in re.findall(r"\{\{ ?(\w+)\.(\w+)", path.read_text())
+        found for path in template_root().rglob("*.j2") for found in re.findall(r"\{\{ ?(\w+)\.(\w+)", path.read_text())
     }
-    parts = {"peer": Peer, "mesh": Mesh, "network": Network, "guard": Guard}
+    parts = {"peer": Peer, "mesh": Mesh, "network": Network, "guard": Guard, "table": NeighbourTable}
     known = {(name, field) for name, part in parts.items() for field in FIELDS[part]}
     known |= {("port", field) for part, fields in FIELDS.items() if part.__name__ == "Port" for field in fields}
     assert printed - known == {("record", "address"), ("record", "names")}

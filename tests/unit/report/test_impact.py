@@ -312,10 +312,11 @@ def test_each_host_with_what_it_gets_and_loses(written: Callable[..., Path], fle
         ),
         ("retire run systemctl stop privnet-container@pnc0010000001.service", False, None, ""),
         (
-            "add run systemctl restart privnet-namespace@pnc0010000002.service",
+            "add run sh /etc/privnet/lib/container.sh name pnc0010000002 || "
+            "systemctl restart privnet-namespace@pnc0010000002.service",
             False,
             "outage",
-            "flows of these containers",
+            "flows of these containers, if their namespace is gone",
         ),
     ],
 )

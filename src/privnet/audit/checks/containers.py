@@ -42,8 +42,19 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
         deviations += about(f"way out of {port.netns}", _way_out(port, actual), f"state of {port.name}", *_units(port))
     for overlay in plan.overlays:
         deviations += _listeners(overlay.network.id, overlay.ports[0], actual)
+    deviations += _neighbour_table(plan, actual)
     containers = len(ports) - len(plan.overlays)
     return Finding(f"{plural(containers, 'container')}, {plural(len(plan.overlays), 'resolver')}", tuple(deviations))
+
+
+def _neighbour_table(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
+    """One serves all containers of a host. With too few entries one of them can keep others from each other."""
+    for family, wanted in (("ipv4", plan.neighbour_table.ipv4), ("ipv6", plan.neighbour_table.ipv6)):
+        # A host that is a container itself has no such limit.
+        soft, hard = actual.limits.get(family, (wanted, wanted))
+        for name, least, found in (("gc_thresh2", wanted // 2, soft), ("gc_thresh3", wanted, hard)):
+            if found < least:
+                yield Deviation(f"net.{family}.neigh.default.{name}", f"{least} or more", str(found))
 
 
 def _units(port: Port) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ reachable by its name at every moment. All three are computed from one snapshot:
 
 from __future__ import annotations
 
-from privnet.deploy.changes import containers, files, guard, host, mesh, names, overlay, restore
+from privnet.deploy.changes import containers, files, guard, host, mesh, names, neighbour_table, overlay, restore
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
@@ -44,6 +44,7 @@ def _additions(plan: HostPlan, state: HostState) -> Script:
     restore.add(state, script)
     guard.add(plan, state, script)
     mesh.add(plan, state, script)
+    neighbour_table.add(plan, state, script)
     overlay.add(plan, state, script)
     containers.add(plan, state, script)
     names.add(plan, state, script)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from privnet.deploy.changes.files import named_by_files, units_that_run
 from privnet.deploy.changes.guard import UNIT as GUARD
-from privnet.deploy.script import Script
+from privnet.deploy.script import Script, command
 from privnet.deploy.state import HostState
 from privnet.model.identifiers import APPLICATION_ID, LABEL, NETWORK_ID
 from privnet.plan.containers import Port
@@ -35,22 +36,22 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     if state.enabled.get(TARGET) != "enabled":
         script.run("systemctl", "enable", "--quiet", TARGET)
     target = state.units.get(TARGET)
-    start, repair, renew = [], [], []
-    for port in (port for overlay in plan.overlays for port in overlay.ports):
-        unit = state.units.get(unit_of(port.name))
-        if unit is None or unit.active != "active":
+    start, repair = [], []
+    ports = [port for overlay in plan.overlays for port in overlay.ports]
+    for port in ports:
+        runs = state.is_active(unit_of(port.name))
+        if not runs:
             start.append(unit_of(port.name))
-        elif namespace_unit_of(port.name) not in state.units:
+        elif not state.is_active(namespace_unit_of(port.name)):
             start.append(namespace_unit_of(port.name))
-        elif port.netns not in state.namespaces:
-            renew.append(namespace_unit_of(port.name))
-        elif f"{ETC}/containers/{port.name}.conf" in script.files or not _attached(port, state):
+        if (runs and not is_connected(port, state)) or _leads_elsewhere(port, ports, state):
+            # What ran in a namespace that is gone has to be started again by its owner; the port's own unit follows.
+            find = command("sh", f"{ETC}/lib/container.sh", "name", port.name)
+            script.after.append(f"{find} || {command('systemctl', 'restart', namespace_unit_of(port.name))}")
+        if runs and (f"{ETC}/containers/{port.name}.conf" in script.files or not _attached(port, state)):
             repair.append(unit_of(port.name))
     if start:
         script.run("systemctl", "start", *start)
-    if renew:
-        # The port's own unit follows; what ran in a namespace that is gone has to be started again by its owner.
-        script.run("systemctl", "restart", *renew)
     if repair:
         script.run("systemctl", "reload", *repair)
     if target is None or target.active != "active":
@@ -71,6 +72,21 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     known = {*state.namespaces, *named_by_files(state, _RESOLV_CONF)}
     for name in sorted(name for name in known - namespaces if _OWN_NETNS.fullmatch(name)):
         script.after.append(f"[ ! -e /run/netns/{name} ] || ip netns delete {name}")
+
+
+def is_connected(port: Port, state: HostState) -> bool:
+    """Whether the name of a port's namespace leads to the one that has the port's other end."""
+    link, inside = state.links.get(port.name), state.namespaces.get(port.netns)
+    return link is not None and inside is not None and link.index == inside.outer
+
+
+def _leads_elsewhere(port: Port, ports: Iterable[Port], state: HostState) -> bool:
+    """Whether the name is there and leads to no container's namespace, or to that of another one."""
+    if port.netns not in state.namespaces or is_connected(port, state):
+        return False
+    inside = state.namespaces[port.netns]
+    others = {link.index for other in ports if other.netns != port.netns and (link := state.links.get(other.name))}
+    return inside is None or inside.outer in others
 
 
 def _asks_outside(port: Port, state: HostState) -> bool:

@@ -24,9 +24,11 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     if state.enabled.get(UNIT) != "enabled":
         script.run("systemctl", "enable", "--quiet", UNIT)
     unit, running = state.units.get(UNIT), state.mesh
-    if running is None or INTERFACE not in state.links:
-        # Active without its interface: wireguard-go was killed, and only a restart brings a new one.
-        script.run("sh", f"{ETC}/lib/mesh.sh", "up", "restart" if unit and unit.active == "active" else "start")
+    active = unit is not None and unit.active == "active"
+    if not active or running is None or INTERFACE not in state.links:
+        # Active without its interface: wireguard-go was killed, and only a restart brings a new one. An interface
+        # without its unit works: the unit takes it over, with all that is in the file.
+        script.run("sh", f"{ETC}/lib/mesh.sh", "up", "restart" if active else "start")
         return
     if state.public_key is not None and running.public_key != state.public_key:
         script.run("wg", "set", INTERFACE, "private-key", KEY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from privnet.deploy.changes.containers import is_connected
 from privnet.deploy.changes.files import differs, named_by_files, units_that_run
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
@@ -44,15 +45,17 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
 
 def switch(plan: HostPlan, state: HostState, script: Script) -> None:
     """New and removed names of running resolvers; a new configuration, which only a start reads."""
+    resolvers = {overlay.network.id: overlay.ports[0] for overlay in plan.overlays}
     for network, config, hosts in _files(plan):
-        unit = state.units.get(unit_of(network))
-        if unit is None or unit.active != "active":
+        if not state.is_active(unit_of(network)):
             continue
         for file in (config, hosts):
             if differs(file, state):
                 script.place(file)
         read = state.names.get(network.id)
-        if read is None or not read.serves or read.config != _digest(config):
+        # Where the name of its namespace leads elsewhere, the first wave has seen to that.
+        lost = read is not None and not read.serves and is_connected(resolvers[network.id], state)
+        if read is None or lost or read.config != _digest(config):
             script.run("systemctl", "restart", unit_of(network))
         elif read.hosts != _digest(hosts) or hosts.path in script.files:
             script.run("systemctl", "reload", unit_of(network))
