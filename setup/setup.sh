@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepares a Debian 12 machine for privnet: missing packages, and .venv with privnet in it.
+# Prepares a Debian 12 or 13 machine for privnet: missing packages, and .venv with privnet in it.
 #
 # Run as often as you like: what is there is left alone. Python packages are those of requirements.lock and no others. No
 # Debian package starts or enables a network service (nftables.service and wg-quick@ stay disabled; of dnsmasq only the
@@ -77,7 +77,7 @@ make_environment() {
         { cat "$work/pip.log" >&2 && refuse 'requirements.lock does not have all that pyproject.toml asks for' 'make lock'; }
 }
 
-[ -f /etc/debian_version ] || refuse 'this is not a Debian machine' 'privnet and its lab are made for Debian 12'
+[ -f /etc/debian_version ] || refuse 'this is not a Debian machine' 'privnet and its lab are made for Debian 12 and 13'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 missing=$(missing_packages)
