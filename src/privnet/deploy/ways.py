@@ -19,16 +19,20 @@ from privnet.plan.mesh import OVERHEAD_V4, OVERHEAD_V6
 _OURS = (INTERFACE, "pnb", "pnx", "pnc", "pnu")
 
 
+LOOPBACK = "127.0.0.1"
+"""What every host has a way to: one that does not say so was not asked."""
+
+
 def endpoints(plan: HostPlan) -> tuple[str, ...]:
     """Addresses of the endpoints of this host and its peers: what its kernel is asked the way to."""
-    return tuple(sorted({_address(endpoint) for _, endpoint in places(plan).values()}))
+    return LOOPBACK, *sorted({_address(endpoint) for _, endpoint in places(plan).values()})
 
 
 def obstacles(plan: HostPlan, state: HostState) -> Iterator[str]:
     """Peers that this host would not reach, or that would not hear it, and ways that take too small packets."""
     every = {host: _address(endpoint) for host, (_, endpoint) in sorted(places(plan).items())}
     own = every.pop(plan.name, "")
-    if not state.ways or not every:
+    if LOOPBACK not in state.ways or not every:
         return
     known = {_address(peer.endpoint) for peer in state.mesh.peers.values()} if state.mesh else set[str]()
     new = {host: address for host, address in every.items() if address not in known}

@@ -11,7 +11,7 @@ from answers import answer, text
 
 from privnet.deploy.preflight import obstacles, twins
 from privnet.deploy.state import Disk, Hidden, HostState, Link, SetupFile, Way, parse_snapshot
-from privnet.deploy.ways import endpoints
+from privnet.deploy.ways import LOOPBACK, endpoints
 from privnet.plan.host import HostPlan, Plan
 
 NOW = 1_800_000_000
@@ -23,7 +23,7 @@ OWN, PEER, HERE = "192.0.2.11", "192.0.2.12", Way("lo", "192.0.2.11", 65536)
 
 def new_peer(state: HostState, ways: dict[str, Way]) -> HostState:
     """One that this host has not met, and what its kernel says of the ways."""
-    return replace(state, mesh=None, ways=ways)
+    return replace(state, mesh=None, ways=ways | {LOOPBACK: HERE})
 
 
 CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
@@ -94,6 +94,11 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
     ),
     "no route to a peer": (
         lambda s: new_peer(s, {OWN: HERE}),
+        "it has no route to h2 (192.0.2.12): `ip route get ADDRESS` there says so. Give it one, or the peer an `endpoint` that it "
+        "reaches",
+    ),
+    "no route to anybody, itself among them": (
+        lambda s: new_peer(s, {}),
         "it has no route to h2 (192.0.2.12): `ip route get ADDRESS` there says so. Give it one, or the peer an `endpoint` that it "
         "reaches",
     ),
@@ -193,9 +198,13 @@ def test_copies_know_each_other(well: HostState) -> None:
 def test_a_mesh_that_runs_is_left_alone_whatever_its_ways(h1: HostPlan, well: HostState) -> None:
     """Until its tunnels are to take larger packets than they do."""
     for ways in ({OWN: HERE}, {OWN: HERE, PEER: Way("eth1", "10.0.0.7", 1400)}, {}):
-        assert [*obstacles(h1, replace(well, ways=ways), NOW)] == []
+        assert [*obstacles(h1, replace(well, ways=ways | {LOOPBACK: HERE}), NOW)] == []
     small = Link("privnet", "wireguard", 9, True, 1300, "", "", {}, {})
-    grows = replace(well, ways=ways | {PEER: Way("eth1", "10.0.0.7", 1400)}, links={**well.links, "privnet": small})
+    grows = replace(
+        well,
+        ways=ways | {LOOPBACK: HERE} | {PEER: Way("eth1", "10.0.0.7", 1400)},
+        links={**well.links, "privnet": small},
+    )
     assert len([*obstacles(h1, grows, NOW)]) == 1
 
 
@@ -210,4 +219,4 @@ def test_ways_are_read_from_the_answer(h1: HostPlan) -> None:
     found = parse_snapshot(text(sections))
     assert isinstance(found, HostState)
     assert found.ways == {OWN: HERE} | dict.fromkeys((PEER, "192.0.2.13"), Way("eth0", OWN, 1500))
-    assert endpoints(h1) == (OWN, PEER)
+    assert endpoints(h1) == (LOOPBACK, OWN, PEER)
