@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from meter import Flow, answering_when_there, assert_unharmed, metering
 from runs import DEPLOY, PAGES, PYINFRA, STOREFRONT, container_of, deploy, edit, project, replace_once
 
 from privnet.compiler import compile_fleet
+from privnet.deploy.script import RUN, Script
 from privnet.lab import Lab
 from privnet.store import save_lock
 
@@ -95,6 +97,27 @@ def test_the_control_machine_dies_after_what_is_new_was_added(lab: Lab) -> None:
     assert any(map(armed, during.values()))
     assert difference(before, during)
     until_rested(lab, within=SECONDS + WORK)
+    assert difference(before, dump(lab)) == ""
+    finish_and_undo(lab, before)
+
+
+def test_an_upload_that_never_ends_keeps_no_host_from_rolling_back(lab: Lab) -> None:
+    """As of a connection that dies without a FIN in the middle of it."""
+    before = dump(lab)
+    change(lab)
+    killed_at(lab, "switch what has moved")
+    half = Script().upload().encode()[:-8]
+    with contextlib.ExitStack() as stack:
+        for host in lab.hosts:
+            command = lab.argv(host, ["sh", "-c", RUN, "privnet", "300"])
+            process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+            stack.callback(process.kill)
+            assert process.stdin is not None
+            process.stdin.write(half)
+            process.stdin.flush()
+        for host in lab.hosts:
+            lab.exec(host, "until [ ! -e /var/lib/privnet/armed ]; do sleep 0.2; done", timeout=SECONDS + WORK)
+    until_rested(lab, within=WORK)
     assert difference(before, dump(lab)) == ""
     finish_and_undo(lab, before)
 

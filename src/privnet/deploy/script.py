@@ -24,18 +24,24 @@ STAGING = "/etc/privnet/.stage"
 
 RUN = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; mkdir -p /run/privnet"
+    " && install -d -m 0755 /etc/privnet"
+    f' && stage=$(mktemp -d {STAGING}.XXXXXX) && trap \'rm -rf "$stage"\' EXIT && exec 7< "$stage" && flock 7'
+    ' && timeout --signal=KILL "$1" base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
+    " && sha256sum --quiet --strict -c manifest && sync -f ."
     " && exec 8> /run/privnet/program.lock"
     " && { flock -w 120 8 || { [ ! -e /run/privnet/lease ] || printf 'privnet: locked: ' >&2;"
     " echo 'another program is at work there: run again when it is over' >&2; exit 75; }; }"
-    " && install -d -m 0755 /etc/privnet"
-    f" && rm -rf {STAGING}.* && stage=$(mktemp -d {STAGING}.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT"
-    ' && base64 -d | tar -xzp --no-same-owner -C "$stage" && cd "$stage"'
-    ' && sha256sum --quiet --strict -c manifest && sync -f . && { timeout --signal=KILL "$1" sh -eu ./program'
-    ' || { code=$?; [ $code != 137 ] || echo "its program was killed, or not over after $1 s" >&2; exit $code; }; }'
+    f' && for old in {STAGING}.*; do (flock -n 6 && rm -rf "$old") 6< "$old" || :; done'
+    ' && { code=0; timeout --signal=KILL "$1" sh -eu ./program > .said 2> .complaints || code=$?; exec 8>&-;'
+    " cat .said; cat .complaints >&2;"
+    ' [ $code != 137 ] || echo "its program was killed, or not over after $1 s" >&2; exit $code; }'
 )
-"""The same for every host and stage; its argument is the program's time in seconds: one that hangs would keep the host
-from going back. Who waits in vain where somebody has the lease has met another run. A cut upload fails the unpacking or
-the manifest, and nothing has happened."""
+"""The same for every host and stage; its argument is the program's time in seconds, and the upload's.
+
+The lock of all programs is taken when the program is complete and verified, and given back before anything is said:
+a host that rolls back waits for it, and must not wait for the network. A cut upload fails the unpacking or the
+manifest, and nothing has happened. An upload locks its own directory, so the next program removes those of dead ones
+alone. A program that waits in vain where somebody has the lease has met another run."""
 
 CONFIRM = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; change=/var/lib/privnet/armed/change.sh;"

@@ -185,9 +185,11 @@ disarm() {
 	tidy
 }
 
-# Of a program that was killed, which has left no other behind: we hold the lock of all programs.
+# Of programs that were killed. An upload that is under way has locked its own.
 forget_uploads() {
-	rm -rf $etc/.stage.*
+	for path in $etc/.stage.*; do
+		[ ! -d "$path" ] || (flock -n 7 && rm -rf "$path") 7< "$path" || true
+	done
 }
 
 # What nothing leads to.

@@ -70,6 +70,37 @@ def test_a_program_that_waits_in_vain_says_whether_it_is_for_another_run(there: 
     assert done.stderr == f"{said}another program is at work there: run again when it is over\n"
 
 
+def test_a_program_takes_the_lock_when_its_upload_is_complete() -> None:
+    """A connection that is dead in the middle of an upload must not keep a host from rolling back."""
+    upload = Script().upload()
+    free = "mount -t tmpfs none /run && mount -t tmpfs none /etc && mkdir /etc/privnet"
+    look = "flock -n /run/privnet/program.lock echo free; find /etc/privnet -name '.stage.*' | wc -l"
+    program = f"{free}; exec 3<&0; sh -c {shlex.quote(RUN)} privnet 4 <&3 & sleep 2; {look}; wait $!; echo $?; {look}"
+    command = ["unshare", "--mount", "sh", "-c", program]
+    begun = time.monotonic()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(upload.encode()[:-8])
+        process.stdin.flush()
+        said = process.stdout.read().decode().splitlines()
+    assert (said[0], said[1]) == ("free", "1")
+    assert said[-3] != "0" and said[-2:] == ["free", "0"], said
+    assert 3 < time.monotonic() - begun < 30
+
+
+def test_an_upload_that_is_under_way_is_left_alone_by_another_program_and_a_dead_one_is_not() -> None:
+    dead = "mkdir /etc/privnet/.stage.dead"
+    alive = "mkdir /etc/privnet/.stage.alive && exec 5< /etc/privnet/.stage.alive && flock 5"
+    before = f"mount -t tmpfs none /run && mount -t tmpfs none /etc && mkdir /etc/privnet && {dead} && {alive}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"{before}; sh -c {shlex.quote(RUN)} privnet 4; ls -A /etc/privnet"],
+        input=Script().upload(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == (".stage.alive\n", "")
+
+
 UNTOUCHED = ["d 755 ./privnet ", "f 644 ./privnet/old "]
 
 
