@@ -64,6 +64,7 @@ CODES: dict[str, str] = {
     "PN312": "a network has fewer addresses than containers",
     "PN313": "two services would use one port",
     "PN314": "a DNS name would be too long",
+    "PN315": "an internal domain that changes nothing, or the private one",
     "PN401": "an HDS application in a project with a private network",
     "PN402": "a private network without accepted terms",
     "PN403": "a private network on a project that was not empty",

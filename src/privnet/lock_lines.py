@@ -28,6 +28,7 @@ from privnet.model.identifiers import (
     check_address,
     check_domain,
     check_endpoint,
+    check_internal,
     check_upstream,
 )
 from privnet.model.lock import HostLock, HostSettings, Lock, NetworkLock, Rest, SettingsLock, Slot, Version
@@ -47,6 +48,7 @@ _TTL_LAST = 3600
 _SETTINGS = re.compile(
     f"settings:\n  domain: ([a-z0-9.-]{{1,200}})\n  wireguard_mesh: ([0-9.]+/[0-9]+)\n  wireguard_port: {_NUMBER}\n"
     f"  vxlan_port: {_NUMBER}\n  dns_ttl: {_NUMBER}\n((?:  dns_upstream:\n(?:    - [0-9a-f:][0-9a-f.:#]{{0,60}}\n)+)?)"
+    "((?:  dns_internal:\n(?:    - (?!null\n)[a-z0-9.-]{1,253}\n)+)?)"
 )
 _DECLARED = re.compile(
     f"    ({_LABEL}): ([0-9a-f][0-9a-f.:]{{1,44}})(?: endpoint ([0-9a-f.:\\[\\]]{{3,60}}))? mtu {_NUMBER}\n"
@@ -106,17 +108,19 @@ class _Lines:
         return Lock(fleet, int(serial), settings, hosts, networks, applications, quarantine, history)
 
     def _settings(self) -> SettingsLock:
-        domain, mesh, port, vxlan_port, ttl, upstream = self._expect(_SETTINGS)
+        domain, mesh, port, vxlan_port, ttl, upstream, internal = self._expect(_SETTINGS)
         every = self._all(_DECLARED) if self._passed("  hosts:\n") else []
         _different([name for name, *_ in every])
         resolvers = tuple(check_upstream(line.removeprefix("    - ")) for line in upstream.splitlines()[1:])
+        domains = tuple(check_internal(line.removeprefix("    - ")) for line in internal.splitlines()[1:])
         if max(int(port), int(vxlan_port)) > _PORT_LAST or int(ttl) > _TTL_LAST:
             raise _Otherwise
         hosts = {
             name: HostSettings(check_address(address), check_endpoint(endpoint) if endpoint else None, _mtu(mtu))
             for name, address, endpoint, mtu in every
         }
-        return SettingsLock(check_domain(domain), _prefix(mesh), int(port), int(vxlan_port), int(ttl), resolvers, hosts)
+        numbers = int(port), int(vxlan_port), int(ttl)
+        return SettingsLock(check_domain(domain), _prefix(mesh), *numbers, resolvers, domains, hosts)
 
     def _hosts(self) -> dict[str, HostLock]:
         every = self._all(_HOST)

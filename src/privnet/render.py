@@ -24,6 +24,7 @@ from privnet.plan.containers import Port
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
+from privnet.plan.names import Outside
 from privnet.plan.overlay import Network, Overlay, source_ports
 from privnet.plan.printable import checked, checked_all
 from privnet.plan.record import VERSION, Settings, document
@@ -40,6 +41,8 @@ TARGET = "privnet-networks.target"
 WANTS = f"{UNITS}/{TARGET}.wants"
 
 HOST_PROGRAMS = ("change.sh", "container.sh", "guard.sh", "mesh.sh", "names.sh", "neighbour-table.sh", "overlay.sh")
+FORWARDER = "forwarder.pl"
+"""The one that only hosts have that ask outside."""
 UNIT_FILES = (
     "privnet-guard.service",
     "privnet-overlay@.service",
@@ -73,11 +76,11 @@ def render_host(plan: HostPlan) -> tuple[ManagedFile, ...]:
     files = [*static_files(), render_record(plan), *render_guard(plan), *render_mesh(plan)]
     files.append(render_neighbour_table(plan))
     for overlay in plan.overlays:
-        files += _network_files(overlay.network, plan.ttl, plan.domain, bool(plan.upstream))
+        files += _network_files(overlay.network, plan.ttl, plan.domain, plan.outside)
         files += render_overlay(overlay, plan.guard.vxlan_port)
-        files += render_containers(overlay)
-    if plan.upstream:
-        files += _forwarder_files(plan.domain, plan.upstream)
+        files += render_containers(overlay, asks_outside=bool(plan.outside.upstream))
+    if plan.outside.upstream:
+        files += render_forwarder(plan.outside)
     return tuple(sorted(files, key=attrgetter("path")))
 
 
@@ -284,7 +287,7 @@ def neighbours_text(vxlan: str, neighbours: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=20_000)
-def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ...]:
+def _network_files(network: Network, ttl: int, domain: str, outside: Outside) -> tuple[ManagedFile, ...]:
     """The files of one private network that are the same on all of its hosts."""
     vni = _checked(network).vni
     networkd = f"{NETWORKD}/{BEFORE_OTHERS}privnet-{vni}"
@@ -293,7 +296,7 @@ def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> t
         ManagedFile(f"{networkd}-bridge.network", _print("networkd/bridge.network", network=network)),
         ManagedFile(f"{networkd}-vxlan.network", _print("networkd/vxlan.network", network=network)),
         ManagedFile(f"{ETC}/overlay/{vni}.conf", _print("privnet/overlay.conf", network=network)),
-        *render_names(network, ttl, domain, upstream),
+        *render_names(network, ttl, domain, outside),
         _wanted(f"privnet-overlay@{vni}.service"),
         _wanted(f"privnet-dns@{network.id}.service"),
     )
@@ -303,10 +306,11 @@ def _network_files(network: Network, ttl: int, domain: str, upstream: bool) -> t
 
 
 @lru_cache(maxsize=20_000)
-def render_names(network: Network, ttl: int, domain: str, upstream: bool) -> tuple[ManagedFile, ManagedFile]:
+def render_names(network: Network, ttl: int, domain: str, outside: Outside) -> tuple[ManagedFile, ManagedFile]:
     """Configuration and hosts file of a private network's resolver; the same on all of its hosts."""
     _checked(network)
     checked_all("domain", [domain])
+    checked_all("internal", outside.internal)
     checked_all("number", [ttl])
     checked_all("name", network.names.empty)
     for record in network.names.records:
@@ -317,7 +321,8 @@ def render_names(network: Network, ttl: int, domain: str, upstream: bool) -> tup
         domain=domain,
         reverse_zones=reverse_zones(network.cidr),
         ttl=ttl,
-        upstream=upstream,
+        outside=outside,
+        barred=outside.barred(network.cidr),
     )
     hosts = _print("dnsmasq/resolver.hosts", records=network.names.records, empty=network.names.empty)
     path = f"{ETC}/names/{network.id}"
@@ -339,10 +344,10 @@ def _reversed(zone: int, octets: int) -> str:
 # --- containers -----------------------------------------------------------------------------------
 
 
-def render_containers(overlay: Overlay) -> Iterator[ManagedFile]:
+def render_containers(overlay: Overlay, *, asks_outside: bool) -> Iterator[ManagedFile]:
     """Ports of one private network on one host, the resolver's among them."""
     resolver, *containers = overlay.ports
-    yield from _resolver_files(resolver)
+    yield from _resolver_files(resolver, asks_outside)
     resolv_conf = _resolv_conf(overlay.network)
     for port in containers:
         yield from _port_files(port)
@@ -355,10 +360,16 @@ def _port_files(port: Port) -> tuple[ManagedFile, ManagedFile]:
 
 
 @lru_cache(maxsize=20_000)
-def _resolver_files(port: Port) -> tuple[ManagedFile, ...]:
-    """A resolver's port is the same on all hosts of its network."""
-    drop_in = f"{UNITS}/privnet-dns@{checked(port).netns}.service.d/port.conf"
-    return ManagedFile(drop_in, _print("systemd/privnet-dns-port.conf", port=port.name)), *_port_files(port)
+def _resolver_files(port: Port, asks_outside: bool) -> tuple[ManagedFile, ...]:
+    """A resolver's port is the same on all hosts of its network; what stands on it, and the port itself."""
+    socket = f"privnet-forwarder@{checked(port).netns}.socket"
+    units = [f"privnet-dns@{port.netns}.service", *([socket] if asks_outside else [])]
+    drop_in = _print("systemd/privnet-dns-port.conf", port=port.name)
+    return (
+        *(ManagedFile(f"{UNITS}/{unit}.d/port.conf", drop_in) for unit in units),
+        *([_wanted(socket)] if asks_outside else []),
+        *_port_files(port),
+    )
 
 
 @lru_cache(maxsize=20_000)
@@ -369,25 +380,18 @@ def _resolv_conf(network: Network) -> str:
 # --- names asked outside --------------------------------------------------------------------------
 
 
-def render_forwarder(domain: str, upstream: tuple[str, ...]) -> ManagedFile:
-    """The configuration of a host's forwarder."""
-    checked_all("domain", [domain])
-    checked_all("upstream", upstream)
-    text = _print("dnsmasq/forwarder.conf", domain=domain, upstream=upstream)
-    return ManagedFile(f"{ETC}/forwarder.conf", text)
-
-
-def render_forwarder_unit() -> ManagedFile:
-    """Its unit, which only hosts with an upstream have."""
-    return ManagedFile(f"{UNITS}/privnet-forwarder.service", _print("systemd/privnet-forwarder.service"))
-
-
 @lru_cache(maxsize=16)
-def _forwarder_files(domain: str, upstream: tuple[str, ...]) -> tuple[ManagedFile, ...]:
+def render_forwarder(outside: Outside) -> tuple[ManagedFile, ...]:
+    """The program that carries a resolver's questions to the servers outside, and its units."""
+    checked_all("upstream", outside.servers)
+    checked_all("address", outside.places)
+    program = resources.files("privnet") / "host" / FORWARDER
     return (
-        render_forwarder(domain, upstream),
-        render_forwarder_unit(),
-        _wanted("privnet-forwarder.service"),
+        ManagedFile(f"{ETC}/lib/{FORWARDER}", program.read_text()),
+        *(
+            ManagedFile(f"{UNITS}/{name.removeprefix('systemd/')}", _print(name, outside=outside))
+            for name in ("systemd/privnet-forwarder@.service", "systemd/privnet-forwarder@.socket")
+        ),
     )
 
 

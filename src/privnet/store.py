@@ -34,6 +34,7 @@ from privnet.model.identifiers import (
     FleetName,
     HostName,
     Integer,
+    Internal,
     Invalid,
     NetworkId,
     Prefix,
@@ -127,6 +128,7 @@ class SettingsEntry(Part):
     vxlan_port: Annotated[int, Integer(1, 65535, "VXLAN port")]
     dns_ttl: Annotated[int, Integer(1, 3600, "DNS TTL")]
     dns_upstream: tuple[Upstream, ...] = Field(default=())
+    dns_internal: tuple[Internal, ...] = Field(default=())
     hosts: dict[HostName, Annotated[HostSettings, BeforeValidator(_declared)]] = Field(default={})
 
 
@@ -226,6 +228,7 @@ def _settings(entry: SettingsEntry) -> SettingsLock:
         entry.vxlan_port,
         entry.dns_ttl,
         entry.dns_upstream,
+        entry.dns_internal,
         entry.hosts,
     )
 
@@ -357,6 +360,9 @@ def _settings_body(settings: SettingsLock) -> Iterator[str]:
     if settings.dns_upstream:
         yield "  dns_upstream:"
         yield from (f"    - {resolver}" for resolver in settings.dns_upstream)
+    if settings.dns_internal:
+        yield "  dns_internal:"
+        yield from (f"    - {_word(domain)}" for domain in settings.dns_internal)
     if settings.hosts:
         yield "  hosts:"
     for name, host in sorted(settings.hosts.items()):

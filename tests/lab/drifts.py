@@ -463,7 +463,7 @@ def of_host(plan: HostPlan) -> Iterator[Drift]:
         ),
         "a resolver stopped by a signal": (
             f"systemctl kill -s STOP {unit}",
-            f"tcp port 53 in namespace {network}",
+            f"tcp port 53 of {overlay.network.resolver} in namespace {network}",
             f"systemctl restart {unit}",
         ),
         "a name by hand": (
@@ -530,7 +530,7 @@ def of_host(plan: HostPlan) -> Iterator[Drift]:
     yield Drift(
         "host: another resolver",
         f"systemd-run --quiet --collect --unit=mine -p NetworkNamespacePath=/run/netns/{network} {listen}; sleep 1",
-        f"tcp port 53 in namespace {network}: expected the resolver alone",
+        f"tcp port 53 of 127.0.0.1 in namespace {network}: expected nothing",
         "",
         "a run ends no program that privnet has not started",
         "systemctl stop mine",

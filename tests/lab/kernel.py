@@ -52,7 +52,7 @@ files() {
 section files; files ! -type d -printf '%p %m %U %G %l\n' 2> /dev/null
 section digests; files -type f -print0 2> /dev/null | xargs -0r sha256sum 2> /dev/null
 section config; sed '/^PrivateKey/d' /etc/wireguard/privnet.conf 2> /dev/null
-section names; grep -s . /run/privnet/names.* /run/privnet/forwarder
+section names; grep -s . /run/privnet/names.*
 section left; ls -d /var/lib/privnet/armed /run/privnet/lease /etc/privnet/.stage.* 2> /dev/null
 true
 """
@@ -104,7 +104,7 @@ def _sets(listing: list[str]) -> list[str]:
 def _links(said: list[str]) -> dict[str, list[str]]:
     links = {link["ifname"]: link for link in json.loads("".join(said)) if "ifname" in link}
     mesh = [f"mtu {links['privnet']['mtu']}", *_addresses(links["privnet"])] if "privnet" in links else []
-    ours = {name: link for name, link in links.items() if name.startswith(("pnb", "pnx", "pnc", "pnu"))}
+    ours = {name: link for name, link in links.items() if name.startswith(("pnb", "pnx", "pnc"))}
     addresses = [f"{name} {address}" for name, link in ours.items() for address in _addresses(link)]
     return {"mesh": mesh, "link": [_link(name, link) for name, link in ours.items()], "address": addresses}
 

@@ -196,7 +196,6 @@ NO_DRIFT = {
     "deploy.state.Link.upon": "what stands on a device of ours is foreign: tests/lab of ports",
     "audit.actual.Link.upon": "the same",
     "deploy.state.Inside.outer": "both ends of a pair are made at once: without its partner it is gone",
-    "deploy.state.Inside.asks_outside": "this fleet asks nobody outside",
 }
 
 

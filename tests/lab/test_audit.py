@@ -23,7 +23,7 @@ from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Overlay
 
 HOSTS = ("lab-1", "lab-2", "lab-3")
-QUICK_CHECKS = ("answer", "files", "units", "guard", "mesh", "overlay", "containers", "names")
+QUICK_CHECKS = ("answer", "files", "units", "guard", "mesh", "overlay", "containers", "resolvers", "names")
 CHECKS = (*QUICK_CHECKS, "reach", "isolation", "handshakes")
 
 

@@ -247,13 +247,14 @@ def assert_nothing_stale(lab: Lab) -> None:
     for name, plan in plan_of(lab).hosts.items():
         ports = [port for overlay in plan.overlays for port in overlay.ports]
         links = {n for o in plan.overlays for n in (o.network.bridge, o.network.vxlan)}
-        links |= {n for port in ports for n in (port.name, port.upstream) if n}
+        links |= {port.name for port in ports}
         asked = r"""
             ls /sys/class/net | grep -E '^pn[bxcu]'; echo ==; ls /run/netns; echo ==; ls /etc/netns; echo ==
             systemctl list-units --all --plain --no-legend 'privnet-container@*' | awk '{print $1}'; echo ==
             ip route show type unreachable; echo ==
-            ls /run/privnet | grep -E 'names|forwarder'; echo ==; wg show privnet listen-port; echo ==
-            ls /etc/privnet/overlay | grep conf"""
+            ls /run/privnet | grep names; echo ==; wg show privnet listen-port; echo ==
+            ls /etc/privnet/overlay | grep conf; echo ==
+            systemctl list-units --plain --no-legend 'privnet-forwarder*.socket' | awk '{print $1}'"""
         found = [set(part.split("\n")) - {""} for part in lab.exec(name, asked, check=False).stdout.split("==\n")]
         networks = {overlay.network.id for overlay in plan.overlays}
         assert found[0] == links, name
@@ -261,6 +262,8 @@ def assert_nothing_stale(lab: Lab) -> None:
         assert found[2] == {port.netns for port in ports} - networks, name
         assert found[3] == {f"privnet-container@{port.name}.service" for port in ports}, name
         assert {line.strip() for line in found[4]} == {f"unreachable {plan.mesh.prefix} metric 4294967295"}, name
-        assert found[5] == {f"names.{n}" for n in networks} | ({"forwarder"} if plan.upstream else set()), name
+        assert found[5] == {f"names.{n}" for n in networks}, name
         assert found[6] == {str(plan.mesh.port)}, name
         assert found[7] == {f"{overlay.network.vni}.conf" for overlay in plan.overlays}, name
+        asking = networks if plan.outside.upstream else set()
+        assert found[8] == {f"privnet-forwarder@{network}.socket" for network in asking}, name

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.kernel import OWNER, as_owner
@@ -22,15 +22,12 @@ from .attacks import (
     ATTACKS,
     OUTSIDE_RULE,
     SOURCE_RULE,
-    _way_up,
     addresses,
-    advertised,
     bridge_says_nothing,
     conntrack,
     container_frames,
     foreign_port,
     forged_mtu,
-    forwarder_asked,
     forwarder_killed,
     garbage,
     guard_alone,
@@ -44,7 +41,6 @@ from .attacks import (
     honest_traffic,
     host_stack,
     host_to_container,
-    into_resolver,
     joined_datagrams,
     link_local,
     mesh_address_from_outside,
@@ -64,7 +60,6 @@ from .attacks import (
     port_teaches_nothing,
     replayed,
     resolver_killed,
-    resolver_taken_over,
     resolvers_of_the_host,
     roaming,
     rogue_dhcp,
@@ -186,13 +181,6 @@ def _beside(scene: Scene) -> tuple[str, str]:
     return scene.mac(resolver), resolver.address
 
 
-def _without_neighbours() -> Control:
-    """The resolver's neighbour discovery; what it has found is forgotten."""
-    plain = rule("inet upstream", "icmpv6 type", "lab-3", names_from_outside, shown="loss")
-    forget = f"for port in $(ls /sys/class/net | grep ^pnu); do ip -6 neigh flush dev $port; done; ip -n {SHOP} -6 neigh flush dev pnu0"
-    return replace(plain, off=lambda scene: f"{plain.off(scene)}; {forget}")
-
-
 GUARD = (
     rule("inet ingress", "jump wireguard", "lab-1", roaming, garbage, replayed),
     rule("inet ingress", "@peers accept", "lab-1", roaming, garbage, shown="loss"),
@@ -200,7 +188,6 @@ GUARD = (
     rule("inet ingress", "jump decapsulate", "lab-1", outsider_vxlan),
     rule("inet ingress", "not VXLAN, out of the mesh", "lab-1", mesh_services),
     rule("inet ingress", "mesh address from outside the mesh", "lab-1", mesh_address_from_outside),
-    rule("inet ingress", "jump upstream", "lab-1", resolver_taken_over),
     rule("inet wireguard", "@peers6 accept", "lab-1", roaming, shown="loss"),
     rule("inet wireguard", SOURCE_RULE, "lab-1", roaming, garbage, replayed),
     rule("inet decapsulate", OUTSIDE_RULE, "lab-1", outsider_vxlan),
@@ -213,12 +200,7 @@ GUARD = (
     weaker("inet decapsulate", "no look at how the inner MAC begins", "lab-1", lambda s: _speaker(s, begin=False), peer_forgery),
     weaker("inet decapsulate", "no look at the inner address", "lab-1", lambda s: _speaker(s, address=False), peer_forgery, tunnel_in_pieces),
     weaker("inet decapsulate", "no look at the inner type", "lab-1", lambda s: _speaker(s, kind=False, address=False), peer_forgery),
-    rule("inet upstream", "dport 53 accept", "lab-3", names_from_outside, shown="loss"),
-    _without_neighbours(),
-    rule("inet upstream", "resolver to host", "lab-1", resolver_taken_over),
     rule("inet egress", "VXLAN in clear", "lab-1", guard_alone),
-    rule("inet forward", "resolver through host", "lab-1", resolver_taken_over),
-    rule("inet forward", "through host to resolver", "lab-1", into_resolver),
     rule("inet forward", "through host into mesh", "lab-1", through_host),
     rule("inet forward", "out of mesh through host", "lab-1", through_host),
     rule("bridge prerouting", "jump port", "lab-3", container_frames),
@@ -306,12 +288,13 @@ def guard_unit(name: str, option: str, word: str, noticed_by: Attack, shown: str
 
 
 def edited(
-    name: str, program: str, edit: str, noticed_by: Attack, host: str = "lab-1", shown: str = "effect", back: str = "true"
+    name: str, program: str, edit: str, noticed_by: Attack, host: str = "lab-1", shown: str = "effect", back: str = "true",
+    again: str = "true",
 ) -> Control:  # fmt: skip
-    """A program of ours without what ``edit`` takes out of it."""
+    """A program of ours without what ``edit`` takes out of it; ``again`` has it read anew, both times."""
     path = f"/etc/privnet/lib/{program}"
-    off = f"cp -a {path} /run/control.kept; sed -i '{edit}' {path}; ! cmp -s {path} /run/control.kept"
-    return control(name, host, off, f"mv /run/control.kept {path}; {back}", noticed_by, shown=shown)
+    off = f"cp -a {path} /run/control.kept; sed -i '{edit}' {path}; ! cmp -s {path} /run/control.kept; {again}"
+    return control(name, host, off, f"mv /run/control.kept {path}; {back}; {again}", noticed_by, shown=shown)
 
 
 def without(option: str, unit: str, name: str, host: str, noticed_by: Attack, again: str = "") -> Control:
@@ -326,18 +309,16 @@ def without(option: str, unit: str, name: str, host: str, noticed_by: Attack, ag
     return control(name, host, off, on, noticed_by, settings=(f"{file}: [{section}] {option}",))
 
 
-RESOLVER, FORWARDER = f"/etc/privnet/names/{SHOP}.conf", "/etc/privnet/forwarder.conf"
-BOTH = f"{RESOLVER} {FORWARDER}"
-AGAIN = f"systemctl restart privnet-dns@{SHOP} privnet-forwarder; sleep 0.5"
+RESOLVER, SOCKET = f"/etc/privnet/names/{SHOP}.conf", "/etc/systemd/system/privnet-forwarder@.socket"
+FORWARDER = f"privnet-forwarder@{SHOP}"
+AGAIN = f"systemctl restart privnet-dns@{SHOP}; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
 RULES, GUARD_UNIT = "/etc/privnet/guard.nft", "/etc/systemd/system/privnet-guard.service"
 GUARD_SH = "/etc/privnet/lib/guard.sh"
 OVERLAY_UNIT = "/etc/systemd/system/privnet-overlay@.service"
 VXLAN_UP = "while ip -o link | grep 'pn[xc]' | grep -q 'state DOWN'; do sleep 0.1; done"
 RESTART_GUARD = f"systemctl restart privnet-guard; {VXLAN_UP}"
-NOTES = (
-    "systemctl restart privnet-forwarder $(systemctl list-units --plain --no-legend 'privnet-dns@*' | cut -d ' ' -f 1)"
-)
+NOTES = "systemctl restart $(systemctl list-units --plain --no-legend 'privnet-dns@*' | cut -d ' ' -f 1)"
 MESH_AGAIN = "sh /etc/privnet/lib/mesh.sh up restart"
 UNMANAGED = "/etc/systemd/network/05-privnet-unmanaged.network"
 PORTS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnc.*/privnet-container@&/p')"
@@ -346,10 +327,6 @@ OVERLAYS = "systemctl reload $(ls /sys/class/net | sed -n 's/^pnx/privnet-overla
 
 def _inside(netns: str, device: str, name: str, value: int) -> str:
     return f"ip netns exec {netns} sh -c 'echo {value} > /proc/sys/net/ipv6/conf/{device}/{name}'"
-
-
-def _way_up_set(scene: Scene, name: str, value: int) -> str:
-    return f"echo {value} > /proc/sys/net/ipv6/conf/{_way_up(scene, 'lab-1', SHOP)}/{name}"
 
 
 def _mesh_route(scene: Scene) -> str:
@@ -496,24 +473,6 @@ OTHERS = (
         _inside(f"1.web.{STOREFRONT}", "pn0", "disable_ipv6", 1), addresses, settings=("container.sh: pn0/disable_ipv6",),
     ),
     control(
-        "resolver's way up, host's end: no router advertisements", "lab-1", lambda s: _way_up_set(s, "accept_ra", 2),
-        lambda s: _way_up_set(s, "accept_ra", 0), advertised, settings=("container.sh: $UPSTREAM/accept_ra",),
-    ),
-    control(
-        "resolver's way up, its own end: no router advertisements", "lab-1", _inside(SHOP, "pnu0", "accept_ra", 2),
-        _inside(SHOP, "pnu0", "accept_ra", 0), advertised, settings=("container.sh: pnu0/accept_ra",),
-    ),
-    control(
-        "resolver's way up, host's end: no address but ours", "lab-1", lambda s: _way_up_set(s, "addr_gen_mode", 0),
-        lambda s: f"{_way_up_set(s, 'addr_gen_mode', 1)}; {_only_ours(_way_up(s, 'lab-1', SHOP), 'fe80::1')}",
-        addresses, settings=("container.sh: $UPSTREAM/addr_gen_mode",),
-    ),
-    control(
-        "resolver's way up, its own end: no address but ours", "lab-1", _inside(SHOP, "pnu0", "addr_gen_mode", 0),
-        f"{_inside(SHOP, 'pnu0', 'addr_gen_mode', 1)}; ip netns exec {SHOP} sh -c '{_only_ours('pnu0', 'fe80::2')}'",
-        addresses, settings=("container.sh: pnu0/addr_gen_mode",),
-    ),
-    control(
         "bridges: no spanning tree", "lab-3", lambda s: f"ip link set pnb{s.vni(SOLO)} type bridge stp_state 1",
         lambda s: f"ip link set pnb{s.vni(SOLO)} type bridge stp_state 0", bridge_says_nothing,
         shown="arrival", settings=("bridge.netdev: [Bridge] STP",),
@@ -545,30 +504,26 @@ OTHERS = (
     ),
     option("resolver: hears its network alone", RESOLVER, "^listen-address", AGAIN, hardened, settings=("resolver.conf: listen-address",)),
     option("resolver: sockets of its address alone", RESOLVER, "^bind-dynamic", AGAIN, hardened, settings=("resolver.conf: bind-dynamic",)),
-    option("forwarder: hears resolvers alone", FORWARDER, "^interface", AGAIN, hardened, settings=("forwarder.conf: interface",)),
-    option("forwarder: not the host's own programs", FORWARDER, "^except-interface", AGAIN, hardened, settings=("forwarder.conf: except-interface",)),
-    option("forwarder: sockets of its addresses alone", FORWARDER, "^bind-dynamic", AGAIN, hardened, settings=("forwarder.conf: bind-dynamic",)),
     option("resolver: no-resolv", RESOLVER, "^no-resolv", AGAIN, resolvers_of_the_host, settings=("resolver.conf: no-resolv",)),
-    option("forwarder: no-resolv", FORWARDER, "^no-resolv", AGAIN, resolvers_of_the_host, settings=("forwarder.conf: no-resolv",)),
-    control(
-        "forwarder: another port for each question", "lab-3", f"echo query-port=5399 >> {FORWARDER}; {AGAIN}",
-        f"sed -i /^query-port/d {FORWARDER}; {AGAIN}", spoofed_answers,
+    edited(
+        "forwarder: another port for each question", "forwarder.pl",
+        "s/return connect(/setsockopt($socket, SOL_SOCKET, SO_REUSEADDR, 1); bind($socket, sockaddr_in(5399, INADDR_ANY)); &/",
+        spoofed_answers, host="lab-3", again=f"systemctl stop {FORWARDER}.service",
     ),
     option("resolver: no-ident", RESOLVER, "^no-ident", AGAIN, names_of_others, settings=("resolver.conf: no-ident",)),
-    option("forwarder: no-ident", FORWARDER, "^no-ident", AGAIN, forwarder_asked, settings=("forwarder.conf: no-ident",)),
-    option("forwarder: no-hosts", FORWARDER, "^no-hosts", AGAIN, forwarder_asked, settings=("forwarder.conf: no-hosts",)),
     option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside, settings=("resolver.conf: no-hosts",)),
     option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside, settings=("resolver.conf: cache-size",)),
-    option("resolver and forwarder: stop-dns-rebind", BOTH, "^stop-dns-rebind", AGAIN, names_from_outside, settings=("resolver.conf: stop-dns-rebind", "forwarder.conf: stop-dns-rebind",)),
-    option("forwarder: no shared addresses (RFC 6598) from outside", FORWARDER, "^bogus-nxdomain", AGAIN, names_from_outside, settings=("forwarder.conf: bogus-nxdomain",)),
-    option("resolver and forwarder: the domain is local", BOTH, "^local=.private", AGAIN, names_from_outside, without_hosts_file, settings=("resolver.conf: local", "forwarder.conf: local",)),
-    option("resolver and forwarder: private addresses' names are local", BOTH, "^bogus-priv", AGAIN, names_from_outside, settings=("resolver.conf: bogus-priv", "forwarder.conf: bogus-priv",)),
-    option("resolver and forwarder: names of the network's addresses are local", BOTH, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside, settings=("resolver.conf: local",)),
+    option("resolver: stop-dns-rebind", RESOLVER, "^stop-dns-rebind", AGAIN, names_from_outside, settings=("resolver.conf: stop-dns-rebind",)),
+    option("resolver: no shared addresses (RFC 6598) from outside, and none of its network", RESOLVER, "^bogus-nxdomain", AGAIN, names_from_outside, settings=("resolver.conf: bogus-nxdomain",)),
+    option("resolver: the domain is local", RESOLVER, "^local=.private", AGAIN, names_from_outside, without_hosts_file, settings=("resolver.conf: local",)),
+    option("resolver: private addresses' names are local", RESOLVER, "^bogus-priv", AGAIN, names_from_outside, settings=("resolver.conf: bogus-priv",)),
+    option("resolver: names of the network's addresses are local", RESOLVER, "^(bogus-priv|local=.*arpa)", AGAIN, names_from_outside, settings=("resolver.conf: local",)),
     option("resolver: in the namespace of its network", "/etc/systemd/system/privnet-dns@.service", "^NetworkNamespacePath", f"{RELOAD}; {AGAIN}", names_from_outside, shown="loss", settings=("privnet-dns@.service: [Service] NetworkNamespacePath",)),
     without("Restart", f"privnet-dns@{SHOP}", "resolver: restarted when it ends", "lab-1", resolver_killed),
-    without("Restart", "privnet-forwarder", "forwarder: restarted when it ends", "lab-3", forwarder_killed),
+    option("forwarder: heard in the namespace of its network", SOCKET, "^NetworkNamespacePath", f"{RELOAD}; systemctl restart {FORWARDER}.socket", forwarder_killed, settings=("privnet-forwarder@.socket: [Socket] NetworkNamespacePath",)),
+    option("forwarder: heard by its namespace alone", SOCKET, "^BindToDevice", f"{RELOAD}; systemctl restart {FORWARDER}.socket", hardened, settings=("privnet-forwarder@.socket: [Socket] BindToDevice",)),
     without("StartLimitIntervalSec", f"privnet-dns@{SHOP}", "resolver: restarted as often as it ends", "lab-3", names_killed_often),
-    without("StartLimitIntervalSec", "privnet-forwarder", "forwarder: restarted as often as it ends", "lab-3", names_killed_often),
+    without("StartLimitIntervalSec", FORWARDER, "forwarder: started as often as it is needed", "lab-3", names_killed_often, again=f"systemctl start {FORWARDER}.socket"),
 )  # fmt: skip
 
 CONTROLS: dict[str, Control] = {control.name: control for control in (*GUARD, *OTHERS)}

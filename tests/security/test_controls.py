@@ -30,25 +30,26 @@ def of_units(key: str, why: str, *units: str) -> dict[str, str]:
 GUARD, OVERLAY, PORT, NAMESPACE = (
     f"privnet-{name}.service" for name in ("guard", "overlay@", "container@", "namespace@")
 )
-RESOLVER, FORWARDER, RESTORE = (f"privnet-{name}.service" for name in ("dns@", "forwarder", "restore"))
+RESOLVER, FORWARDER, RESTORE = (f"privnet-{name}.service" for name in ("dns@", "forwarder@", "restore"))
+SOCKET = "privnet-forwarder@.socket"
 RESOLVERS_PORT, MESH, TARGET = "privnet-dns-port.conf", "wg-quick.conf", "privnet-networks.target"
 SERVICES = (GUARD, OVERLAY, PORT, NAMESPACE, RESOLVER, FORWARDER, RESTORE)
 
 UNITS_LINES = {
-    **of_units("[Unit] Description", "for people", *SERVICES, TARGET),
+    **of_units("[Unit] Description", "for people", *SERVICES, SOCKET, TARGET),
     **of_units("[Service] Type", "when it counts as started", *SERVICES, MESH),
     **of_units("[Service] RemainAfterExit", "it counts as started until it is stopped", OVERLAY, PORT, NAMESPACE),
     **of_units("[Service] ExecStart", "what it is", *SERVICES),
     **of_units("[Service] ExecReload", "how a run changes it; tests/lab would miss it", GUARD, OVERLAY, PORT, RESOLVER),
     **of_units("[Service] ExecStop", "how it ends; tests/lab would miss it", OVERLAY, PORT, NAMESPACE),
-    **of_units("[Service] ExecStartPost", "notes for a run what it has read", RESOLVER, FORWARDER),
+    **of_units("[Service] ExecStartPost", "notes for a run what it has read", RESOLVER),
     f"{MESH}: [Service] ExecStartPost": "the program that sets `privnet/disable_ipv6` and greets the peers",
-    **of_units("[Service] RestartSec", "how soon: the tests that kill it measure", GUARD, RESOLVER, FORWARDER, MESH),
-    **of_units("[Service] LimitNOFILE", "load of one's own", RESOLVER, FORWARDER),
-    **of_units("[Unit] DefaultDependencies", "so early that the default ones would be a circle", GUARD, RESTORE),
+    **of_units("[Service] RestartSec", "how soon: the tests that kill it measure", GUARD, RESOLVER, MESH),
+    **of_units("[Service] LimitNOFILE", "load of one's own", RESOLVER),
+    **of_units("[Unit] DefaultDependencies", "the default ones would be a circle", GUARD, RESTORE, SOCKET),
     **of_units("[Unit] After=local-fs.target", "its files are there", GUARD, RESTORE),
-    **of_units("[Unit] Before=shutdown.target", "it ends before the machine does", GUARD, RESTORE),
-    **of_units("[Unit] Conflicts=shutdown.target", "it ends before the machine does", GUARD, RESTORE),
+    **of_units("[Unit] Before=shutdown.target", "it ends before the machine does", GUARD, RESTORE, SOCKET),
+    **of_units("[Unit] Conflicts=shutdown.target", "it ends before the machine does", GUARD, RESTORE, SOCKET),
     **of_units("[Install] WantedBy", "that a boot starts it: tests/lab reboots", GUARD, RESTORE, TARGET),
     **of_units("[Unit] After=systemd-networkd.service", "its program waits for what networkd makes", OVERLAY, PORT),
     **of_units("[Unit] Wants=systemd-networkd.service", "without it there are no devices", OVERLAY, PORT, TARGET),
@@ -68,7 +69,10 @@ UNITS_LINES = {
     f"{NAMESPACE}: [Unit] PartOf=privnet-container@%i.service": "it ends with its port",
     f"{RESOLVERS_PORT}: [Unit] Requires=privnet-container@PORT.service": "without its namespace there is no resolver",
     f"{RESOLVERS_PORT}: [Unit] After=privnet-container@PORT.service": "without its namespace there is no resolver",
-    f"{FORWARDER}: [Unit] After=network.target": "it is stopped before the network is",
+    f"{FORWARDER}: [Unit] Requires=privnet-forwarder@%i.socket": "it ends with its sockets; tests/lab would miss it",
+    f"{FORWARDER}: [Service] ExecStopPost": "how often one that cannot run is tried",
+    f"{SOCKET}: [Socket] ListenDatagram": "where it hears: without it no name outside is answered",
+    f"{SOCKET}: [Socket] ListenStream": "the same over TCP; tests/lab and the audit would miss it",
     f"{RESTORE}: [Unit] RequiresMountsFor": "what it puts back is there",
     f"{RESTORE}: [Unit] ConditionPathIsDirectory": "there is nothing to be put back",
     **{
@@ -92,9 +96,8 @@ NO_CONTROL = {
     "resolver.conf: local-ttl": "how long containers may keep a name",
     "resolver.conf: addn-hosts": "the names themselves",
     "resolver.conf: max-tcp-connections": "load of one's own: only containers of the network ask",
+    "resolver.conf: rebind-domain-ok": "lets in what `dns.internal` says; tests/lab would miss it",
     "resolver.conf: server": "whom it asks about names outside: without it nobody",
-    "forwarder.conf: port": "what it is",
-    "forwarder.conf: server": "whom it asks: without it nobody",
     "bridge.netdev: [NetDev] Name": "what it is",
     "bridge.netdev: [NetDev] Kind": "what it is",
     "bridge.netdev: [NetDev] MACAddress": "the same on all hosts and after each boot, which no rule relies on",
@@ -145,11 +148,11 @@ def test_every_setting_is_a_control_or_known_to_be_none() -> None:
 def test_settings_are_found() -> None:
     """The twin: one of each kind."""
     assert settings() >= {
-        "forwarder.conf: no-ident",
+        "resolver.conf: no-ident",
         "bridge.netdev: [Bridge] STP",
         "mesh.conf: [Interface] Table",
-        "container.sh: $UPSTREAM/accept_ra",
-        "container.sh: pnu0/addr_gen_mode",
+        "container.sh: pn0/disable_ipv6",
+        "privnet-forwarder@.socket: [Socket] BindToDevice",
         "mesh.sh: privnet/disable_ipv6",
         "overlay.sh: $1/disable_ipv6",
         "overlay.sh: bridge learning",
@@ -166,9 +169,8 @@ def settings() -> set[str]:
     """dnsmasq's options, keys of networkd and wg-quick, lines of our units that are not their sandbox (that is
     test_sandboxes.py's), and sysctls and a bridge port's flags that programs set."""
     found = set(_of_units())
-    for name in ("resolver.conf", "forwarder.conf"):
-        lines = (TEMPLATES / f"dnsmasq/{name}.j2").read_text().splitlines()
-        found |= {f"{name}: {line.partition('=')[0]}" for line in lines if re.match("[a-z]", line)}
+    lines = (TEMPLATES / "dnsmasq/resolver.conf.j2").read_text().splitlines()
+    found |= {f"resolver.conf: {line.partition('=')[0]}" for line in lines if re.match("[a-z]", line)}
     for path in (*(TEMPLATES / "networkd").iterdir(), *(TEMPLATES / "wireguard").iterdir()):
         section = ""
         for line in path.read_text().splitlines():
@@ -196,7 +198,7 @@ def _of_units() -> Iterator[str]:
             key, _, value = line.partition("=")
             if line.startswith("["):
                 section = line
-            if line[:1] in ("", "#", "[") or (section == "[Service]" and not NO_SANDBOX.fullmatch(key)):
+            if line[:1] in ("", "#", "[", "{") or (section == "[Service]" and not NO_SANDBOX.fullmatch(key)):
                 continue
             if key in ORDERED:
                 yield from (f"{path.stem}: {section} {key}={unit}" for unit in value.split())

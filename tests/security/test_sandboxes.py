@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from privnet.lab import archive, image
-from privnet.render import UNITS, render_forwarder_unit, static_files
+from privnet.plan.names import Outside
+from privnet.render import UNITS, render_forwarder, static_files
 
 pytestmark = pytest.mark.hostless
 
@@ -50,7 +51,10 @@ OPEN = {
         "SystemCallFilter_privileged", "ProcSubset", *ROOT, *NETLINK, *EVERYWHERE,
     },
     "privnet-dns@.service": RESOLVER,
-    "privnet-forwarder.service": RESOLVER,
+    "privnet-forwarder@.service": {
+        "PrivateNetwork", "RootDirectoryOrRootImage", "RestrictAddressFamilies_AF_INET_INET6", "IPAddressDeny",
+        *EVERYWHERE,
+    },
     WG_QUICK: {*NETWORK, *INTERNET, "ProtectKernelTunables", "PrivateDevices"},
 }  # fmt: skip
 """By unit, what is not closed, in the words of `systemd-analyze security --json`."""
@@ -68,7 +72,8 @@ LETS_IN = {
 
 def units() -> dict[str, str]:
     """The text of each unit file; wg-quick's is Debian's with a drop-in."""
-    files = {file.path.removeprefix(f"{UNITS}/"): file.text for file in (*static_files(), render_forwarder_unit())}
+    every = (*static_files(), *render_forwarder(Outside(("192.0.2.1", "2001:db8::1"))))
+    files = {file.path.removeprefix(f"{UNITS}/"): file.text for file in every}
     own = {path: text for path, text in files.items() if path.startswith("privnet-") and path.endswith(".service")}
     drop_in = files[f"{WG_QUICK}.d/privnet.conf"]
     own = {path: text for path, text in own.items() if "/" not in path}

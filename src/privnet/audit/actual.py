@@ -16,8 +16,8 @@ from privnet.audit.rules import Table, parse_table
 
 SECTIONS = (
     "user", "told", "files", "digests", "odd", "config", "units", "enabled", "wireguard", "links", "networkd",
-    "addresses", "routes", "fdb", "neighbours", "sysctl", "limits", "owner", "notes", "listeners", "tables", "saved",
-    "inet", "bridge", "namespaces", "failed", "end",
+    "addresses", "routes", "fdb", "neighbours", "sysctl", "limits", "owner", "notes", "tables", "saved",
+    "inet", "bridge", "namespaces", "listeners", "processes", "servers", "failed", "end",
 )  # fmt: skip
 
 _FILE = re.compile(r"([a-z]) ([0-7]{1,4}) ([0-9]+:[0-9]+) (/[^\t]+)\t(.*)")
@@ -32,11 +32,13 @@ _ENABLED = re.compile("([!-~]{1,100}) ([a-z-]{0,40})")
 _ODD = re.compile("odd")
 _TOLD = re.compile("(time|applied) ([ -~]{0,200})")
 _NOTE = re.compile("([!-~]{1,100}) ([ -~]{0,200})")
-_LISTENER = re.compile("([!-~]{1,100}) (tcp|udp) ([!-~]{1,100}) ([0-9]{1,20})")
-_OWN_SOCKET = re.compile(r"([!-~]{1,100}) own socket:\[([0-9]{1,20})\]")
 _FAILED = re.compile("([A-Za-z0-9_.-]{1,40}) ([0-9]{1,3})")
 _LIMITS = re.compile("(ipv[46]) ([0-9]{1,10}) ([0-9]{1,10})")
 _SAVED = re.compile("(/.+)")
+_LISTENER = re.compile(r"(\S+) (udp|tcp) (\S+):53 (?:users:\((.+)\))?\s*")
+_PROCESS = re.compile(r'\("(.{1,15}?)",pid=([0-9]{1,7}),fd=[0-9]+\)')
+_MAIN = re.compile("([!-~]+) ([0-9]{1,7})")
+_SERVERS = re.compile("(pn-[!-~]+) ([ -~]*)")
 _DEPTH_AT_MOST = 40
 
 
@@ -117,16 +119,6 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Somebody who listens on port 53 in a resolver's namespace; ``own``: that resolver."""
-
-    netns: str
-    protocol: str
-    address: str
-    own: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Namespace:
     """The inside of a network namespace."""
 
@@ -136,8 +128,23 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears questions at one place in a resolver's namespace; ``program`` is the first process's."""
+
+    protocol: str
+    address: str
+    program: str
+    processes: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Actual:
-    """A host as it is; what is not in a mapping is not there."""
+    """A host as it is; what is not in a mapping is not there.
+
+    :param processes: the main process of each unit that has one
+    :param listeners: at port 53 of each resolver's namespace
+    :param servers: with what the forwarder of each network was started, where it runs
+    """
 
     root: bool
     clock: int
@@ -159,11 +166,13 @@ class Actual:
     limits: Mapping[str, tuple[int, int]]
     owner: str
     notes: Mapping[str, str]
-    listeners: tuple[Listener, ...]
     tables: frozenset[str]
     saved: tuple[str, ...]
     guard: Mapping[str, Table]
     namespaces: Mapping[str, Namespace]
+    processes: Mapping[str, int]
+    listeners: Mapping[str, tuple[Listener, ...]]
+    servers: Mapping[str, str]
 
 
 def parse_dump(output: bytes, mark: str) -> Actual:
@@ -220,11 +229,13 @@ def _actual(sections: Mapping[str, list[str]]) -> Actual:
         limits={found[1]: (int(found[2]), int(found[3])) for found in _matches(_LIMITS, sections["limits"])},
         owner=sections["owner"][0] if sections["owner"] else "",
         notes={found[1]: found[2] for found in _matches(_NOTE, sections["notes"])},
-        listeners=tuple(_listeners(sections["listeners"])),
         tables=frozenset(sections["tables"]),
         saved=tuple(found[1] for found in _matches(_SAVED, sections["saved"])),
         guard={family: parse_table(sections[family]) for family in ("inet", "bridge") if sections[family]},
         namespaces=dict(_namespaces(sections["namespaces"])),
+        processes={found[1]: int(found[2]) for found in _matches(_MAIN, sections["processes"])},
+        listeners=_listeners(sections["listeners"]),
+        servers={found[1]: found[2].strip() for found in _matches(_SERVERS, sections["servers"])},
     )
 
 
@@ -257,6 +268,16 @@ def _units(lines: list[str]) -> Iterator[tuple[str, Unit]]:
             yield block["Id"], unit
             block = {}
         block[name] = value
+
+
+def _listeners(lines: list[str]) -> dict[str, tuple[Listener, ...]]:
+    listeners: dict[str, list[Listener]] = {}
+    for network, protocol, address, users in (found.groups() for found in _matches(_LISTENER, lines)):
+        processes = _PROCESS.findall(users or "")
+        program = processes[0][0] if processes else "somebody"
+        numbers = frozenset(int(number) for _, number in processes)
+        listeners.setdefault(network, []).append(Listener(protocol, address, program, numbers))
+    return {network: tuple(each) for network, each in listeners.items()}
 
 
 def _wireguard(lines: list[str]) -> WireGuard | None:
@@ -321,12 +342,6 @@ def _addresses(entries: list[dict[str, Any]]) -> dict[str, frozenset[str]]:
 def _fdb(lines: list[str]) -> Iterator[Forwarding]:
     for found in _matches(_FDB, lines):
         yield Forwarding(found[2], found[1], tuple(found[3].split()))
-
-
-def _listeners(lines: list[str]) -> Iterator[Listener]:
-    own = {(found[1], found[2]) for line in lines if (found := _OWN_SOCKET.fullmatch(line))}
-    for found in _matches(_LISTENER, [line for line in lines if not _OWN_SOCKET.fullmatch(line)]):
-        yield Listener(found[1], found[2], found[3], (found[1], found[4]) in own)
 
 
 def _neighbours(lines: list[str]) -> Iterator[Neighbour]:

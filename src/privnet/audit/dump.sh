@@ -125,20 +125,6 @@ for path in /run/privnet/guard.sum /run/privnet/guard.structure /run/privnet/nam
 done
 printf 'listing %s\n' "$(sh /etc/privnet/lib/guard.sh listing 2> /dev/null)"
 
-section listeners
-# Who listens on port 53 where a resolver is to, and which sockets are the resolver's.
-for path in /run/netns/pn-*; do
-	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
-	name=${path##*/}
-	try nsenter --net="$path" ss -Hlntue 'sport = :53' | try awk -v name="$name" '
-		{ for (i = 1; i <= NF; i++) if (sub(/^ino:/, "", $i)) print name, $1, $5, $i }'
-	pid=$(try systemctl show -P MainPID "privnet-dns@$name.service")
-	[ -d "/proc/$pid/fd" ] || continue
-	# Who is stopped answers nobody.
-	case $(try sed -n 's/^State:[[:space:]]*//p' "/proc/$pid/status" 2> /dev/null) in T* | t*) continue ;; esac
-	try find "/proc/$pid/fd" -ignore_readdir_race -lname 'socket:*' -printf "$name own %l\n"
-done
-
 section tables
 tables=$(try nft list tables)
 [ -z "$tables" ] || printf '%s\n' "$tables"
@@ -161,6 +147,33 @@ for path in /run/netns/*; do
 	[ "$(try stat -f -c %T "$path")" = nsfs ] || continue
 	printf '%s\t%s\t%s\n' "$name" "$(try nsenter --net="$path" ip -d -j addr show)" \
 		"$(try nsenter --net="$path" ip route show table all default | try awk 'NR == 1')"
+done
+
+section listeners
+for path in /run/netns/pn-*; do
+	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
+	try nsenter --net="$path" ss -Hlntup 'sport = :53' | try awk -v name="${path##*/}" '
+		{ users = $0; sub(/^.*users:/, "users:", users); print name, $1, $5, (users == $0 ? "" : users) }'
+done
+
+section processes
+pids=$(try systemctl show --no-pager --property=Id,MainPID 'privnet-dns@*' 'privnet-forwarder@*' | try awk -F = '
+	$1 == "" { id = pid = "" } $1 == "Id" { id = $2 } $1 == "MainPID" { pid = $2 }
+	id != "" && pid > 0 { print id, pid; id = "" }')
+printf '%s\n' "$pids" | while read -r unit pid; do
+	# Who is stopped answers nobody.
+	[ -z "$unit" ] || case $(try sed -n 's/^State:[[:space:]]*//p' "/proc/$pid/status" 2> /dev/null) in
+	T* | t*) printf '%s 0\n' "$unit" ;;
+	*) printf '%s %s\n' "$unit" "$pid" ;;
+	esac
+done
+
+section servers
+# The words after its program, of each forwarder that runs.
+printf '%s\n' "$pids" | try sed -n 's/^privnet-forwarder@\(.*\)[.]service /\1 /p' | while read -r name pid; do
+	# One that has ended meanwhile asks nobody.
+	[ ! -r "/proc/$pid/cmdline" ] ||
+		printf '%s %s\n' "$name" "$(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline" | try cut -d ' ' -f 3-)"
 done
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from privnet.audit import dns, ways
+from privnet.audit import dns, outside, ways
 from privnet.audit.finding import Deviation, Finding, about
 from privnet.audit.session import NO_ANSWER, Job, Reply, Session
 from privnet.diagnostics import plural
@@ -16,7 +16,6 @@ from privnet.render import ETC
 ASKED_BY_TCP = 50
 """Names of one network that are also asked over TCP; beyond that, evenly chosen ones, and every truncated answer."""
 OTHER_NETWORKS = 3
-FOREIGN = "example.com"
 NOBODY = "privnet-audit-nobody"
 
 
@@ -24,7 +23,7 @@ NOBODY = "privnet-audit-nobody"
 class Question:
     """A question from inside a container to its resolver.
 
-    :param rcode: what must come; empty when the outside decides
+    :param rcode: what must come
     :param values: the answer's records in any order
     """
 
@@ -50,13 +49,12 @@ def ask(plan: Plan, host: HostPlan, session: Session) -> Finding:
     again = _round(host, questions, session, deviations)
     again = _round(host, again, session, deviations)
     deviations += [Deviation(str(q), "a whole answer", "a truncated one") for q in again]
-    seen = f"{plural(len(questions), 'question')} to {plural(len(host.overlays), 'resolver')}"
+    deviations += outside.ask(host, session)
+    seen = f"{plural(len(questions) + outside.questions(host), 'question')} to {plural(len(host.overlays), 'resolver')}"
     return Finding(seen, tuple(deviations))
 
 
-def _round(
-    host: HostPlan, questions: list[Question], session: Session, deviations: list[Deviation]
-) -> list[Question]:
+def _round(host: HostPlan, questions: list[Question], session: Session, deviations: list[Deviation]) -> list[Question]:
     """Ask; the questions whose answers did not fit and are to be asked over TCP."""
     asked = [dns.question(number, question.name, question.kind) for number, question in enumerate(questions)]
     jobs = [
@@ -110,9 +108,6 @@ def _judge(question: Question, message: bytes, reply: Reply, ttl: int) -> tuple[
         return False, [Deviation(str(question), expected, str(error))]
     if answer.truncated and question.protocol == "udp":
         return True, []
-    if not question.rcode:
-        ok = answer.rcode in ("NOERROR", "NXDOMAIN")
-        return False, [] if ok else [Deviation(str(question), "an answer from dns.upstream", answer.rcode)]
     actual = _words(answer.rcode, answer.values)
     if (answer.rcode, answer.values) != (question.rcode, tuple(sorted(question.values))):
         return False, [Deviation(str(question), expected, actual)]
@@ -124,7 +119,7 @@ def _judge(question: Question, message: bytes, reply: Reply, ttl: int) -> tuple[
 def _words(rcode: str, values: tuple[str, ...]) -> str:
     if rcode == "NOERROR" and not values:
         return "NODATA"
-    return " ".join(sorted(values)) if rcode == "NOERROR" else rcode or "an answer from dns.upstream"
+    return " ".join(sorted(values)) if rcode == "NOERROR" else rcode
 
 
 def network_questions(plan: Plan, host: HostPlan, overlay: Overlay) -> Iterator[Question]:
@@ -147,7 +142,8 @@ def network_questions(plan: Plan, host: HostPlan, overlay: Overlay) -> Iterator[
     for name in _unknown(plan, network):
         yield asks(name, dns.A, "NXDOMAIN")
     yield asks(f"{NOBODY}.{network.names.suffix}", dns.A, "NXDOMAIN", protocol="tcp")
-    yield asks(FOREIGN, dns.A, "" if host.upstream else "REFUSED")
+    if not host.outside.upstream:
+        yield asks(outside.FOREIGN, dns.A, "REFUSED")
 
 
 def name_table(network: Network) -> dict[str, tuple[str, ...]]:

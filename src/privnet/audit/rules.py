@@ -54,7 +54,6 @@ def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tu
                 'iifname "privnet" meta l4proto != icmp counter drop comment "not VXLAN, out of the mesh"',
                 'iifname "privnet" meta l4proto != 1 counter drop comment "not VXLAN, out of the mesh"',
             ),
-            ('iifname "pnu*" jump upstream',),
         ),
         "wireguard": (
             ("ip6 saddr @peers6 accept",),
@@ -64,19 +63,12 @@ def inet_chains(vxlan_port: int, mesh: str, wireguard_port: int) -> dict[str, tu
             ('iifname "privnet" counter drop comment "not a container of that peer"',),
             ('counter drop comment "VXLAN from outside the mesh"',),
         ),
-        "upstream": (
-            tuple(f"meta l4proto {{ {both} }} th dport 53 accept" for both in ("6, 17", "tcp, udp")),
-            ("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",),
-            ('counter drop comment "resolver to host"',),
-        ),
         "egress": (
             hook("output", "raw", "-300"),
             tuple(f'{port} oifname != "privnet" counter drop comment "VXLAN in clear"' for port in vxlan),
         ),
         "forward": (
             hook("forward", "raw", "-300"),
-            ('iifname "pnu*" counter drop comment "resolver through host"',),
-            ('oifname "pnu*" counter drop comment "through host to resolver"',),
             ('oifname "privnet" counter drop comment "through host into mesh"',),
             ('iifname "privnet" counter drop comment "out of mesh through host"',),
         ),

@@ -25,9 +25,47 @@ _ELSEWHERE = {
 
 def check(declaration: Declaration) -> Iterator[Problem]:
     """What is asked has a name that is short enough and an answer that holds it."""
+    yield from islice(_internal(declaration), COUNTED_AT_MOST)
     yield from islice(_too_long(declaration), COUNTED_AT_MOST)
     yield from islice(_of_elsewhere(declaration), COUNTED_AT_MOST)
     yield from islice(_large_answers(declaration), COUNTED_AT_MOST)
+
+
+def _internal(declaration: Declaration) -> Iterator[Problem]:
+    """Domains of others, each once, and somebody to ask about them."""
+    fleet = declaration.fleet
+    first: dict[str, int] = {}
+    for number, name in enumerate(fleet.dns.internal):
+        place = declaration.place("dns", "internal", number)
+        if first.setdefault(name, number) != number:
+            help, related = "leave one of them out", declaration.place("dns", "internal", first[name])
+            message = f"internal domain {name} is given twice"
+            yield Problem("PN315", message, place, help=help, related=(Related(related, "the other is given here"),))
+        elif _holds(name, fleet.domain) or _holds(fleet.domain, name):
+            yield Problem(
+                "PN315",
+                f"internal domain {name} {_RELATION[_holds(name, fleet.domain), _holds(fleet.domain, name)]} "
+                f"the private domain {fleet.domain}",
+                place,
+                note="names of the private domain are never asked outside",
+                help="leave it out, or give the fleet another `domain:`",
+            )
+        elif not fleet.dns.upstream:
+            yield Problem(
+                "PN315",
+                f"internal domain {name} has nobody who knows it",
+                place,
+                note="without `dns.upstream` names outside the private domain are refused",
+                help="say which servers know it: `dns: {upstream: [192.0.2.53]}`",
+            )
+
+
+_RELATION = {(True, True): "is", (True, False): "holds", (False, True): "lies in"}
+"""Whether the one holds the other, and the other the one."""
+
+
+def _holds(domain: str, other: str) -> bool:
+    return f".{other}".endswith(f".{domain}")
 
 
 def _types(declaration: Declaration) -> Iterator[tuple[tuple[str, ...], str, Placement]]:

@@ -39,9 +39,7 @@ def _devices(plan: HostPlan, kernel_wireguard: bool) -> Iterator[_Device]:
     for overlay in plan.overlays:
         yield _Device(overlay.network.bridge, "bridge", "bridge")
         yield _Device(overlay.network.vxlan, "vxlan", "vxlan")
-        yield from (
-            _Device(name, "ether", "veth") for port in overlay.ports for name in (port.name, port.upstream) if name
-        )
+        yield from (_Device(port.name, "ether", "veth") for port in overlay.ports)
 
 
 def obstacles(plan: HostPlan, state: HostState) -> Iterator[str]:

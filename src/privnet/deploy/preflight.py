@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 
-from privnet.deploy import foreign, guests, networkd, ways
+from privnet.deploy import answering, foreign, guests, networkd, ways
 from privnet.deploy.changes.host import USERSPACE
 from privnet.deploy.changes.mesh import INTERFACE
 from privnet.deploy.state import HostState
@@ -38,6 +38,7 @@ def obstacles(plan: HostPlan, state: HostState, now: float) -> Iterator[str]:
     :param now: this machine's clock, in seconds since the epoch
     """
     yield from foreign.obstacles(plan, state)
+    yield from answering.obstacles(plan, state)
     yield from guests.obstacles(plan, state)
     yield from _room(state)
     yield from _clock(state, now)

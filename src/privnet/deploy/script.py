@@ -71,7 +71,7 @@ discard() {
 	# Directories that only one file was in go with it.
 	sed -n 's|/[^/]*$||p' "$1" | sort -u | while IFS= read -r folder; do
 		case $folder in
-		/etc/netns/* | *.service.d | /etc/systemd/network/*.d)
+		/etc/netns/* | *.service.d | *.socket.d | /etc/systemd/network/*.d)
 			rmdir --ignore-fail-on-non-empty "$folder" 2> /dev/null || true
 			;;
 		esac

@@ -68,7 +68,6 @@ for folder in /etc/systemd/system /run/systemd/system; do
 	look $folder -maxdepth 1 \( -name 'privnet-*' -o -name wg-quick@privnet.service -o -name wg-quick@.service \
 		-o -name systemd-networkd.service -o -name dbus.service -o -name dbus.socket \) -lname /dev/null -printf 'masked %f\n'
 done
-[ ! -r /run/privnet/forwarder ] || printf 'forwarder %s\n' "$(try cat /run/privnet/forwarder)"
 # A host that is a container itself has no limits of its own.
 for family in ipv4 ipv6; do
 	limits=/proc/sys/net/$family/neigh/default/gc_thresh
@@ -260,16 +259,29 @@ printf '%s\n' "$units" | try awk '!/^MainPID=/'
 section names
 pids=$(printf '%s\n' "$units" | try awk -F = '
 	$1 == "" { id = pid = "" } $1 == "Id" { id = $2 } $1 == "MainPID" { pid = $2 }
-	id != "" && pid != "" && sub(/^privnet-dns@/, "", id) && sub(/[.]service$/, "", id) { print id, pid; id = "" }')
+	id != "" && pid > 0 && sub(/^privnet-/, "", id) && sub(/[.]service$/, "", id) { print id, pid; id = "" }')
 for mark in /run/privnet/names.*; do
 	[ -e "$mark" ] || continue
 	name=${mark##*/names.}
-	pid=$(printf '%s\n' "$pids" | try awk -v name="$name" '$1 == name { print $2 }')
+	pid=$(printf '%s\n' "$pids" | try awk -v name="dns@$name" '$1 == name { print $2 }')
 	same=no
 	[ "/proc/$pid/ns/net" -ef "/run/netns/$name" ] && same=yes
 	# What is stopped answers nobody.
 	case $(state_of "/proc/$pid") in T | t) same=stopped ;; esac
 	printf '%s %s %s\n' "$name" "$same" "$(note "names.$name")"
+done
+
+section answering
+# Who hears questions in the resolvers' namespaces, and whom their forwarders ask.
+printf '%s\n' "$pids" | try sed -n 's/^dns@\(pn-[^ ]*\) /\1 resolver /p'
+printf '%s\n' "$pids" | try sed -n 's/^forwarder@\(pn-[^ ]*\) /\1 /p' | while read -r name pid; do
+	# One that has ended meanwhile asks nobody.
+	[ ! -r "/proc/$pid/cmdline" ] || printf '%s servers %s\n' "$name" "$(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")"
+done
+for path in /run/netns/pn-*; do
+	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
+	try nsenter --net="$path" ss -Hlntup 'sport = :53' | try awk -v name="${path##*/}" '
+		{ program = $0; sub(/^.*users:/, "users:", program); print name, $1, $5, program }'
 done
 
 section ways

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from privnet.deploy.firewall import Table
 from privnet.deploy.listing import parse_tables
 from privnet.diagnostics import visible
-from privnet.model.identifiers import format_address
+from privnet.model.identifiers import NETWORK_ID, format_address
 from privnet.plan.containers import mac_of
 from privnet.plan.guard import Binding, Speaker
 from privnet.plan.printable import KINDS, NotPrintable, checked
@@ -25,7 +26,7 @@ Part = TypeVar("Part", Speaker, Binding)
 MARK = "##privnet "
 SECTIONS = (
     "system", "packages", "files", "digests", "key", "mesh", "links", "addresses", "routes", "fdb", "neighbours",
-    "firewall", "guard", "namespaces", "units", "names", "ways", "networkd", "failed", "end",
+    "firewall", "guard", "namespaces", "units", "names", "answering", "ways", "networkd", "failed", "end",
 )  # fmt: skip
 BYTES_AT_MOST = 64 * 2**20
 LINE_AT_MOST = 10_000
@@ -73,6 +74,11 @@ _FDB = re.compile(
 _APPLIED = re.compile("[0-9]{1,16} [0-9a-f]{64} [A-Za-z0-9.-]{1,40}")
 _RUN = re.compile("[A-Za-z0-9.-]{1,40}")
 _GENERATION = re.compile("[A-Za-z0-9. -]{1,80}")
+_NETWORK = re.compile(NETWORK_ID)
+_LISTENER = re.compile(r"(udp|tcp) ([0-9a-z.:%*\[\]]{1,80}):53 (.{0,4000})")
+_PROCESS = re.compile("pid=([0-9]{1,7}),fd=")
+_PROGRAM = re.compile(r'users:\(\("([^"]{1,15})"')
+_SERVERS = re.compile("[0-9a-f.:]+#[0-9]+")
 _NEIGHBOUR = re.compile(rf"({_IPV4}) dev (pnx[0-9]{{1,8}}) lladdr ({_MAC})((?: [A-Za-z_]{{1,20}}){{1,4}})\s*")
 
 
@@ -169,17 +175,13 @@ class GuardState:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """The interface in a container's, or a resolver's, namespace.
-
-    :param asks_outside: whether a resolver's second interface is as it has to be
-    """
+    """The interface in a container's, or a resolver's, namespace."""
 
     mac: str
     mtu: int
     up: bool
     addresses: frozenset[str]
     outer: int
-    asks_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,34 @@ class NamesState:
     serves: bool
     hosts: str
     config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears questions at one place in a resolver's namespace, by TCP or UDP: processes, and the program's name."""
+
+    protocol: str
+    address: str
+    processes: frozenset[int]
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Who hears questions in a resolver's namespace.
+
+    :param resolver: the main process of the network's resolver, 0 when there is none
+    :param servers: those to which its forwarder was told to carry questions; None when it does not run
+    """
+
+    listeners: tuple[Listener, ...] = ()
+    resolver: int = 0
+    servers: tuple[str, ...] | None = None
+
+    def hears(self, address: str, process: int) -> bool:
+        """Whether a process hears questions there, by UDP and by TCP."""
+        found = {each.protocol for each in self.listeners if each.address == address and process in each.processes}
+        return found == {"udp", "tcp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +335,7 @@ class HostState:
     namespaces: Mapping[str, Inside | None]
     units: Mapping[str, UnitState]
     names: Mapping[str, NamesState] = field(default_factory=dict)
-    forwarder: str = ""
+    answering: Mapping[str, Answering] = field(default_factory=dict)
     clock: int = 0
     disks: Mapping[str, Disk] = field(default_factory=dict)
     systemd_version: str = ""
@@ -432,7 +462,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         namespaces=dict(_namespaces(sections["namespaces"])),
         units=dict(_units(sections["units"])),
         names=dict(_names(sections["names"])),
-        forwarder=facts.get("forwarder", ""),
+        answering=_answering(sections["answering"]),
         clock=_number(facts["time"], "time", LAST_SECOND),
         disks=disks,
         systemd_version=_word(facts.get("release", ""), _RELEASE, "version of systemd"),
@@ -715,7 +745,7 @@ def _namespaces(lines: list[str]) -> Iterator[tuple[str, Inside | None]]:
         name, text = f"{line}\t".split("\t")[:2]
         _word(name, _NAMESPACE, "name of a network namespace")
         entries = {entry["ifname"]: entry for entry in json.loads(text) if entry} if text else {}
-        entry, second = entries.get("pn0"), entries.get("pnu0")
+        entry = entries.get("pn0")
         if entry is None:
             yield name, None
             continue
@@ -724,14 +754,9 @@ def _namespaces(lines: list[str]) -> Iterator[tuple[str, Inside | None]]:
             for address in entry.get("addr_info", [])
         )
         outer = _count(entry.get("link_index", 0), "index of a device")
-        asks_outside = second is not None and "UP" in second["flags"] and "fe80::2" in map(_local, second["addr_info"])
         up = "UP" in entry["flags"]
         mac = _word(entry["address"], _LINK_ADDRESS, "address of a device")
-        yield name, Inside(mac, _count(entry["mtu"], "MTU"), up, addresses, outer, asks_outside)
-
-
-def _local(address: dict[str, Any]) -> object:
-    return address.get("local")
+        yield name, Inside(mac, _count(entry["mtu"], "MTU"), up, addresses, outer)
 
 
 def _units(lines: list[str]) -> Iterator[tuple[str, UnitState]]:
@@ -752,3 +777,23 @@ def _names(lines: list[str]) -> Iterator[tuple[str, NamesState]]:
         words = line.split(" ")
         if len(words) == 4:
             yield words[0], NamesState(words[1] == "yes", words[2], words[3])
+
+
+def _answering(lines: list[str]) -> dict[str, Answering]:
+    found = defaultdict[str, Answering](Answering)
+    for line in lines:
+        network, word, rest = line.split(" ", 2)
+        _word(network, _NETWORK, "private network")
+        known = found[network]
+        if word == "resolver":
+            found[network] = replace(known, resolver=_number(rest, "process", 2**22))
+        elif word == "servers":
+            found[network] = replace(known, servers=tuple(_SERVERS.findall(rest)))
+        elif (match := _LISTENER.fullmatch(f"{word} {rest}")) is not None:
+            processes = frozenset(_number(number, "process", 2**22) for number in _PROCESS.findall(match[3]))
+            program = _PROGRAM.match(match[3])
+            listener = Listener(match[1], match[2], processes, program[1] if program else "")
+            found[network] = replace(known, listeners=(*known.listeners, listener))
+        else:
+            raise Malformed("it tells who hears questions in a way that privnet does not know")
+    return dict(found)

@@ -48,21 +48,6 @@ guarded() {
 	nft list tables bridge | grep -qx 'table bridge privnet'
 }
 
-# The resolver's way to the host's forwarder: link-local addresses, so that the host gets no route and networks do not clash.
-upstream() {
-	if ! [ -e "/sys/class/net/$UPSTREAM" ] || ! inside link show dev pnu0 > /dev/null 2>&1; then
-		ip link del dev "$UPSTREAM" 2> /dev/null || true
-		ip link add name "$UPSTREAM" address "$HOST_MAC" type veth peer name pnu0 address "$MAC" netns "$NETNS"
-	fi
-	echo 0 > "/proc/sys/net/ipv6/conf/$UPSTREAM/accept_ra"
-	echo 1 > "/proc/sys/net/ipv6/conf/$UPSTREAM/addr_gen_mode"
-	within sh -c 'cd /proc/sys/net/ipv6/conf/pnu0 && echo 0 > accept_ra && echo 1 > addr_gen_mode'
-	ip address replace fe80::1/64 dev "$UPSTREAM" nodad
-	ip link set dev "$UPSTREAM" up
-	inside address replace fe80::2/64 dev pnu0 nodad
-	inside link set dev pnu0 up
-}
-
 case $1 in
 namespace)
 	# What `ip netns add` does, but that the unit comes with a network namespace of its own already, which is given its name
@@ -149,11 +134,6 @@ up)
 	! guarded || ip link set dev "$port" up
 	# It may have gone in between.
 	guarded || ip link set dev "$port" down
-	if [ -n "$UPSTREAM" ]; then
-		upstream
-	else
-		inside link del dev pnu0 2> /dev/null || true
-	fi
 	;;
 down)
 	ip link del dev "$port" 2> /dev/null || true

@@ -21,6 +21,7 @@ from privnet.model.identifiers import (
     FleetName,
     HostName,
     Integer,
+    Internal,
     Lengths,
     Percent,
     Prefix,
@@ -87,6 +88,12 @@ class Dns(Part):
         description="Resolvers for names outside the private domain: IP literals with an optional #port. "
         "Without any, such names are refused.",
         examples=[["9.9.9.9", "2620:fe::fe", "127.0.0.53#53"]],
+    )
+    internal: tuple[Internal, ...] = Field(
+        default=(),
+        description="Domains that `upstream` knows and whose names have private addresses: theirs are answered. "
+        "An answer with a private address for any other name is dropped.",
+        examples=[["corp.example"]],
     )
 
 

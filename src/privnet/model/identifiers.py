@@ -26,6 +26,7 @@ UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 APPLICATION_ID = f"ap-{UUID}"
 NETWORK_ID = f"pn-{UUID}"
 DOMAIN = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+"
+NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 SSH_USER = "[a-z_][a-z0-9_-]{0,31}"
 DURATION = "(0|[1-9][0-9]*)[smhd]"
 PERCENT = "(0|[1-9][0-9]?|100)%"
@@ -43,6 +44,7 @@ ROLLBACK_LAST = 86400
 _LABEL = re.compile(LABEL)
 _IDS = {"ap-": re.compile(APPLICATION_ID), "pn-": re.compile(NETWORK_ID)}
 _DOMAIN = re.compile(DOMAIN)
+_NAME = re.compile(NAME)
 _SSH_USER = re.compile(SSH_USER)
 _DURATION = re.compile(DURATION)
 _INTEGER = re.compile("0|-?[1-9][0-9]*")
@@ -269,6 +271,20 @@ def check_domain(text: str) -> str:
             f"domain {quoted(text)} cannot be used: {why}",
             help="for example private-network.internal",
         )
+    return text
+
+
+def check_internal(text: str) -> str:
+    """A domain of somebody's own, of one label or more, whose names have private addresses. Raises Invalid (PN215)."""
+    rule = "an internal domain is lower-case letters, digits and inner hyphens between dots, without a final dot"
+    meant = re.sub("^[*]?[.]", "", text.lower().strip()).strip(".")
+    if not _NAME.fullmatch(text) or len(text) > 253:
+        help = f"write {meant}" if _NAME.fullmatch(meant) and len(meant) <= 253 else "for example corp.example"
+        raise Invalid("PN215", f"internal domain {quoted(text)} is not a domain name", note=rule, help=help)
+    if text.rpartition(".")[2].isdigit() or re.fullmatch("(.+[.])?(in-addr|ip6)[.]arpa", text):
+        why = "it has the names of addresses" if text.endswith("arpa") else "its last label is a number"
+        help = "for example corp.example, with all names below it"
+        raise Invalid("PN215", f"internal domain {quoted(text)} cannot be used: {why}", help=help)
     return text
 
 
@@ -706,6 +722,7 @@ ProcessType = Annotated[str, *_text(check_process_type, LABEL)]
 ApplicationId = Annotated[str, *_text(check_application_id, APPLICATION_ID)]
 NetworkId = Annotated[str, *_text(check_network_id, NETWORK_ID)]
 Domain = Annotated[str, *_text(check_domain, DOMAIN, maxLength=200)]
+Internal = Annotated[str, *_text(check_internal, NAME, maxLength=253)]
 SshUser = Annotated[str, *_text(check_ssh_user, SSH_USER)]
 Date = Annotated[str, *_text(check_date, DATE, format="date")]
 Address = Annotated[str, *_text(check_address, "[0-9]+([.][0-9]+){3}|[0-9a-f]*:[0-9a-f:]+")]

@@ -90,6 +90,7 @@ class SettingsLock:
     vxlan_port: int
     dns_ttl: int
     dns_upstream: tuple[str, ...]
+    dns_internal: tuple[str, ...] = ()
     hosts: Mapping[str, HostSettings] = field(default_factory=dict)
 
 

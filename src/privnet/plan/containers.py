@@ -36,10 +36,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An attachment to a private network's bridge on one host: a container's, or the resolver's.
-
-    :param upstream: host end of the resolver's second veth pair, to the host's forwarder; empty for all others
-    """
+    """An attachment to a private network's bridge on one host: a container's, or the resolver's."""
 
     name: str
     netns: str
@@ -50,7 +47,6 @@ class Port:
     mac: str
     host_mac: str
     mtu: int
-    upstream: str
 
 
 def mac_of(number: int, prefix: str = MAC_PREFIX) -> str:
@@ -61,11 +57,6 @@ def mac_of(number: int, prefix: str = MAC_PREFIX) -> str:
 def port_name(vni: int, offset: int) -> str:
     """Host end of a veth pair: the VNI (24 bits) and the address's place in its prefix (16 bits), 13 characters."""
     return f"pnc{vni:06x}{offset:04x}"
-
-
-def upstream_name(vni: int) -> str:
-    """Host end of the veth pair between a resolver and its host's forwarder."""
-    return f"pnu{vni:06x}"
 
 
 def place_container(slot: str, host: str, number: int, vni: int, first: int) -> Container:

@@ -19,11 +19,10 @@ from privnet.plan.containers import (
     mac_of,
     place_container,
     port_name,
-    upstream_name,
 )
 from privnet.plan.guard import Guard, network_speakers, plan_guard
 from privnet.plan.mesh import Mesh, endpoint_of, path_mtu, plan_mesh, plan_peers
-from privnet.plan.names import plan_names
+from privnet.plan.names import Outside, plan_names
 from privnet.plan.neighbour_table import NeighbourTable, plan_neighbour_table
 from privnet.plan.overlay import VXLAN_OVERHEAD, Network, Overlay, Remote
 from privnet.plan.record import HostRecord, NetworkRecord, Settings
@@ -36,7 +35,6 @@ class HostPlan:
     """Everything that one host is to be.
 
     :param overlays: by VNI, only of networks that have a container here
-    :param upstream: resolvers outside for other names, empty when such names are refused
     """
 
     name: str
@@ -45,7 +43,7 @@ class HostPlan:
     guard: Guard
     ttl: int
     domain: str
-    upstream: tuple[str, ...]
+    outside: Outside
     record: HostRecord
     neighbour_table: NeighbourTable
 
@@ -72,6 +70,7 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
     speakers = {network_id: network_speakers(network) for network_id, network in networks.items()}
     peers = plan_peers(fleet, lock.hosts)
     settings = Settings(fleet)
+    outside = Outside(fleet.dns.upstream, fleet.dns.internal)
     hosts = {}
     for name, host in fleet.hosts.items():
         own = tuple(overlays[name])
@@ -83,7 +82,7 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
             guard=plan_guard(fleet.vxlan.port, str(fleet.wireguard.mesh), fleet.wireguard.port, own, speakers),
             ttl=fleet.dns.ttl,
             domain=fleet.domain,
-            upstream=fleet.dns.upstream,
+            outside=outside,
             record=HostRecord(settings, host),
             neighbour_table=plan_neighbour_table(own),
         )
@@ -123,7 +122,7 @@ def _plan_overlays(
         local: dict[str, list[Container]] = defaultdict(list)
         for container in network.containers:
             local[container.host].append(container)
-        resolver = _resolver_port(network, asks_outside=bool(fleet.dns.upstream))
+        resolver = _resolver_port(network)
         for host in network.hosts:
             vtep = vteps[host]
             overlays[host].append(
@@ -138,18 +137,17 @@ def _plan_overlays(
     return overlays
 
 
-def _resolver_port(network: Network, *, asks_outside: bool) -> Port:
+def _resolver_port(network: Network) -> Port:
     """The same on every host of the network."""
     number = network.cidr.network + RESOLVER_OFFSET
-    upstream = upstream_name(network.vni) if asks_outside else ""
-    return _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, number, network.resolver, upstream)
+    return _port(network, port_name(network.vni, RESOLVER_OFFSET), network.id, number, network.resolver)
 
 
 def _container_port(network: Network, container: Container) -> Port:
     return _port(network, container.port, container.slot, container.number, container.address)
 
 
-def _port(network: Network, name: str, netns: str, number: int, address: str, upstream: str = "") -> Port:
+def _port(network: Network, name: str, netns: str, number: int, address: str) -> Port:
     return Port(
         name=name,
         netns=netns,
@@ -160,5 +158,4 @@ def _port(network: Network, name: str, netns: str, number: int, address: str, up
         mac=mac_of(number),
         host_mac=mac_of(number, HOST_END_MAC_PREFIX),
         mtu=network.mtu,
-        upstream=upstream,
     )

@@ -15,8 +15,6 @@ OWN = 1024
 """For the host's own neighbours: as many as the kernel allows it by default (gc_thresh3)."""
 AT_MOST = 2**20
 """An entry takes half a kibibyte of memory that no container is charged for: 512 MiB."""
-WAY_OUT = 8
-"""Entries of a resolver's way to its host's forwarder, on both ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,11 @@ class NeighbourTable:
 
 def plan_neighbour_table(overlays: Iterable[Overlay]) -> NeighbourTable:
     """The limits of a host with these networks: powers of two, so that they rarely change with a container."""
-    ipv4 = ipv6 = OWN
+    ipv4 = OWN
     for overlay in overlays:
         ipv4 += len(overlay.ports) * (2 ** (32 - overlay.network.cidr.length))
-        ipv6 += WAY_OUT * sum(bool(port.upstream) for port in overlay.ports)
-    return NeighbourTable(_rounded(ipv4), _rounded(ipv6))
+    # Private networks have no IPv6.
+    return NeighbourTable(_rounded(ipv4), OWN)
 
 
 def _rounded(entries: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from privnet.diagnostics import quoted
-from privnet.model.identifiers import APPLICATION_ID, DOMAIN, LABEL, NETWORK_ID, PREFIX
+from privnet.model.identifiers import APPLICATION_ID, DOMAIN, LABEL, NAME, NETWORK_ID, PREFIX
 from privnet.plan.containers import Container, Port
 from privnet.plan.guard import Binding, Guard, Speaker
 from privnet.plan.mesh import Mesh, Peer
@@ -37,6 +37,7 @@ KINDS: dict[str, str] = {
     "bridge": "pnb[1-9][0-9]{0,7}",
     "domain": DOMAIN,
     "endpoint": rf"({_ADDRESS}|\[{_ADDRESS_V6}\]):[1-9][0-9]{{0,4}}",
+    "internal": NAME,
     "key": "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=",
     "label": LABEL,
     "mac": _MAC,
@@ -48,7 +49,6 @@ KINDS: dict[str, str] = {
     "prefix": PREFIX,
     "slot": _SLOT,
     "upstream": f"({_ADDRESS}|{_ADDRESS_V6})(#[1-9][0-9]{{0,4}})?",
-    "upstream port": "(pnu[0-9a-f]{6})?",
     "vxlan": "pnx[1-9][0-9]{0,7}",
 }
 """What may be printed, by kind."""
@@ -85,7 +85,6 @@ FIELDS: dict[type, dict[str, str]] = {
         "mac": "mac",
         "host_mac": "mac",
         "mtu": "number",
-        "upstream": "upstream port",
     },
 }
 """The fields of a plan's parts that are printed, each with its kind."""

@@ -15,5 +15,6 @@ def settings_of(fleet: Fleet) -> SettingsLock:
         vxlan_port=fleet.vxlan.port,
         dns_ttl=fleet.dns.ttl,
         dns_upstream=fleet.dns.upstream,
+        dns_internal=fleet.dns.internal,
         hosts={name: HostSettings(host.address, host.endpoint, host.mtu) for name, host in sorted(fleet.hosts.items())},
     )

@@ -73,7 +73,7 @@ _UNITS: tuple[tuple[str, str], ...] = (
     (rf"privnet-namespace@{_PORT}[.]service", "namespace"),
     (rf"privnet-overlay@{_VNI}[.]service", "overlay"),
     (rf"privnet-dns@{_NET}[.]service", "resolver"),
-    (r"privnet-forwarder[.]service", "forwarder"),
+    (rf"privnet-forwarder@{_NET}[.](?:service|socket)", "forwarder"),
     (r"privnet-guard[.]service", "guard"),
     (r"wg-quick@privnet[.]service", "mesh"),
     (r".+", "units"),
@@ -91,7 +91,7 @@ _PATHS: tuple[tuple[str, str], ...] = (
     (r"/etc/privnet/mesh[.]conf", "mesh.conf"),
     (r"/etc/privnet/neighbour-table[.]conf", "neighbour table"),
     (r"/etc/privnet/record[.]json", "record"),
-    (r"/etc/privnet/forwarder[.]conf|/etc/systemd/system/.*privnet-forwarder[.]service", "forwarder"),
+    (r"/etc/privnet/lib/forwarder[.]pl|/etc/systemd/system/.*privnet-forwarder[.@].*", "forwarder"),
     (r"/etc/privnet/lib/.*|/etc/systemd/network/.*|/etc/systemd/networkd.*", "programs"),
 )
 _COMMANDS: tuple[tuple[str, str, str], ...] = (
@@ -103,7 +103,6 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     (rf".*ip netns delete {_SLOT}", "-", "container"),
     (rf".*ip netns delete {_NET}", "-", "resolver"),
     (rf"rm -f /run/privnet/names[.]{_NET}", "-", "resolver"),
-    (r"rm -f /run/privnet/forwarder", "-", "forwarder"),
     (r"sh \S+/guard[.]sh apply guard[.]add", "+", "speakers"),
     (r"sh \S+/guard[.]sh apply guard[.]delete", "-", "speakers"),
     (r"ip route replace unreachable .*", "~", "guard"),

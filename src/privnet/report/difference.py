@@ -63,6 +63,7 @@ FLEET_SETTINGS = {
     "vxlan.port": "vxlan_port",
     "dns.ttl": "dns_ttl",
     "dns.upstream": "dns_upstream",
+    "dns.internal": "dns_internal",
 }
 """Path in ``fleet.yaml`` → field of the lock file."""
 HOST_SETTINGS = ("address", "endpoint", "mtu")

@@ -109,12 +109,17 @@ SETTINGS: Mapping[str, Impact] = {
     "wireguard.port": Impact(Label.brief, BETWEEN, UNTIL_BOTH),
     "vxlan.port": Impact(Label.brief, BETWEEN, f"the networks' devices are made anew: {UNTIL_BOTH}"),
     "dns.ttl": Impact(Label.brief, "questions for names", "each resolver starts again"),
+    "dns.internal": Impact(
+        Label.brief,
+        "questions for names",
+        "each resolver starts again; private addresses are answered for names of these domains alone",
+    ),
 }
 UPSTREAM_NEW = Impact(Label.brief, "questions for names", "each resolver starts again, and then asks outside too")
 UPSTREAM_GONE = Impact(
     Label.outage, "questions for names outside", "they are refused from now on, and each resolver starts again"
 )
-UPSTREAM = Impact(Label.brief, "questions for names outside", "each host's forwarder starts again")
+UPSTREAM = Impact(Label.brief, "questions for names outside", "each network's forwarder starts again")
 ENDPOINT = Impact(
     Label.brief,
     "all flows between this host and others",
@@ -231,8 +236,8 @@ _STEPS: tuple[tuple[str, Impact], ...] = (
         Impact(Label.brief, "questions for names of that network from this host", "its resolver starts again"),
     ),
     (
-        r"\S+ run systemctl restart privnet-forwarder\S*",
-        Impact(Label.brief, "questions for names outside from this host", "the forwarder starts again"),
+        r"(?!retire )\S+ run systemctl stop privnet-forwarder@.*",
+        Impact(Label.brief, "questions for names outside from this host", "forwarders start again"),
     ),
     (
         r"\S+ run sh \S+/container[.]sh name .*",

@@ -111,7 +111,7 @@ def test_what_is_complained_about_is_shown_without_control_characters() -> None:
 
 def test_an_empty_host_is_read_and_half_an_answer_is_not() -> None:
     assert parse_dump(dump(user="0"), MARK).root
-    with pytest.raises(Unanswered, match="not complete: no namespaces, failed, end"):
+    with pytest.raises(Unanswered, match="not complete: no namespaces, listeners, processes, servers, failed, end"):
         parse_dump(dump().partition(f"{MARK} namespaces".encode())[0], MARK)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from privnet.plan.host import HostPlan
-from privnet.render import ManagedFile, guard_structure, mesh_text, render_forwarder, render_host, render_names
+from privnet.render import ManagedFile, guard_structure, mesh_text, render_host, render_names
 
 SERVICES = (
     "systemd-networkd.service",
@@ -86,6 +86,7 @@ def answer(plan: HostPlan) -> Sections:
         "namespaces": [],
         "units": [],
         "names": [],
+        "answering": [],
         "ways": [],
         "networkd": [],
         "failed": [],
@@ -94,9 +95,17 @@ def answer(plan: HostPlan) -> Sections:
     units = [*SERVICES, "privnet-networks.target"]
     for overlay in plan.overlays:
         network = overlay.network
-        config, hosts = render_names(network, plan.ttl, plan.domain, bool(plan.upstream))
+        config, hosts = render_names(network, plan.ttl, plan.domain, plan.outside)
         found["names"].append(f"{network.id} yes {digest(hosts.text)} {digest(config.text)}")
         units += [f"privnet-overlay@{network.vni}.service", f"privnet-dns@{network.id}.service"]
+        found["answering"].append(f"{network.id} resolver 700")
+        found["answering"] += _heard(network.id, network.resolver, '(("dnsmasq",pid=700,fd=4))')
+        if plan.outside.upstream:
+            units += [f"privnet-forwarder@{network.id}.{kind}" for kind in ("socket", "service")]
+            program = "/usr/bin/perl /etc/privnet/lib/forwarder.pl"
+            found["answering"].append(f"{network.id} servers {program} {' '.join(plan.outside.servers)} ")
+        for place in plan.outside.places:
+            found["answering"] += _heard(network.id, f"{place}%lo", '(("perl",pid=701,fd=3),("systemd",pid=1,fd=40))')
         for remote in overlay.remotes:
             mac, address = remote.container.mac, remote.container.address
             found["fdb"].append(f"{mac} dev {network.vxlan} dst {remote.vtep} self static")
@@ -116,13 +125,7 @@ def answer(plan: HostPlan) -> Sections:
                 "link_index": _index(port.name),
                 "addr_info": [{"local": port.address, "prefixlen": port.length}],
             }
-            second = {"ifname": "pnu0", "flags": ["UP"], "addr_info": [{"local": "fe80::2"}]}
-            found["namespaces"].append(f"{port.netns}\t{json.dumps([inside, second] if port.upstream else [inside])}")
-            if port.upstream:
-                found["addresses"].append(f"{port.upstream} fe80::1/64")
-    if plan.upstream:
-        units.append("privnet-forwarder.service")
-        found["system"].append(f"forwarder {digest(render_forwarder(plan.domain, plan.upstream).text)}")
+            found["namespaces"].append(f"{port.netns}\t{json.dumps([inside])}")
     for unit in units:
         found["units"] += [
             f"Id={unit}",
@@ -138,7 +141,7 @@ def bare() -> Sections:
     """The sections of a snapshot of a Debian machine on which privnet has never been."""
     found: Sections = {name: [] for name in ("system", "packages", "files", "digests", "key", "mesh", "links")}
     found |= {name: [] for name in ("addresses", "routes", "fdb", "neighbours", "firewall", "guard", "namespaces")}
-    found |= {"units": [], "names": [], "ways": [], "networkd": [], "failed": [], "end": []}
+    found |= {"units": [], "names": [], "answering": [], "ways": [], "networkd": [], "failed": [], "end": []}
     found["system"] = ["user 0", "machine 0123456789abcdef0123456789abcdef", "systemd yes", *ROOM]
     found["system"].append(f"time {time.time():.0f}")
     found["system"] += [f"enabled {unit} not-found" for unit in SERVICES]
@@ -153,6 +156,10 @@ def text(sections: Mapping[str, list[str]]) -> list[str]:
 
 def digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _heard(network: str, address: str, users: str) -> list[str]:
+    return [f"{network} {protocol} {address}:53 users:{users}" for protocol in ("udp", "tcp")]
 
 
 def _file(file: ManagedFile) -> str:
@@ -183,8 +190,6 @@ def _links(plan: HostPlan) -> list[dict[str, object]]:
         for attached in overlay.ports:
             port = {"state": "forwarding", "learning": False, "flood": False, "guard": False}
             links.append(_link(attached.name, "veth", attached.mtu, attached.host_mac, attached.bridge, port=port))
-            if attached.upstream:
-                links.append(_link(attached.upstream, "veth", 1500, attached.host_mac))
     return links
 
 

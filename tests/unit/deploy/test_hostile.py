@@ -45,7 +45,6 @@ STRAYS: Sections = {
         f"armed 20250101T000000-abcdef {HASH[:32]}",
         "masked privnet-guard.service",
         "device eth0",
-        f"forwarder {HASH}",
     ],
     "files": [
         "f 644 0:0 /etc/privnet/overlay/77.fdb\t",
@@ -76,6 +75,11 @@ STRAYS: Sections = {
         for line in (f"Id=privnet-{unit}.service", "LoadState=loaded", "ActiveState=failed", "SubState=failed")
     ],
     "names": [f"pn-0 no {HASH} {HASH}"],
+    "answering": [
+        "pn-73686f70-d05e-40ea-bf63-c4f8a75a9d8c udp 10.240.0.1:53 ",
+        'pn-73686f70-d05e-40ea-bf63-c4f8a75a9d8c tcp *:53 users:(("x y",pid=7,fd=1))',
+        "pn-73686f70-d05e-40ea-bf63-c4f8a75a9d8c servers 192.0.2.9#53 ",
+    ],
 }
 
 

@@ -283,10 +283,6 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         added("names", f"pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c no {digest('hosts')} {digest('config')}"),
         {"retire": ["rm -f /run/privnet/names.pn-65787472-d05e-40ea-bf63-c4f8a75a9d8c"]},
     ),
-    "what a forwarder of no network had read": (
-        added("system", f"forwarder {digest('config')}"),
-        {"retire": ["rm -f /run/privnet/forwarder"]},
-    ),
     "what nobody has read": (added("names", f"pn-$(reboot) no {digest('hosts')} {digest('config')}"), {}),
     # containers
     "a namespace that is not what its name leads to": (
@@ -440,18 +436,53 @@ def test_names_follow_their_file_and_what_the_resolver_has_read(plan: HostPlan) 
         assert waves(plan, sections) == {"switch": [f"systemctl restart privnet-dns@{network.id}.service"]}
 
 
-def test_a_forwarder_that_has_not_read_its_file_is_started_anew(planned: Any) -> None:
-    plan = planned(fleet={"dns": {"upstream": ["192.0.2.53"]}}, **SHOP).hosts["h1"]
-    sections = answer(plan)
-    sections["system"] = [line for line in sections["system"] if not line.startswith("forwarder")]
-    assert waves(plan, sections) == {"add": ["systemctl restart privnet-forwarder.service"]}
+OUTSIDE = {"dns": {"upstream": ["192.0.2.53", "192.0.2.54#5353"]}}
+FORWARDER = "privnet-forwarder@pn-f3b5c84a-4408-5b74-9732-c65c40ac1c83"
+NOT_CARRIED: dict[str, Callable[[Sections], None]] = {
+    "one of its sockets is elsewhere": replaced("answering", "udp 127.0.0.2%lo:53", "udp 127.0.0.3%lo:53"),
+    "it hears everywhere": replaced("answering", "tcp 127.0.0.1%lo:53", "tcp 0.0.0.0:53"),
+    "systemd does not hold a socket": replaced("answering", '("systemd",pid=1,', '("systemd",pid=19,'),
+    "it asks other servers": replaced("answering", "192.0.2.54#5353", "192.0.2.55#53"),
+    "it asks in another order": replaced("answering", "192.0.2.53#53 192.0.2.54#5353", "192.0.2.54#5353 192.0.2.53#53"),
+}
 
 
-def test_a_resolvers_own_end_of_its_way_outside_is_looked_at(planned: Any) -> None:
-    plan = planned(fleet={"dns": {"upstream": ["192.0.2.53"]}}, **SHOP).hosts["h1"]
+@pytest.mark.parametrize("what", NOT_CARRIED)
+def test_a_forwarder_that_is_not_as_planned_is_started_anew(planned: Any, what: str) -> None:
+    plan = planned(fleet=OUTSIDE, **SHOP).hosts["h1"]
     sections = answer(plan)
-    replaced("namespaces", "fe80::2", "fe80::3")(sections)
-    assert waves(plan, sections) == {"add": [f"systemctl reload privnet-container@{RESOLVER_PORT}.service"]}
+    NOT_CARRIED[what](sections)
+    stop = f"systemctl stop --job-mode=ignore-dependencies {FORWARDER}.socket", f"systemctl stop {FORWARDER}.service"
+    assert waves(plan, sections) == {"add": [*stop, f"systemctl start {FORWARDER}.socket"]}
+
+
+def test_a_forwarder_that_nobody_has_asked_yet_is_as_planned(planned: Any) -> None:
+    plan = planned(fleet=OUTSIDE, **SHOP).hosts["h1"]
+    sections = answer(plan)
+    sections["answering"] = [line for line in sections["answering"] if " servers " not in line]
+    sections["units"] = [line.replace(f"{FORWARDER}.service", "x") for line in sections["units"]]
+    assert waves(plan, sections) == {}
+
+
+@pytest.mark.parametrize("active", ["failed", "inactive"])
+def test_a_forwarder_that_hears_nothing_is_started(planned: Any, active: str) -> None:
+    plan = planned(fleet=OUTSIDE, **SHOP).hosts["h1"]
+    sections = answer(plan)
+    at = sections["units"].index(f"Id={FORWARDER}.socket")
+    sections["units"][at + 2] = f"ActiveState={active}"
+    assert waves(plan, sections) == {"add": [f"systemctl start {FORWARDER}.socket"]}
+
+
+def test_without_names_outside_no_forwarder_is_left(planned: Any) -> None:
+    """Nor an older version's, on the host itself, with the ways that led to it."""
+    sections = answer(planned(fleet=OUTSIDE, **SHOP).hosts["h1"])
+    sections["units"] += ["Id=privnet-forwarder.service", "LoadState=loaded", "ActiveState=active", "SubState=running"]
+    sections["files"].append("f 644 0:0 /etc/systemd/system/privnet-forwarder.service\t")
+    sections["links"].append(json.dumps([{"ifname": "pnu001000", "ifindex": 9, "flags": [], "mtu": 1500}]))
+    retired = waves(planned(**SHOP).hosts["h1"], sections)["retire"]
+    stopped = [word for line in retired if line.startswith("systemctl stop") for word in line.split()[2:]]
+    assert stopped == [f"{FORWARDER}.service", f"{FORWARDER}.socket", "privnet-forwarder.service"]
+    assert "[ ! -e /sys/class/net/pnu001000 ] || ip link delete dev pnu001000" in retired
 
 
 def test_a_moved_container_is_added_switched_and_retired_in_this_order(planned: Any) -> None:

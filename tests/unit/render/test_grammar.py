@@ -25,7 +25,7 @@ SLOT = rf"[1-9][0-9]*[.]{LABEL}[.]ap-{UUID}"
 PORT = "pnc[0-9a-f]{10}"
 NAME = rf"{LABEL}([.]{LABEL})+"
 NUMBER = "[1-9][0-9]*"
-UNIT = r"[a-z0-9@%.-]+[.](service|target)"
+UNIT = r"[a-z0-9@%.-]+[.](service|socket|target)"
 
 Sections = dict[str, dict[str, str]]
 
@@ -53,7 +53,7 @@ def ini(sections: Sections, *, separator: str = "=") -> Callable[[str], None]:
     return check
 
 
-REPEATED = {"ExecStart", "ExecStartPost", "ExecReload", "SystemCallFilter"}
+REPEATED = {"ListenDatagram", "ListenStream", "ExecStart", "ExecStartPost", "ExecReload", "SystemCallFilter"}
 
 
 def content(text: str) -> Iterator[str]:
@@ -113,13 +113,16 @@ UNMANAGED: Sections = {"Match": {"Name": rf"(pnx{NUMBER}|privnet( pn[a-z][*])+)"
 NETWORKD: Sections = {"Network": {"ManageForeignRoutingPolicyRules": "no", "ManageForeignRoutes": "no"}}
 UNIT_LIST = rf"{UNIT}( {UNIT})*"
 PROGRAM = r"-?!?/bin/sh /etc/privnet/lib/[a-z]+[.]sh [a-z]+( %i)?( [$]MAINPID)?"
+FORWARDER = r"/usr/bin/perl /etc/privnet/lib/forwarder[.]pl( [0-9a-f.:]+#[0-9]+)+"
 RESTORE = "/bin/sh /var/lib/privnet/armed/change[.]sh boot"
 SANDBOX = (
     "NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules", "ProtectKernelLogs",
     "ProtectKernelTunables", "ProtectControlGroups", "ProtectClock", "ProtectHostname", "RestrictRealtime",
     "PrivateNetwork", "RestrictSUIDSGID", "LockPersonality", "MemoryDenyWriteExecute",
 )  # fmt: skip
-CAPABILITIES = "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?|CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE"
+CAPABILITIES = (
+    "CAP_NET_BIND_SERVICE|CAP_SYS_ADMIN|CAP_NET_ADMIN( CAP_SYS_ADMIN)?|CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE|"
+)
 SYSTEMD: Sections = {
     "Unit": {
         "Description": r"privnet [a-z]+.*",
@@ -133,8 +136,9 @@ SYSTEMD: Sections = {
     "Service": {
         "Type": "oneshot|exec|forking",
         "RemainAfterExit": "yes",
-        "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+)?",
-        **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost", "ExecStopPost"), PROGRAM),
+        "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+|{FORWARDER})?",
+        **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost"), PROGRAM),
+        "ExecStopPost": f"{PROGRAM}|/bin/sleep 0[.]2",
         "Restart": "always|on-failure",
         "RestartSec": "[25]00ms",
         "OOMScoreAdjust": "-1000",
@@ -152,7 +156,7 @@ SYSTEMD: Sections = {
         "ProcSubset": "pid",
         **dict.fromkeys(SANDBOX, "yes"),
         "RestrictNamespaces": "yes|net",
-        "RestrictAddressFamilies": "none|(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX",
+        "RestrictAddressFamilies": "none|(AF_INET AF_INET6 )?AF_NETLINK AF_UNIX|AF_INET AF_INET6",
         "SystemCallArchitectures": "native",
         "SystemCallFilter": "@system-service|~@resources @privileged|@chown|mount umount2"
         "|~setfsuid:EPERM setfsgid:EPERM",
@@ -160,8 +164,14 @@ SYSTEMD: Sections = {
         "Environment": "LIBMOUNT_FORCE_MOUNT2=always",
         "SystemCallErrorNumber": "EPERM",
         "UMask": "0077",
+        "IPAddressAllow": "[0-9a-f.:]+( [0-9a-f.:]+)*",
         "IPAddressDeny": "any",
         "LimitNOFILE": NUMBER,
+    },
+    "Socket": {
+        **dict.fromkeys(("ListenDatagram", "ListenStream"), "127[.]0[.]0[.][0-9]+:53"),
+        "NetworkNamespacePath": "/run/netns/%i",
+        "BindToDevice": "lo",
     },
     "Install": {"WantedBy": UNIT_LIST},
 }
@@ -174,19 +184,17 @@ PORT_CONF = {
     "MAC": MAC,
     "HOST_MAC": MAC,
     "MTU": NUMBER,
-    "UPSTREAM": "(pnu[0-9a-f]{6})?",
 }
 DNSMASQ = {
     "port": "53",
     "listen-address": V4,
-    "interface": r"pnu[*]",
-    "except-interface": "lo",
     "local": rf"/{NAME}/",
     "local-ttl": NUMBER,
     "addn-hosts": rf"/etc/privnet/names/pn-{UUID}[.]hosts",
     "max-tcp-connections": NUMBER,
     "cache-size": "0",
-    "server": r"[0-9a-f:.]+(#[0-9]+|%pnu0)?",
+    "server": r"127[.]0[.]0[.][0-9]+",
+    "rebind-domain-ok": rf"/{LABEL}([.]{LABEL})*/",
     **dict.fromkeys(("bind-dynamic", "no-hosts", "no-resolv", "no-ident"), ""),
     **dict.fromkeys(("bogus-priv", "stop-dns-rebind"), ""),
     "bogus-nxdomain": rf"{V4}/[0-9]+|::ffff:{V4}/[0-9]+",
@@ -299,7 +307,6 @@ GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (rf"/etc/privnet/containers/{PORT}[.]conf", shell(PORT_CONF)),
     (rf"/etc/privnet/names/pn-{UUID}[.]conf", dnsmasq),
     (rf"/etc/privnet/names/pn-{UUID}[.]hosts", lines(HOSTS_LINE)),
-    (r"/etc/privnet/forwarder[.]conf", dnsmasq),
     (rf"/etc/netns/{SLOT}/resolv[.]conf", lines(RESOLV_LINE)),
     (rf"/etc/systemd/network/05-privnet-{NUMBER}-bridge[.]netdev", ini(BRIDGE)),
     (rf"/etc/systemd/network/05-privnet-{NUMBER}-bridge[.]network", ini(BRIDGE_NETWORK)),
@@ -307,12 +314,16 @@ GRAMMARS: tuple[tuple[str, Callable[[str], None]], ...] = (
     (rf"/etc/systemd/network/05-privnet-{NUMBER}-vxlan[.]network", ini(UNMANAGED)),
     (r"/etc/systemd/network/05-privnet-unmanaged[.]network", ini(UNMANAGED)),
     (r"/etc/systemd/networkd[.]conf[.]d/privnet[.]conf", ini(NETWORKD)),
-    (rf"/etc/systemd/system/privnet-dns@pn-{UUID}[.]service[.]d/port[.]conf", ini(SYSTEMD)),
-    (r"/etc/systemd/system/privnet-[a-z-]+@?[.](service|target)", ini(SYSTEMD)),
+    (
+        rf"/etc/systemd/system/privnet-(dns@pn-{UUID}[.]service|forwarder@pn-{UUID}[.]socket)[.]d/port[.]conf",
+        ini(SYSTEMD),
+    ),
+    (r"/etc/systemd/system/privnet-[a-z-]+@?[.](service|socket|target)", ini(SYSTEMD)),
     (r"/etc/systemd/system/wg-quick@privnet[.]service[.]d/privnet[.]conf", ini(SYSTEMD)),
-    (r"/etc/privnet/lib/[a-z-]+[.]sh", lambda text: None),  # programs: read by shellcheck and real hosts
+    # Programs: read by shellcheck, by tests of their own, and by real hosts.
+    (r"/etc/privnet/lib/([a-z-]+[.]sh|forwarder[.]pl)", lambda text: None),
 )
-LINK = r"/etc/systemd/system/privnet-networks[.]target[.]wants/privnet-[a-z0-9@-]+[.]service"
+LINK = r"/etc/systemd/system/privnet-networks[.]target[.]wants/privnet-[a-z0-9@-]+[.](service|socket)"
 
 
 def every_file() -> dict[str, ManagedFile]:

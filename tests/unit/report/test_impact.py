@@ -179,6 +179,12 @@ def test_other_resolvers_outside_and_none_any_more(felt: Declare) -> None:
     assert (felt(dns={"upstream": ["1.1.1.1"]})[key].label, felt()[key].label) == (Label.brief, Label.outage)
 
 
+def test_another_internal_domain(felt: Declare) -> None:
+    felt(deployed=True, dns={"upstream": ["9.9.9.9"]})
+    found = felt(dns={"upstream": ["9.9.9.9"], "internal": ["corp.example"]})
+    assert {name: impact.label for (_, _, name), impact in found.items()} == {"dns.internal": Label.brief}
+
+
 def test_settings_of_hosts(felt: Declare, fleets: Any) -> None:
     h3 = {"address": "198.51.100.3", "mtu": 1400}
     found = felt(hosts=fleets.hosts(*HOSTS, h3=h3))

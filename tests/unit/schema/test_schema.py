@@ -38,6 +38,8 @@ BEYOND = {
     "D01-type-identifier": "a name that looks like an id",
     "D05-domain-local": "a domain of others",
     "D05-domain-number": "a domain that ends in a number",
+    "D05-internal-number": "a domain that ends in a number",
+    "D05-internal-reverse": "a domain of addresses",
     "H04-endpoint-broadcast": "an address that is no host's",
     "H04-endpoint-loopback": "an address that is no host's",
     "H04-endpoint-multicast": "an address that is no host's",

@@ -29,6 +29,7 @@ LOCK = Lock(
         4789,
         5,
         ("9.9.9.9", "127.0.0.53#53", "::1"),
+        ("corp.example", "lan"),
         {
             "a": HostSettings("192.0.2.1", None, 1500),
             "c-1": HostSettings("2001:db8::1", "[2001:db8::7]:51820", 9000),
@@ -175,8 +176,17 @@ def test_the_quick_reader_reads_what_is_written() -> None:
         assert read_lines(lock_text(less)) == less
     assert read_lines(lock_text(replace(LOCK, settings=None))) == replace(LOCK, settings=None)
     assert LOCK.settings is not None
-    bare = replace(LOCK, settings=replace(LOCK.settings, dns_upstream=(), hosts={}))
+    bare = replace(LOCK, settings=replace(LOCK.settings, dns_upstream=(), dns_internal=(), hosts={}))
     assert read_lines(lock_text(bare)) == bare
+    internal = replace(LOCK, settings=replace(LOCK.settings, dns_internal=("corp.example", "lan", "no")))
+    assert read_lines(lock_text(internal)) == internal
+
+
+def test_an_internal_domain_is_read_again_by_yaml(tmp_path: Path) -> None:
+    assert LOCK.settings is not None
+    domains = ("corp.example", "no", "null", "e1", "x.1e3.y")
+    lock = Lock("small", settings=replace(LOCK.settings, dns_internal=domains))
+    assert save_lock(tmp_path, lock).settings == load_lock(tmp_path, "small").settings == lock.settings
 
 
 @pytest.mark.parametrize("word", ["null", "true", "no", "on", "e1"])

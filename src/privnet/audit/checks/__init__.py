@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from privnet.audit.actual import Actual
-from privnet.audit.checks import containers, files, guard, mesh, overlay, units
+from privnet.audit.checks import containers, files, guard, mesh, overlay, resolvers, units
 from privnet.audit.finding import Finding
 from privnet.plan.host import HostPlan
 
@@ -21,4 +21,5 @@ STATE_CHECKS: dict[str, Check] = {
     "mesh": mesh.check,
     "overlay": overlay.check,
     "containers": containers.check,
+    "resolvers": resolvers.check,
 }

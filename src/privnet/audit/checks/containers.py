@@ -14,7 +14,6 @@ from privnet.plan.containers import Port
 from privnet.plan.host import HostPlan
 
 INSIDE = "pn0"
-UPSTREAM = "pnu0"
 _OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}")
 
 
@@ -34,14 +33,10 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for name in sorted(actual.namespaces):
         if _OWN_NETNS.fullmatch(name) and name not in known:
             deviations.append(Deviation(f"namespace {name}", NOTHING, "a stray namespace"))
-    names = {port.name for port in ports} | {port.upstream for port in ports}
+    names = {port.name for port in ports}
     for name in sorted(actual.links):
         if name.startswith(("pnc", "pnu")) and name not in names:
             deviations.append(Deviation(f"device {name}", NOTHING, "a stray container port"))
-    for port in (port for port in ports if port.upstream):
-        deviations += about(f"way out of {port.netns}", _way_out(port, actual), f"state of {port.name}", *_units(port))
-    for overlay in plan.overlays:
-        deviations += _listeners(overlay.network.id, overlay.ports[0], actual)
     deviations += _neighbour_table(plan, actual)
     containers = len(ports) - len(plan.overlays)
     return Finding(f"{plural(containers, 'container')}, {plural(len(plan.overlays), 'resolver')}", tuple(deviations))
@@ -59,37 +54,6 @@ def _neighbour_table(plan: HostPlan, actual: Actual) -> Iterator[Deviation]:
 
 def _units(port: Port) -> tuple[str, ...]:
     return tuple(f"unit privnet-{kind}@{port.name}.service" for kind in ("container", "namespace"))
-
-
-def _way_out(port: Port, actual: Actual) -> Iterator[Deviation]:
-    """A resolver's second interface, by which it asks the host's forwarder: both ends of it."""
-    namespace = actual.namespaces.get(port.netns)
-    inner = (namespace.links.get(UPSTREAM), namespace.addresses) if namespace else (None, {})
-    outer = (actual.links.get(port.upstream), actual.addresses)
-    ends = ((port.upstream, port.upstream, *outer, "1"), (f"namespace {port.netns}: {UPSTREAM}", UPSTREAM, *inner, "2"))
-    for subject, name, link, addresses, last in ends:
-        found = "up" if link is not None and link.up else "down" if link is not None else NOTHING
-        yield from compare(f"{subject}: state", "up", found)
-        if link is not None and f"fe80::{last}/64" not in addresses.get(name, ()):
-            yield Deviation(
-                f"{subject}: address", f"fe80::{last}/64", " ".join(sorted(addresses.get(name, ()))) or NOTHING
-            )
-
-
-def _listeners(network: str, port: Port, actual: Actual) -> Iterator[Deviation]:
-    """From whom answers come: the resolver alone listens there."""
-    here = [one for one in actual.listeners if one.netns == network]
-    for protocol in ("tcp", "udp"):
-        found = [one for one in here if one.protocol == protocol]
-        subject = f"{protocol} port 53 in namespace {network}"
-        # One that is not active is told as such.
-        unit = actual.units.get(f"privnet-dns@{network}.service")
-        if unit is not None and unit.active == "active" and not any(one.own for one in found):
-            missing = Deviation(subject, "the resolver listens", NOTHING)
-            yield from about(f"resolver of {network}", [missing], f"namespace {port.netns}", f"state of {port.name}")
-        for one in found:
-            if not one.own:
-                yield Deviation(subject, "the resolver alone listens", f"another program at {one.address}")
 
 
 def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
@@ -115,8 +79,7 @@ def _outside(port: Port, actual: Actual) -> Iterator[Deviation]:
 
 def _inside(port: Port, namespace: Namespace, outer: Link | None) -> Iterator[Deviation]:
     where = f"namespace {port.netns}"
-    allowed = {"lo", INSIDE} | ({UPSTREAM} if port.upstream else set())
-    for name in sorted(namespace.links.keys() - allowed):
+    for name in sorted(namespace.links.keys() - {"lo", INSIDE}):
         yield Deviation(f"{where}: interface {name}", NOTHING, namespace.links[name].kind or "an interface")
     if namespace.default_route:
         yield Deviation(f"{where}: default route", NOTHING, namespace.default_route)

@@ -42,7 +42,10 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for overlay in plan.overlays:
         deviations += _reading(plan, overlay.network, actual)
     known = wanted | _rendered_units(plan)
+    passing = started_units(plan)
     for name, unit in sorted(actual.units.items()):
+        if name in passing:
+            continue
         if name.startswith("privnet-") and name not in known and unit.active != "inactive":
             deviations.append(Deviation(name, "no such unit", _state(unit)))
         elif name in known - wanted and unit.active == "failed":
@@ -53,7 +56,7 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
 def _reading(plan: HostPlan, network: Network, actual: Actual) -> Iterator[Deviation]:
     """What a resolver has noted of what it has read: by that a run judges it."""
     unit = f"privnet-dns@{network.id}.service"
-    config, hosts = render_names(network, plan.ttl, plan.domain, bool(plan.upstream))
+    config, hosts = render_names(network, plan.ttl, plan.domain, plan.outside)
     digests = " ".join(hashlib.sha256(file.text.encode()).hexdigest() for file in (hosts, config))
     found = actual.notes.get(f"names.{network.id}", "")
     if found != digests:
@@ -74,9 +77,15 @@ def planned_units(plan: HostPlan) -> set[str]:
     for overlay in plan.overlays:
         units |= {f"privnet-overlay@{overlay.network.vni}.service", f"privnet-dns@{overlay.network.id}.service"}
         units |= {f"privnet-{kind}@{port.name}.service" for kind in PORT_UNITS for port in overlay.ports}
-    if plan.upstream:
-        units.add("privnet-forwarder.service")
+        if plan.outside.upstream:
+            units.add(f"privnet-forwarder@{overlay.network.id}.socket")
     return units
+
+
+def started_units(plan: HostPlan) -> set[str]:
+    """Units that something else starts when they are needed, whatever they are now."""
+    every = plan.overlays if plan.outside.upstream else ()
+    return {f"privnet-forwarder@{overlay.network.id}.service" for overlay in every}
 
 
 def _files(unit: str) -> tuple[str, ...]:
@@ -91,9 +100,8 @@ def _grounds(plan: HostPlan) -> dict[str, tuple[str, ...]]:
     for overlay in plan.overlays:
         resolver, *_ = overlay.ports
         grounds[f"privnet-overlay@{overlay.network.vni}.service"] = ("unit privnet-guard.service",)
-        grounds[f"privnet-dns@{overlay.network.id}.service"] = (
-            f"unit privnet-container@{resolver.name}.service", f"namespace {resolver.netns}",
-        )  # fmt: skip
+        for unit in (f"privnet-dns@{overlay.network.id}.service", f"privnet-forwarder@{overlay.network.id}.socket"):
+            grounds[unit] = f"unit privnet-container@{resolver.name}.service", f"namespace {resolver.netns}"
         for port in overlay.ports:
             grounds[f"privnet-namespace@{port.name}.service"] = (f"unit privnet-container@{port.name}.service",)
     return grounds

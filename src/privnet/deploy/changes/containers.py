@@ -16,6 +16,7 @@ from privnet.render import ETC, TARGET, WANTS
 
 _OWN_NETNS = re.compile(rf"[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}|{NETWORK_ID}")
 _OWN_PORT = re.compile("pn[cu][0-9a-f]+")
+"""`pnu` devices were resolvers' ways to a forwarder on the host: a host that had them has to lose them."""
 _PORT_UNIT = re.compile(r"privnet-(?:container|namespace)@(pnc[0-9a-f]{10})[.]service")
 _PORT_FILE = re.compile(rf"(?:{ETC}/containers/|{WANTS}/privnet-container@)(pnc[0-9a-f]{{10}})[.](?:conf|service)")
 _RESOLV_CONF = re.compile(r"/etc/netns/([^/]+)/resolv[.]conf")
@@ -61,7 +62,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
 
 def retire(plan: HostPlan, state: HostState, script: Script) -> None:
     """Ports that the plan does not have, with their namespaces, and whatever looks like ours and is not."""
-    ports = {name for overlay in plan.overlays for port in overlay.ports for name in (port.name, port.upstream)}
+    ports = {port.name for overlay in plan.overlays for port in overlay.ports}
     namespaces = {port.netns for overlay in plan.overlays for port in overlay.ports}
     stray = (units_that_run(state, _PORT_UNIT) | named_by_files(state, _PORT_FILE)) - ports
     script.end((unit for name in stray for unit in (unit_of(name), namespace_unit_of(name))), state.failed)
@@ -89,14 +90,6 @@ def _leads_elsewhere(port: Port, ports: Iterable[Port], state: HostState) -> boo
     return inside is None or inside.outer in others
 
 
-def _asks_outside(port: Port, state: HostState) -> bool:
-    link = state.links.get(port.upstream)
-    if link is None or not link.up or link.mac != port.host_mac:
-        return False
-    inside = state.namespaces.get(port.netns)
-    return "fe80::1/64" in state.addresses.get(link.name, ()) and inside is not None and inside.asks_outside
-
-
 def _attached(port: Port, state: HostState) -> bool:
     link, inside = state.links.get(port.name), state.namespaces.get(port.netns)
     guard = state.units.get(GUARD)
@@ -118,5 +111,4 @@ def _attached(port: Port, state: HostState) -> bool:
         and inside.mac == port.mac
         and inside.mtu == port.mtu
         and inside.addresses == {f"{port.address}/{port.length}"}
-        and (not port.upstream or _asks_outside(port, state))
     )
