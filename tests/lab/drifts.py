@@ -175,7 +175,7 @@ def of_overlay(plan: HostPlan, overlay: Overlay) -> Iterator[Drift]:
     # The kernel of the lab's hosts has no VLANs.
     for key in sorted({*deployed.BRIDGE, *names} - {"vlan_filtering"}):
         # A tree takes a second option, and a bridge with IEEE's own groups may not have them passed on.
-        value = 8 if key == "group_fwd_mask" else 1
+        value = {"group_fwd_mask": 8, "ageing_time": 30000}.get(key, 1)
         command = f"ip link set dev {bridge} type bridge {key} {value}"
         yield Drift(f"bridge: {key}", command, f"{bridge}: {names.get(key, key)}", unit)
     recreate = rf"overlay[.]sh create {vni}"
