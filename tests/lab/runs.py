@@ -82,12 +82,13 @@ def pyinfra(lab: Lab, *arguments: str, check: bool = True, allow: bool = False, 
     if allow:
         environment[removal.ALLOW] = str(removals_of(lab))
     words = [*arguments, str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+    limit = 300 * lab.patience
     begun = time.monotonic()
     if cold:
         streams: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL}
-        done = subprocess.run([str(PYINFRA), *words], text=True, env=environment, timeout=300, cwd="/", **streams)
+        done = subprocess.run([str(PYINFRA), *words], text=True, env=environment, timeout=limit, cwd="/", **streams)
     else:
-        done = warm.run(words, environment)
+        done = warm.run(words, environment, timeout=limit)
     seconds = time.monotonic() - begun
     if check and done.returncode != 0:
         raise AssertionError(f"pyinfra ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")

@@ -1,23 +1,54 @@
-"""Hosts with kernels of their own: what the lab does with them.
+"""Hosts with kernels of their own: what the lab does with them, and that private networks hold on real Debian kernels.
 
-Debian 12 on lab-1 and Debian 13 on lab-3 are machines, lab-2 is in systemd-nspawn. They boot once.
+Debian 12 on lab-1 and Debian 13 on lab-3 are machines, lab-2 is in systemd-nspawn. They boot once and are
+deployed to once.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from lab.kernel import difference, dump
+from lab.runs import (
+    SHOP,
+    STOREFRONT,
+    assert_reachable,
+    deploy,
+    edit,
+    inside,
+    plan_of,
+    replace_once,
+)
 from privnet.lab import Lab, LabError, accelerator
+from privnet.lab.process import wait_until
 from privnet.lab.qemu import Machine
+from security import frames
+from security.attacks import PEER_RULE
+from security.oracle import OPERATOR, OUTSIDER
+from security.scene import Scene
+from security.test_sandboxes import units
+from security.watch import Watch
 
-UNDERLAY = "icmp"
+# Names outside, asked of the outsider. A test changes WireGuard's port; who knows it first is told that it is closed.
+# A host comes whose subnet the underlay did not have.
+UNDERLAY = "(host 192.0.2.252 and port 53) or udp port 51900 or udp port 9 or icmp or arp net 10.77.0.0/24"
+NAME, ANSWER = "www.example.com", "11.22.33.44"
+ROLLBACK = 90
+"""Seconds after which a change that nobody confirms is taken back: as long as a wave takes on the slowest machine."""
+PAIRS = 20
 
 MACHINES = {"lab-1": ("bookworm", "12"), "lab-3": ("trixie", "13")}
+CONTAINERS = {"lab-1": f"1.web.{STOREFRONT}", "lab-3": f"1.worker.{STOREFRONT}"}
+"""One on each machine, in one network. Of this network lab-2 has the container `2.web`."""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +136,21 @@ def test_a_reboot_starts_the_kernel_anew(fresh: Lab) -> None:
     assert fresh.machine("lab-3").keeper == process, "as a machine it is on all the time"
 
 
+def test_a_machine_that_runs_is_told_of_a_subnet_that_came_later(fresh: Lab) -> None:
+    fleet_file = fresh.inventory / "fleet.yaml"
+    before = fleet_file.read_text()
+    ping = ["ping", "-c1", "-W5", "10.77.0.5"]
+    assert fresh.exec("lab-1", ping, check=False).returncode != 0
+    fleet_file.write_text(before + "  late: {address: 10.77.0.5}\n")
+    try:
+        fresh.add_host("late")
+        reached = wait_until(lambda: fresh.exec("lab-1", ping, check=False).returncode == 0, 20 * fresh.patience)
+        assert reached, fresh.exec("lab-1", "ip route").stdout
+        fresh.remove_host("late")
+    finally:
+        fleet_file.write_text(before)
+
+
 def test_a_disk_keeps_its_kind(fresh: Lab) -> None:
     with pytest.raises(LabError) as refused:
         fresh.up(machines=["lab-2"])
@@ -127,3 +173,200 @@ def test_an_accelerator_is_tried_with_the_kernel_that_it_is_to_run(fresh: Lab) -
     assert late == "with tcg Debian's kernel has not come up within 1 s"
     nothing = accelerator.probe(accelerator.TCG, machine.console, 20)
     assert nothing.startswith("with tcg Debian's kernel does not come up; QEMU says: ")
+
+
+# --- sandboxes ----------------------------------------------------------------------------------------
+
+SEND, READ_DISK = f"echo x >/dev/udp/{OPERATOR}/9", "head -c 1 /dev/nvme0n1"
+REFUSED = {
+    "IPAddressDeny=any": SEND,
+    "RestrictAddressFamilies=AF_NETLINK AF_UNIX": SEND,
+    "DevicePolicy=closed": READ_DISK,
+    "PrivateDevices=yes": READ_DISK,
+    "CapabilityBoundingSet=CAP_NET_ADMIN": "mount -t tmpfs none /mnt",
+    "SystemCallFilter=@system-service": "mount -t tmpfs none /mnt",
+    "SystemCallFilter=~@resources @privileged": "chroot / true",
+    "RestrictNamespaces=yes": "unshare --net true",
+    "MemoryDenyWriteExecute=yes": "python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'",
+    "ProtectKernelModules=yes": "modprobe dummy",
+    "ProtectKernelTunables=yes": "echo 0 >/proc/sys/net/ipv4/ip_no_pmtu_disc",
+    "ProtectControlGroups=yes": "mkdir -p /sys/fs/cgroup/probe",
+    "ProtectSystem=strict": "touch /etc/probe",
+    "ProtectHome=yes": "ls /root/.ssh",
+    "RestrictSUIDSGID=yes": "touch /run/probe && chmod u+s /run/probe",
+}
+"""What a line of our units' sandboxes refuses. Without the line each command does what it says, as root."""
+CLEAN = """
+while umount /mnt 2>/dev/null; do :; done
+rmdir /sys/fs/cgroup/probe; rm -f /etc/probe /run/probe; modprobe -r dummy; true"""
+TRY = "systemd-run --quiet --wait --collect --property={line} bash -c {command}"
+
+
+@pytest.mark.parametrize("host", MACHINES)
+def test_a_real_kernel_enforces_each_line_of_the_sandboxes(fresh: Lab, host: str) -> None:
+    written = {line for text in units().values() for line in text.splitlines()}
+    assert REFUSED.keys() <= written, "a line that no unit has"
+    tries = []
+    for line, command in REFUSED.items():
+        for case, used in (("with", line), ("without", "Nice=0")):
+            words = TRY.format(line=shlex.quote(used), command=shlex.quote(command))
+            tries.append(f"{words} && echo {case} {shlex.quote(line)}")
+    done = fresh.exec(host, "\n".join([*tries, CLEAN]), timeout=120, check=False).stdout.splitlines()
+    assert done == [f"without {line}" for line in REFUSED]
+
+
+# --- private networks ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lab(fresh: Lab) -> Lab:
+    """The same fleet, deployed to once; names outside are asked of the outsider."""
+    fleet_file = fresh.inventory / "fleet.yaml"
+    replace_once(fleet_file, "policy:\n", f"policy:\n  rollback: {ROLLBACK}s\n")
+    # The oracle reads no placement that privnet has to find.
+    edit(fresh, "shop", "web: {count: 2, spread: zone}", "web: [lab-2, lab-1]")
+    fleet_file.write_text(fleet_file.read_text() + f"dns: {{upstream: [{OUTSIDER}]}}\n")
+    first = deploy(fresh)
+    assert first.changed["prepare host"] == [*fresh.hosts]
+    return fresh
+
+
+def audited(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One audit; with an upstream that answers."""
+    with answering(lab):
+        return subprocess.run(
+            [sys.executable, "-m", "privnet.audit", str(lab.inventory), *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PRIVNET_LAB": lab.name},
+            timeout=120 * lab.patience,
+            cwd="/",
+        )
+
+
+@contextmanager
+def answering(lab: Lab) -> Iterator[None]:
+    """A resolver outside the fleet that knows one name more."""
+    options = [
+        "--no-hosts",
+        "--no-resolv",
+        "--pid-file=",
+        "--user=root",
+        "--bind-dynamic",
+        f"--address=/example.com/{ANSWER}",
+    ]
+    with subprocess.Popen(lab.argv("outsider", ["dnsmasq", "-k", "-C", "/dev/null", *options])) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def test_the_second_run_changes_nothing(lab: Lab) -> None:
+    assert deploy(lab).changed == {}
+
+
+def test_everybody_reaches_everybody_and_the_audit_finds_no_deviation(lab: Lab) -> None:
+    assert_reachable(lab)
+    audit = audited(lab)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def test_the_mesh_is_the_kernels_where_it_has_wireguard(lab: Lab) -> None:
+    """No package is installed for it, no process is left behind, and the unit has done its work all the same."""
+    for host in MACHINES:
+        assert '"info_kind":"wireguard"' in lab.exec(host, "ip -json -details link show privnet").stdout
+        shown = lab.exec(host, "systemctl show --property=ActiveState,SubState,MainPID wg-quick@privnet").stdout
+        assert shown.split() == ["MainPID=0", "ActiveState=active", "SubState=exited"]
+        assert lab.exec(host, "cat /sys/class/net/privnet/tun_flags", check=False).returncode != 0
+        assert lab.exec(host, "dpkg-query --show wireguard-go", check=False).returncode != 0
+    assert '"info_kind":"tun"' in lab.exec("lab-2", "ip -json -details link show privnet").stdout, "the twin"
+
+
+@pytest.mark.parametrize("host", MACHINES)
+def test_apparmor_confines_no_program_of_ours(lab: Lab, host: str) -> None:
+    """None of Debian's profiles is for one of them. The twin is tcpdump, which has one."""
+    processes = "systemctl show --property=MainPID --value 'privnet-*' | grep -vx -e 0 -e ''"
+    ours = lab.exec(host, f"for pid in $({processes}); do cat /proc/$pid/attr/current; done").stdout.split("\n")
+    assert len(ours) > 2 and {*ours} == {"unconfined", ""}
+    twin = "tcpdump -i lo -w /dev/null 2>/dev/null & sleep 5; cat /proc/$!/attr/current; kill $!"
+    assert lab.exec(host, twin).stdout == "tcpdump (enforce)\n"
+
+
+def test_names_outside_are_answered_in_containers_of_machines(lab: Lab) -> None:
+    for slot in CONTAINERS.values():
+        asked = ["dig", "+short", "+tries=1", "+time=10", f"{NAME}."]
+        with answering(lab):
+            assert inside(lab, slot, *asked).split() == [ANSWER]
+        assert ANSWER not in inside(lab, slot, *asked, check=False), "the twin: nobody else answers"
+
+
+def test_a_reboot_and_a_power_cut_restore_all_networks(lab: Lab) -> None:
+    before = dump(lab)
+    lab.kill("lab-1")
+    lab.reboot("lab-3")
+    lab.start("lab-1")
+    assert difference(before, dump(lab)) == ""
+    assert_reachable(lab)
+    assert deploy(lab).changed == {}
+
+
+def test_a_mesh_interface_that_was_deleted_is_told_and_comes_back_with_a_run(lab: Lab) -> None:
+    """No process has ended, so systemd has nothing to start again, unlike wireguard-go's unit."""
+    before = dump(lab)
+    lab.exec("lab-3", "ip link delete privnet")
+    audit = audited(lab, "--quick")
+    assert audit.returncode == 1 and "privnet" in audit.stdout, audit.stdout + audit.stderr
+    deploy(lab)
+    assert difference(before, dump(lab)) == ""
+    assert_reachable(lab)
+
+
+CHANGES = {
+    "port": ("lab: true\n", "lab: true\nwireguard: {port: 51900}\n"),
+    "prefix": ("wireguard: {port: 51900}", "wireguard: {port: 51900, mesh: 100.127.0.0/16}"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_of_the_mesh_is_followed_by_kernel_wireguard(lab: Lab, what: str) -> None:
+    replace_once(lab.inventory / "fleet.yaml", *CHANGES[what])
+    deploy(lab)
+    assert_reachable(lab)
+    plan = plan_of(lab)
+    for host in lab.hosts:
+        mesh = plan.hosts[host].mesh
+        shown = lab.exec(
+            host, "wg show privnet listen-port; ip -brief address show privnet; ip link show privnet"
+        ).stdout
+        assert shown.split()[0] == str(mesh.port)
+        assert f" {mesh.address}/{mesh.length} " in shown and f" mtu {mesh.mtu} " in shown
+    if what == [*CHANGES][-1]:
+        assert deploy(lab).changed == {}
+
+
+# --- attacks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("attacker", "victim"), [("lab-3", "lab-1"), ("lab-1", "lab-3")])
+def test_datagrams_that_a_peer_sends_together_come_to_the_guard_one_by_one(
+    lab: Lab, watch: Callable[[Lab], Watch], attacker: str, victim: str
+) -> None:
+    """Decision 0016: a taken-over host sends pairs as one (UDP_SEGMENT), an honest frame and a forged one behind it.
+
+    The kernel joins what it has decrypted, but by VXLAN's rules. The honest ones are the twin: all of them arrive.
+    """
+    scene = Scene(lab, lambda: watch(lab))
+    scene.look()
+    own, to = (scene[CONTAINERS[host]] for host in (attacker, victim))
+    mac, to_mac, other = scene.mac(own), scene.mac(to), scene[f"2.web.{STOREFRONT}"]
+    honest = frames.datagram("honest", mac, own.address, to_mac, to.address)
+    forged = frames.datagram("forged", mac, other.address, to_mac, to.address)
+    pair = b"".join(frames.vxlan(scene.vni(SHOP), frame) for frame in (honest, forged))
+    with scene.dropping(victim, PEER_RULE, PAIRS):
+        with scene.sniffing(to) as found:
+            scene.send_datagrams(
+                scene[attacker], scene.mesh(victim), [pair] * PAIRS, pause=0.05, segment=len(pair) // 2
+            )
+        assert found[to].count("planted-honest") == PAIRS
+        assert "planted-forged" not in found[to]

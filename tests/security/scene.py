@@ -54,6 +54,7 @@ class Program:
 
     process: subprocess.Popen[str]
     name: str
+    patience: float = 1.0
 
     def wait_ready(self) -> None:
         line = self.process.stdout.readline() if self.process.stdout else ""
@@ -74,11 +75,11 @@ class Program:
     def rest(self, seconds: float) -> list[str]:
         """All lines that it says until so many seconds have passed; then it is ended."""
         time.sleep(seconds)
-        return self.process.communicate(timeout=60)[0].splitlines()
+        return self.process.communicate(timeout=60 * self.patience)[0].splitlines()
 
     def finish(self) -> object:
         """Close its standard input, which ends it; the JSON that it says then."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=60 * self.patience)
         if self.process.returncode:
             raise AssertionError(f"{self.name} ended with {self.process.returncode}: {out}{err}")
         return json.loads(out) if out.strip() else None
@@ -156,7 +157,7 @@ class Scene:
         assert process.stdin
         process.stdin.write(json.dumps(arguments) + "\n")
         process.stdin.flush()
-        return Program(process, f"{program} in {endpoint}")
+        return Program(process, f"{program} in {endpoint}", self.lab.patience)
 
     # --- reach ------------------------------------------------------------------------------------
 
@@ -272,7 +273,7 @@ class Scene:
             program.wait_ready()
         found: dict[Endpoint, list[str]] = {}
         yield found
-        time.sleep(0.3)
+        time.sleep(0.3 * self.lab.patience)
         for endpoint, program in programs.items():
             found[endpoint] = program.finish()  # type: ignore[assignment]
 
@@ -312,11 +313,15 @@ class Scene:
         source: str = "",
         pause: float = 0,
         from_port: int = 0,
+        segment: int = 0,
     ) -> None:
-        """UDP from an endpoint, with its own address or, written by hand, with another one."""
+        """UDP from an endpoint, with its own address or, written by hand, with another one.
+
+        :param segment: a payload is several datagrams of that size, which the kernel takes apart as late as it can
+        """
         hexes = [payload.hex() for payload in payloads]
         order = {"address": address, "port": port, "payloads": hexes, "source": source, "pause": pause}
-        order["from_port"] = from_port
+        order |= {"from_port": from_port, "segment": segment}
         self.start(endpoint, "send.py", **order).finish()
 
     def send_packets(self, endpoint: Endpoint, packets: list[bytes]) -> None:

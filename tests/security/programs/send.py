@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 
+UDP_SEGMENT = 103
 order = json.loads(sys.stdin.readline())
 if "frames" in order:
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -39,6 +40,8 @@ else:
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         if order["from_port"]:
             sender.bind(("", order["from_port"]))
+        if order["segment"]:
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, order["segment"])
     for payload in map(bytes.fromhex, order["payloads"]):
         if order["source"]:
             udp = struct.pack("!HHHH", order["from_port"] or 40000, port, 8 + len(payload), 0) + payload
