@@ -36,13 +36,15 @@ EFFECTS = {
     "a resolver's name unmounted, and its resolver restarted": (
         f"umount -l {name_of(SHOP)}; systemctl restart --no-block privnet-dns@{SHOP}.service; sleep 1"
     ),
-    "the mesh brought up by hand": ("systemctl stop wg-quick@privnet.service; wg-quick up privnet; sleep 1"),
+    "the mesh brought up by hand": (
+        "systemctl stop wg-quick@privnet.service; wg-quick up privnet; sh /etc/privnet/lib/mesh.sh greet; sleep 1"
+    ),
     "the mesh brought up by hand, and its unit failed": (
         "mkdir -p /run/systemd/system/wg-quick@privnet.service.d; "
         "printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > "
         "/run/systemd/system/wg-quick@privnet.service.d/zz.conf; systemctl daemon-reload; "
         "systemctl restart wg-quick@privnet.service; rm -r /run/systemd/system/wg-quick@privnet.service.d; "
-        "systemctl daemon-reload; wg-quick up privnet; systemctl is-failed wg-quick@privnet.service; sleep 1"
+        "systemctl daemon-reload; wg-quick up privnet; sh /etc/privnet/lib/mesh.sh greet; sleep 1"
     ),
     "a device of another kind in the mesh's place": (
         "systemctl stop wg-quick@privnet.service; ip link add privnet type dummy"
