@@ -72,7 +72,7 @@ done
 for family in ipv4 ipv6; do
 	limits=/proc/sys/net/$family/neigh/default/gc_thresh
 	if [ -e ${limits}3 ]; then
-		read -r soft < ${limits}2 && read -r hard < ${limits}3 && echo "neighbours $family $soft $hard"
+		echo "neighbours $family $(cat ${limits}2) $(cat ${limits}3)"
 	fi
 done
 printf 'time %s\n' "$(try date +%s)"

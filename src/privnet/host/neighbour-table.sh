@@ -6,8 +6,8 @@ set -eu
 at_least() {
 	# A host that is a container itself has no limits of its own.
 	[ -e "$1" ] || return 0
-	read -r present < "$1"
-	[ "$present" -ge "$2" ] || echo "$2" > "$1"
+	# `read` would get one byte: it asks for them one by one, and the kernel has no second answer for a setting.
+	[ "$(cat "$1")" -ge "$2" ] || echo "$2" > "$1"
 }
 
 for family in ipv4 ipv6; do
