@@ -12,7 +12,8 @@ from runs import PYINFRA, STOREFRONT, assert_lossless, assert_reachable, deploy,
 
 from privnet.lab import Lab
 
-DROP_IN = "/run/systemd/system/{}.d/broken.conf"
+DROP_IN = "/run/systemd/system/{}.d/zz-broken.conf"
+"""It comes after ours, whose `ExecStart=` would take its place otherwise."""
 
 
 @pytest.fixture(scope="module")
