@@ -14,6 +14,7 @@ from .attacks import ATTACKS
 from .mutation import CONTROLS, GUARD, declared, declared_of, noticed, second_barriers, switched_off
 from .scene import Scene
 
+REPOSITORY = Path(__file__).parents[2]
 # What the outsider sends and what hosts send for the tests; names outside are asked of the outsider.
 UNDERLAY = "(src net 192.0.2.0/24 or src net 198.51.100.0/24) and (port 9 or port 53 or icmp) and not (port 4789)"
 FLOODS = "what was captured is replayed, and answers are forged, by the thousand"
@@ -48,9 +49,18 @@ def test_every_rule_of_the_guard_is_a_control(scene: Scene) -> None:
 
 @pytest.mark.hostless
 def test_the_published_tables_are_these() -> None:
-    page = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    page = (REPOSITORY / "docs/security.md").read_text()
     assert declared() in page, "docs/security.md: put the table of tests.security.mutation.declared() there"
     assert second_barriers() in page, "docs/security.md: put that of tests.security.mutation.second_barriers() there"
+
+
+@pytest.mark.hostless
+def test_the_published_attacks_are_these() -> None:
+    page = (REPOSITORY / "docs/security.md").read_text()
+    section = page.partition("## Each attack, and its test")[2].partition("\n## ")[0]
+    published = {*re.findall("`([a-z_]+)`", section)}
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert {name for name in published if not re.search(rf"def {name}\b", tests)} == ATTACKS.keys()
 
 
 @pytest.mark.hostless
