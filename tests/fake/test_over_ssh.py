@@ -46,11 +46,15 @@ LIES = {
 @contextmanager
 def served(made: Fleet, lies: dict[str, str]) -> Iterator[dict[str, dict[str, object]]]:
     """A server for each host, and what reaches it."""
-    servers, data = [], {}
+    servers, data, planned = [], {}, made.planned()
     for name, lines in made.answers.items():
         text = made.directory.with_name(f"{name}.txt")
         text.write_text("\n".join(lines) + "\n")
-        answers = {"question": f"say(open({str(text)!r}, 'rb').read()); end(0)"} | (lies if name == LIAR else {})
+        (then := text.with_suffix(".planned")).write_text("\n".join(planned[name]) + "\n")
+        answers = {
+            kind: f"say(open({str(file)!r}, 'rb').read()); end(0)"
+            for kind, file in (("question", text), ("confirmation", then))
+        } | (lies if name == LIAR else {})
         (file := text.with_suffix(".json")).write_text(json.dumps(answers))
         command = [sys.executable, str(SERVER), "run", str(file)]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -39,7 +39,9 @@ def _line(command: str) -> tuple[str, bool]:
     if sys.argv[1:2] != ["run"]:
         return command.partition("#")[2].rstrip("'"), False
     lines = json.loads(Path(sys.argv[2]).read_text())
-    kind = "question" if "gzip -d" in command else "program" if "base64 -d" in command else "confirmation"
+    # A confirmation comes with the question.
+    words = {" privnet confirm ": "confirmation", "gzip -d": "question", "base64 -d": "program"}
+    kind = next((kind for word, kind in words.items() if word in command), "confirmation")
     return lines.get(kind, "end(0)"), kind == "program"
 
 
