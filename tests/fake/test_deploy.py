@@ -27,7 +27,7 @@ sys.path[:0] = [{str(HERE)!r}]
 from connector import install
 import privnet.deploy.inventory as _inventory
 install()
-_answers, _failures, _programs, _away, _seconds = json.loads(Path("answers.json").read_text())
+_answers, _planned, _failures, _programs, _away, _seconds = json.loads(Path("answers.json").read_text())
 _groups = _inventory.fleet_groups
 def _answer(name):
     return {{"success": False, "stderr": _failures[name]}} if name in _failures else _answers[name]
@@ -35,7 +35,8 @@ def _fake(name):
     said = {{"gzip -d": _answer(name)}}
     if name in _programs:
         said["base64 -d"] = {{"success": False, "stderr": _programs[name]}}
-    return {{"fake_delay": _seconds, "fake_delay_jitter": 0, "fake_responses": said, "away": name in _away}}
+    own = {{"fake_delay": _seconds, "fake_delay_jitter": 0, "fake_responses": said, "away": name in _away}}
+    return own | {{"confirmed": _planned.get(name)}}
 _inventory.fleet_groups = lambda directory: {{
     group: [(name, data | _fake(name)) for name, data in hosts] for group, hosts in _groups(directory).items()
 }}
@@ -58,7 +59,7 @@ class Typed:
 
     def prepare(self, seconds: float) -> None:
         made = self.fleet
-        given = [made.answers, made.failures, made.programs, sorted(self.away), seconds]
+        given = [made.answers, made.planned(), made.failures, made.programs, sorted(self.away), seconds]
         (self.folder / "answers.json").write_text(json.dumps(given))
         self.log.write_text("")
 

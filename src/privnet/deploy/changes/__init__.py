@@ -14,7 +14,7 @@ from privnet.deploy.changes import containers, files, guard, host, mesh, names, 
 from privnet.deploy.script import Script
 from privnet.deploy.state import HostState
 from privnet.plan.host import HostPlan
-from privnet.render import render_host, render_record
+from privnet.render import ManagedFile, render_host, render_neighbour_table, render_record
 
 
 def prepare(state: HostState) -> Script:
@@ -28,14 +28,14 @@ def add(plan: HostPlan, state: HostState) -> Script:
     """Everything new, beside everything old."""
     script = _additions(plan, state)
     if script:
-        _remember(plan, state, script)
+        for file in _beside(plan, state):
+            script.place(file)
     return script
 
 
-def _remember(plan: HostPlan, state: HostState, script: Script) -> None:
-    record = render_record(plan)
-    if files.differs(record, state):
-        script.place(record)
+def _beside(plan: HostPlan, state: HostState) -> list[ManagedFile]:
+    """Files that differ and are written with anything else: a run, or a boot, that comes later reads them."""
+    return [file for file in (render_record(plan), render_neighbour_table(plan)) if files.differs(file, state)]
 
 
 def _additions(plan: HostPlan, state: HostState) -> Script:
@@ -74,7 +74,8 @@ def retire(plan: HostPlan, state: HostState) -> Script:
     mesh.retire(plan, state, script)
     guard.retire(plan, state, script)
     files.retire(render_host(plan), state, script)
-    if files.differs(render_record(plan), state) and not _additions(plan, state):
-        # A host to which nothing is added does not execute that wave for its record alone.
-        _remember(plan, state, script)
+    if (left := _beside(plan, state)) and not _additions(plan, state):
+        # A host to which nothing is added does not execute that wave for these alone.
+        for file in left:
+            script.place(file)
     return script

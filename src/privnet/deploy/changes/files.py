@@ -12,8 +12,10 @@ from privnet.model.identifiers import APPLICATION_ID, LABEL
 from privnet.render import ETC, NETWORKD, UNITS, ManagedFile
 
 _OWN_NETNS = re.compile(rf"/etc/netns/[1-9][0-9]*[.]{LABEL}[.]{APPLICATION_ID}/resolv[.]conf")
-_LATER = re.compile(rf"{ETC}/(?:guard[.]nft|mesh[.]conf|record[.]json|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)")
-"""Files that the features write themselves, each wave its own text of them."""
+_LATER = re.compile(
+    rf"{ETC}/(?:guard[.]nft|mesh[.]conf|record[.]json|neighbour-table[.]conf|overlay/[0-9]+[.](?:fdb|neighbours)|names/.*)"
+)
+"""Files that are written elsewhere: by features, each wave its own text of them, or with anything else."""
 _UNITS = re.compile(rf"(?:{UNITS}|/run/systemd/system)/.*")
 _OWN_UNIT = re.compile(r"privnet-[a-z0-9@.-]+|wg-quick@privnet[.]service")
 _OWN_IN_NETWORKD = re.compile(rf"{NETWORKD}/[0-9]+-privnet-.*|/etc/systemd/networkd[.]conf[.]d/privnet[.]conf")
