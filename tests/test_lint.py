@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,80 @@ def test_our_own_rules(path: Path) -> None:
 
 def test_our_own_rules_see_what_they_forbid() -> None:
     assert len(forbidden("assert x\ntry:\n    print(1)\nexcept Exception:\n    pass\n")) == 3
+
+
+SETTINGS = ("/proc/sys/", "/sys/")
+"""Where a file answers one question only, and dash's `read` asks for a byte at a time: it gets the first one."""
+ARGUMENTS = tuple(f" {quote}{place}" for place in SETTINGS for quote in ("", '"'))
+READ = re.compile(r"""\b(?:read|done|exec)\b[^|;&<\n]*[ \d]<[ ]?(?P<file>["']?[$/{][^\s;|&)]*)""")
+VARIABLE = re.compile(r"""["']?\$\{?(?P<name>\w+)""")
+
+
+def reads_of_settings(program: str) -> list[str]:
+    """Where the shell may `read` a setting of the kernel, and gets a byte of it; `cat`, `awk` or `grep` get all."""
+    lines = program.splitlines()
+    found = {f"line {n}": READ.search(line) for n, line in enumerate(lines, 1) if not line.lstrip().startswith("#")}
+    return [line for line, read in found.items() if read and _may_be_a_setting(read["file"], program)]
+
+
+def _may_be_a_setting(word: str, program: str) -> bool:
+    """A variable is what the program assigns to it. An argument may be any word of the program."""
+    variable = VARIABLE.match(word)
+    if not variable:
+        return word.lstrip("\"'").startswith(SETTINGS)
+    if variable["name"].isdigit():
+        return any(place in f" {program}" for place in ARGUMENTS)
+    assigned = re.findall(rf"\b{variable['name']}(?:=| in )([^;\n]+)", program)
+    return any(_may_be_a_setting(value, "") for values in assigned for value in values.split())
+
+
+def shell_programs() -> dict[str, str]:
+    """What we send to hosts or run here, by its place; in Python and in templates it is part of a text."""
+    paths = [path for pattern in ("*.sh", "*.j2") for top in ("src", "setup") for path in (ROOT / top).rglob(pattern)]
+    programs = {str(path.relative_to(ROOT)): path.read_text() for path in [*paths, ROOT / ".ci/run"]}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                programs[f"{path.relative_to(ROOT)}, text of line {node.lineno}"] = node.value
+    return programs
+
+
+def test_no_shell_program_reads_a_setting_of_the_kernel_byte_by_byte() -> None:
+    found = {place: reads_of_settings(program) for place, program in shell_programs().items()}
+    assert {place: lines for place, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "read -r x < /proc/sys/net/core/somaxconn",
+        'read -r x <"/sys/class/net/lo/mtu"',
+        "f=/proc/sys/a\n[ ! -r $f ] || IFS= read -r x < $f",
+        'for f in /proc/sys/a /proc/sys/b; do\n\tread -r x < "$f"\ndone',
+        "limits=/proc/sys/net/gc_thresh\nread -r soft < ${limits}2",
+        'at_least() {\n\tread -r x < "$1"\n}\nat_least /proc/sys/a 3',
+        "while read -r x; do\n\techo $x\ndone < /sys/class/net/lo/flags",
+        "exec 6< /proc/sys/a; read -r x <&6",
+    ],
+)
+def test_reads_of_settings_are_seen(program: str) -> None:
+    assert len(reads_of_settings(program)) == 1
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "x=$(cat /proc/sys/a)",
+        "awk 1 < /proc/sys/a",
+        "state=/run/privnet\nread -r x < $state/pid; cat /proc/sys/a",
+        "while read -r x; do\n\techo $x\ndone < /proc/net/ip_tables_names",
+        "cat /proc/sys/a | while read -r x; do echo $x; done",
+        "# read -r x < /proc/sys/a",
+        'folder=$1\ngroups=/sys/fs/cgroup\nread -r x < "$folder/a"',
+    ],
+)
+def test_other_reads_are_allowed(program: str) -> None:
+    assert reads_of_settings(program) == []
 
 
 def test_no_module_is_called_utils() -> None:

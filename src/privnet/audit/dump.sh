@@ -98,12 +98,11 @@ section neighbours
 try ip neigh show nud all
 
 section sysctl
+set --
 for path in /proc/sys/net/ipv6/conf/privnet/disable_ipv6 /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6; do
-	# `read` ends with 1 there: such a file is over after its first byte.
-	off=
-	[ ! -r "$path" ] || read -r off < "$path"
-	[ -z "$off" ] || printf '%s %s\n' "$path" "$off"
+	[ ! -r "$path" ] || set -- "$@" "$path"
 done
+[ $# = 0 ] || try awk '{ print FILENAME, $1 }' "$@"
 
 section limits
 for family in ipv4 ipv6; do

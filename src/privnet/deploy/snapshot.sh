@@ -167,12 +167,11 @@ try ip -d -j link show
 section addresses
 try ip -o addr show | try awk '$2 ~ /^(privnet|pnb[0-9]+|pnx[0-9]+|pn[cu][0-9a-f]+)$/ { print $2, $4 }'
 # IPv6 that is on is an address to come.
-for path in /proc/sys/net/ipv6/conf/privnet /proc/sys/net/ipv6/conf/pn[bxc]*; do
-	# `read` ends with 1 there: such a file is over after its first byte.
-	off=
-	[ ! -r "$path/disable_ipv6" ] || read -r off < "$path/disable_ipv6"
-	[ "$off" != 0 ] || echo "${path##*/} ipv6"
+set --
+for path in /proc/sys/net/ipv6/conf/privnet/disable_ipv6 /proc/sys/net/ipv6/conf/pn[bxc]*/disable_ipv6; do
+	[ ! -r "$path" ] || set -- "$@" "$path"
 done
+[ $# = 0 ] || try awk '$1 == 0 { split(FILENAME, part, "/"); print part[7], "ipv6" }' "$@"
 
 section routes
 try ip -4 route show type unreachable
@@ -189,7 +188,7 @@ try ip -4 neigh show nud all | try awk '/ dev pnx.* lladdr /'
 section firewall
 # Frames within a bridge meet the rules for forwarded packets only where this is set.
 bridged=
-[ ! -r /proc/sys/net/bridge/bridge-nf-call-iptables ] || read -r bridged < /proc/sys/net/bridge/bridge-nf-call-iptables
+[ ! -r /proc/sys/net/bridge/bridge-nf-call-iptables ] || bridged=$(try cat /proc/sys/net/bridge/bridge-nf-call-iptables)
 [ "$bridged" != 1 ] || echo 'bridged yes'
 try nft list chains | try awk -v bridged="$bridged" '
 	$1 == "table" { table = $2 " " $3; family = $2 }
