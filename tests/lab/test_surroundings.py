@@ -90,7 +90,7 @@ def ports(lab: Lab, host: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ["10-all", "50-all"])
 def test_a_file_for_every_device_leaves_bridges_whole_over_a_restart(lab: Lab, name: str) -> None:
-    lab.exec("lab-2", f"printf '{EVERY}' > {NETWORK.format(name)}; printf '{UPLINK}' > {NETWORK.format('09-up')}")
+    lab.exec("lab-2", f"printf '{EVERY}' > {NETWORK.format(name)}; printf '{UPLINK}' > {NETWORK.format('00-up')}")
     try:
         deploy(lab)
         before = ports(lab, "lab-2")
@@ -112,7 +112,7 @@ def test_a_file_for_every_device_leaves_bridges_whole_over_a_restart(lab: Lab, n
     finally:
         lab.exec(
             "lab-2",
-            f"rm -f {NETWORK.format('*-all')} {NETWORK.format('09-up')}; systemctl restart systemd-networkd.service",
+            f"rm -f {NETWORK.format('*-all')} {NETWORK.format('00-up')}; systemctl restart systemd-networkd.service",
         )
     deploy(lab)
     assert deploy(lab).changed == {}

@@ -35,7 +35,8 @@ _FILES = "/etc/systemd/network/05-privnet-"
 
 def check(plan: HostPlan, actual: Actual) -> Finding:
     """Devices, no address on any of them, FDB and neighbours; no device of a network that has no container here."""
-    deviations: list[Deviation] = []
+    # First: it is why devices are no ports of their bridges.
+    deviations = [*_set_up_by_others(actual)]
     devices = set()
     for overlay in plan.overlays:
         devices |= {overlay.network.bridge, overlay.network.vxlan}
@@ -45,13 +46,16 @@ def check(plan: HostPlan, actual: Actual) -> Finding:
     for name in sorted(actual.links):
         if _OWN.fullmatch(name) and name not in devices:
             deviations.append(Deviation(f"device {name}", NOTHING, f"a stray {actual.links[name].kind or 'device'}"))
-    for name, link in sorted(actual.links.items()):
-        path = actual.setups.get(link.index, _FILES)
-        if _ANY_OF_OURS.fullmatch(name) and not path.startswith(_FILES):
-            deviations.append(Deviation(f"{name}: set up by", "no file of others", path))
     remotes = sum(len(overlay.remotes) for overlay in plan.overlays)
     seen = f"{plural(len(plan.overlays), 'network')}, {remotes} forwarding entries and neighbours"
     return Finding(seen, tuple(deviations))
+
+
+def _set_up_by_others(actual: Actual) -> Iterator[Deviation]:
+    for name, link in sorted(actual.links.items()):
+        path = actual.setups.get(link.index, _FILES)
+        if _ANY_OF_OURS.fullmatch(name) and not path.startswith(_FILES):
+            yield Deviation(f"{name}: set up by", "no file of others", path)
 
 
 def _bridge(overlay: Overlay, actual: Actual) -> Iterator[Deviation]:
