@@ -19,7 +19,7 @@ from typing import Any
 from lab.kernel import as_owner
 
 from . import frames
-from .oracle import OUTSIDER, STRAY, Endpoint
+from .oracle import OPERATOR, OUTSIDER, STRAY, Endpoint
 from .scene import (
     ALONE,
     BLOG,
@@ -1470,6 +1470,45 @@ def forwarder_killed(scene: Scene) -> None:
     assert not [name for name in asked if "private" in name], f"asked outside: {asked}"
 
 
+def forwarder_taken_over(scene: Scene) -> None:
+    """T9: a forwarder that somebody has taken over speaks to the servers of `dns.upstream` and hears them, and nobody
+    else: no host, not its own either, and no container through the mesh, in the name of one of its own host's."""
+    unit, host, outsider = f"privnet-forwarder@{SHOP}.service", scene["lab-3"], scene["outsider"]
+    other, victim = scene["lab-1"], scene[f"1.web.{STOREFRONT}"]
+    scene.run(host.name, f"systemctl start {unit}")
+
+    def send(word: str, unit: str) -> None:
+        for name, address in (("host", other.address), ("own", host.address), ("loopback", "127.0.0.1")):
+            scene.send_datagrams(host, address, [frames.token(f"{word}-{name}")], 9, unit=unit)
+        tunnel = _into_shop(scene, f"{word}-container", host.name, f"1.worker.{STOREFRONT}")
+        scene.send_datagrams(host, scene.mesh(other.name), [tunnel], unit=unit)
+
+    def heard(unit: str) -> set[str]:
+        program = scene.start(host, "capture.py", unit, interface="", port=9)
+        program.wait_ready()
+        for source in (outsider, scene["operator"]):
+            scene.send_datagrams(source, host.address, [frames.token("said")], 9)
+        time.sleep(0.3)
+        found = program.finish()
+        assert isinstance(found, dict)
+        return {*found}
+
+    with scene.watch().planting():
+        with scene.sniffing(other, host, victim, outsider) as found:
+            send("forwarder", unit)
+            scene.send_datagrams(host, OUTSIDER, [frames.token("upstream")], 9, unit=unit)
+            send("twin", "")
+        # A host whose port is closed quotes what it was sent.
+        quoted = {"twin-host", "upstream"}
+        assert_only(found[other], {"twin-host"}, other)
+        assert_only(found[host], {"twin-own", "twin-loopback", *quoted}, host)
+        assert_only(found[victim], {"twin-container"}, victim)
+        assert_only(found[outsider], {"upstream"}, outsider)
+        if heard(unit) != {OUTSIDER}:
+            raise Arrived(f"the forwarder hears others: {heard(unit)}")
+        assert heard("") == {OUTSIDER, OPERATOR}, "the twin: outside the unit, others are heard"
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
@@ -1522,5 +1561,6 @@ ATTACKS: dict[str, Attack] = {
         without_hosts_file,
         resolver_killed,
         forwarder_killed,
+        forwarder_taken_over,
     )
 }

@@ -29,6 +29,7 @@ from .attacks import (
     foreign_port,
     forged_mtu,
     forwarder_killed,
+    forwarder_taken_over,
     garbage,
     guard_alone,
     guard_first,
@@ -310,7 +311,7 @@ def without(option: str, unit: str, name: str, host: str, noticed_by: Attack, ag
 
 
 RESOLVER, SOCKET = f"/etc/privnet/names/{SHOP}.conf", "/etc/systemd/system/privnet-forwarder@.socket"
-FORWARDER = f"privnet-forwarder@{SHOP}"
+FORWARDER, FORWARDER_UNIT = f"privnet-forwarder@{SHOP}", "/etc/systemd/system/privnet-forwarder@.service"
 AGAIN = f"systemctl restart privnet-dns@{SHOP}; sleep 0.5"
 RELOAD = "systemctl daemon-reload"
 RULES, GUARD_UNIT = "/etc/privnet/guard.nft", "/etc/systemd/system/privnet-guard.service"
@@ -510,6 +511,8 @@ OTHERS = (
         "s/return connect(/setsockopt($socket, SOL_SOCKET, SO_REUSEADDR, 1); bind($socket, sockaddr_in(5399, INADDR_ANY)); &/",
         spoofed_answers, host="lab-3", again=f"systemctl stop {FORWARDER}.service",
     ),
+    option("forwarder: speaks to nobody but the servers of `dns.upstream`", FORWARDER_UNIT, "^IPAddress(Allow|Deny)", f"{RELOAD}; systemctl stop {FORWARDER}.service", forwarder_taken_over, shown="arrival"),
+    option("forwarder: speaks to the servers of `dns.upstream`", FORWARDER_UNIT, "^IPAddressAllow", f"{RELOAD}; systemctl stop {FORWARDER}.service", forwarder_taken_over, shown="loss"),
     option("resolver: no-ident", RESOLVER, "^no-ident", AGAIN, names_of_others, settings=("resolver.conf: no-ident",)),
     option("resolver: no-hosts", RESOLVER, "^no-hosts", AGAIN, names_from_outside, settings=("resolver.conf: no-hosts",)),
     option("resolver: cache-size=0", RESOLVER, "^cache-size", AGAIN, names_from_outside, settings=("resolver.conf: cache-size",)),

@@ -149,9 +149,13 @@ class Scene:
         """What a shell command prints in an endpoint's namespace."""
         return self.lab.exec(endpoint.place, [*_enter(endpoint), "sh", "-c", command], check=check).stdout
 
-    def start(self, endpoint: Endpoint, program: str, **arguments: object) -> Program:
-        """Run a program; the caller feeds and ends it through :class:`Program`."""
-        argv = self.lab.argv(endpoint.place, [*_enter(endpoint), "python3", "-c", (PROGRAMS / program).read_text()])
+    def start(self, endpoint: Endpoint, program: str, unit: str = "", **arguments: object) -> Program:
+        """Run a program; the caller feeds and ends it through :class:`Program`.
+
+        :param unit: a unit of the host that is active: the program runs in its control group
+        """
+        command = [*_enter(endpoint), *_join(unit), "python3", "-c", (PROGRAMS / program).read_text()]
+        argv = self.lab.argv(endpoint.place, command)
         pipe = subprocess.PIPE
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         assert process.stdin
@@ -314,15 +318,17 @@ class Scene:
         pause: float = 0,
         from_port: int = 0,
         segment: int = 0,
+        unit: str = "",
     ) -> None:
         """UDP from an endpoint, with its own address or, written by hand, with another one.
 
+        :param unit: who sends is in the control group of this unit
         :param segment: a payload is several datagrams of that size, which the kernel takes apart as late as it can
         """
         hexes = [payload.hex() for payload in payloads]
         order = {"address": address, "port": port, "payloads": hexes, "source": source, "pause": pause}
         order |= {"from_port": from_port, "segment": segment}
-        self.start(endpoint, "send.py", **order).finish()
+        self.start(endpoint, "send.py", unit, **order).finish()
 
     def send_packets(self, endpoint: Endpoint, packets: list[bytes]) -> None:
         """Whole IPv4 packets, made by hand, by an endpoint's own routes. The kernel fills in their checksums."""
@@ -355,3 +361,10 @@ class Scene:
 
 def _enter(endpoint: Endpoint) -> list[str]:
     return ["ip", "netns", "exec", endpoint.netns] if endpoint.netns else []
+
+
+def _join(unit: str) -> list[str]:
+    if not unit:
+        return []
+    group = f"/sys/fs/cgroup$(systemctl show -P ControlGroup '{unit}')"
+    return ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "-"]
