@@ -341,7 +341,8 @@ def host_to_container(scene: Scene, forwards: bool = True) -> None:
     me, host, bridge = scene[f"1.web.{STOREFRONT}"], scene["lab-1"], f"pnb{scene.vni(SHOP)}"
     remote, outsider = scene[f"2.web.{STOREFRONT}"], scene["outsider"]
     assert scene.run("lab-1", "sysctl -n net.ipv4.ip_forward") == "1\n"
-    assert f"via {host.address}" in scene.run("outsider", f"ip route get {me.address}")
+    way = scene.run("outsider", f"ip route get {me.address}")
+    assert f"via {host.address}" in way, way
     scene.run("lab-1", f"ip address add 10.240.0.99/22 dev {bridge}")
     try:
         mac = scene.mac(me)

@@ -283,7 +283,7 @@ def test_a_mesh_in_the_kernel_has_no_process_and_needs_none(scene: Scene) -> Non
     unit, directory = "wg-quick@plain", "/run/systemd/system/wg-quick@plain.service.d"
     drop_in = "/etc/systemd/system/wg-quick@privnet.service.d/privnet.conf"
     kernel = "[Service]\nExecStart=\nExecStart=ip link add plain type bridge\nExecStop=\nExecStop=ip link del plain\n"
-    scene.run("lab-1", f"mkdir {directory}; cp {drop_in} {directory}; printf '{kernel}' > {directory}/kernel.conf")
+    scene.run("lab-1", f"mkdir {directory}; cp {drop_in} {directory}; printf '{kernel}' > {directory}/zz-kernel.conf")
     try:
         scene.run("lab-1", f"systemctl daemon-reload; systemctl start {unit}; sleep 1.5")
         state = scene.run("lab-1", f"ip -br link show plain; systemctl show {unit} -p ActiveState,SubState,NRestarts")
@@ -617,7 +617,7 @@ rm /run/links
 def test_every_unit_of_ours_is_in_a_sandbox(scene: Scene) -> None:
     """Those that run, with all that Debian's own files and other drop-ins say; test_sandboxes.py has each option."""
     scene.run("lab-1", f"systemctl start privnet-forwarder@{SHOP}")  # the others run already
-    listed = scene.run("lab-1", "systemctl list-units --plain --no-legend --type=service 'privnet-*' 'wg-quick@*'")
+    listed = scene.run("lab-1", f"systemctl list-units --plain --no-legend --type=service 'privnet-*' {WG_QUICK}")
     units = {_file_of(line.split()[0]): line.split()[0] for line in listed.splitlines()}
     assert units.keys() == BETTER_THAN.keys() - {"privnet-restore.service"}
     for file, unit in units.items():
