@@ -8,12 +8,16 @@ from dataclasses import fields, replace
 from importlib import resources
 
 import pytest
+from runs import SHOP, STOREFRONT, deploy, inside, replace_once
 from test_live_plan import privnet
 
 from privnet.audit.actual import Actual, parse_dump
 from privnet.audit.finding import Unanswered
 from privnet.deploy.state import HostState, Unknown, parse_snapshot
 from privnet.lab import Lab
+
+# A name outside, asked of a server that is not there.
+UNDERLAY = "host 192.0.2.252"
 
 HOST = "lab-1"
 BROKEN = "/run/broken"
@@ -25,10 +29,11 @@ WAYS = {"ends with 1": "exit 1", "is missing": "exit 127"}
 ASKED = {
     "snapshot": {
         "awk", "bridge", "cat", "date", "dpkg-query", "find", "flock", "head", "id", "ip", "nft", "nsenter", "sed",
-        "sha256sum", "sort", "ss", "stat", "systemctl", "wg",
+        "sha256sum", "sort", "ss", "stat", "systemctl", "tr", "wg",
     },
     "dump": {
-        "awk", "bridge", "find", "id", "ip", "nft", "nsenter", "sed", "sha256sum", "stat", "systemctl", "wg",
+        "awk", "bridge", "cut", "date", "find", "head", "id", "ip", "nft", "nsenter", "sed", "sha256sum", "ss", "stat",
+        "systemctl", "tr", "wg",
     },
 }  # fmt: skip
 """Programs whose failure must be told, so that a test which breaks nothing is noticed."""
@@ -56,7 +61,7 @@ def dump(lab: Lab, before: str = "") -> Actual | Unanswered:
         return error
     # What others of the host's link say to it comes and goes.
     ours = tuple(neighbour for neighbour in found.neighbours if neighbour.device != "eth0")
-    return replace(found, neighbours=ours, links=_still(found.links))
+    return replace(found, clock=0, neighbours=ours, links=_still(found.links))
 
 
 def _program(package: str, name: str, before: str) -> str:
@@ -88,28 +93,6 @@ def programs(lab: Lab, package: str, name: str) -> list[str]:
     words = sorted(set(re.findall("[a-z][a-z0-9-]+", _program(package, name, ""))) - {"sh"})
     which = 'for word; do for d in /usr/sbin /usr/bin; do [ ! -x $d/"$word" ] || echo "$word"; done; done'
     return sorted(set(lab.exec(HOST, ["sh", "-c", which, "which", *words]).stdout.split()))
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("look", LOOKS)
-def test_what_a_program_that_fails_did_not_say_is_unknown(lab: Lab, look: str, way: str, subtests) -> None:
-    package, name, ask = LOOKS[look]
-    whole, told = ask(lab), set()
-    assert isinstance(whole, HostState | Actual), whole
-    for program in programs(lab, package, name):
-        with subtests.test(program):
-            lab.exec(HOST, ["sh", "-euc", BREAK, "break", program, WAYS[way]])
-            found = ask(lab, BROKEN)
-            if isinstance(found, Unknown | Unanswered):
-                assert f"`{program}` (status " in f"{getattr(found, 'why', found)}", found
-                told.add(program)
-            elif isinstance(found, HostState) and found.busy:
-                told.add(program)  # who cannot wait for a program that is at work there counts as busy
-            else:
-                differs = {one.name: (getattr(whole, one.name), getattr(found, one.name)) for one in fields(found)}
-                differs = {name: pair for name, pair in differs.items() if pair[0] != pair[1]}
-                assert differs == {}, "it counts as an answer, and is another one"
-    assert told == ASKED[look]
 
 
 @pytest.fixture
@@ -151,4 +134,38 @@ def test_a_look_needs_no_directory_to_write_into(lab: Lab, how: str) -> None:
         assert "3 of 3 hosts answered, 0 of them would be changed" in privnet(lab, "plan", "--live")
         assert "as planned" in privnet(lab, "audit", "--quick")
     finally:
-        lab.exec(HOST, "umount /tmp; sed -i '/srv.gone/d' /root/.bashrc", check=False)
+        lab.exec(HOST, "sed -i '/srv.gone/d' /root/.bashrc" if how == "elsewhere" else "umount /tmp")
+
+
+@pytest.fixture(scope="module")
+def forwarding(lab: Lab) -> Lab:
+    """The same hosts, with a forwarder that runs on the first one: somebody has asked it."""
+    replace_once(lab.inventory / "fleet.yaml", "lab: true\n", "lab: true\ndns: {upstream: [192.0.2.252]}\n")
+    deploy(lab)
+    inside(lab, f"1.web.{STOREFRONT}", "dig", "+tries=1", "+time=1", "www.example.org", check=False)
+    state, actual = snapshot(lab), dump(lab)
+    assert isinstance(state, HostState) and state.answering[SHOP].servers == ("192.0.2.252#53",)
+    assert isinstance(actual, Actual) and actual.servers == {SHOP: "192.0.2.252#53"}
+    return lab
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_a_program_that_fails_did_not_say_is_unknown(forwarding: Lab, look: str, way: str, subtests) -> None:
+    package, name, ask = LOOKS[look]
+    whole, told = ask(forwarding), set()
+    assert isinstance(whole, HostState | Actual), whole
+    for program in programs(forwarding, package, name):
+        with subtests.test(program):
+            forwarding.exec(HOST, ["sh", "-euc", BREAK, "break", program, WAYS[way]])
+            found = ask(forwarding, BROKEN)
+            if isinstance(found, Unknown | Unanswered):
+                assert f"`{program}` (status " in f"{getattr(found, 'why', found)}", found
+                told.add(program)
+            elif isinstance(found, HostState) and found.busy:
+                told.add(program)  # who cannot wait for a program that is at work there counts as busy
+            else:
+                differs = {one.name: (getattr(whole, one.name), getattr(found, one.name)) for one in fields(found)}
+                differs = {name: pair for name, pair in differs.items() if pair[0] != pair[1]}
+                assert differs == {}, "it counts as an answer, and is another one"
+    assert told == ASKED[look]

@@ -80,8 +80,17 @@ section links
 try ip -d -j link show
 
 section networkd
-# By which file networkd has set up a device: index and path.
-grep -s '^NETWORK_FILE=' /run/systemd/netif/links/* | sed 's|.*/links/||; s/:NETWORK_FILE=/ /'
+# By which file networkd has set up a device: index and path. A device may have gone meanwhile, and its file with it.
+try awk 'BEGIN {
+	for (i = 1; i < ARGC; i++) {
+		while ((getline line < ARGV[i]) > 0) if (sub(/^NETWORK_FILE=/, "", line)) {
+			index_of = ARGV[i]
+			sub(/.*\//, "", index_of)
+			print index_of, line
+		}
+		close(ARGV[i])
+	}
+}' /run/systemd/netif/links/*
 
 section addresses
 try ip -j addr show
@@ -151,7 +160,7 @@ done
 section listeners
 for path in /run/netns/pn-*; do
 	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
-	try nsenter --net="$path" ss -Hlntup 'sport = :53' | try awk -v name="${path##*/}" '
+	try ss -N "${path##*/}" -Hlntup 'sport = :53' | try awk -v name="${path##*/}" '
 		{ users = $0; sub(/^.*users:/, "users:", users); print name, $1, $5, (users == $0 ? "" : users) }'
 done
 
@@ -172,7 +181,7 @@ section servers
 printf '%s\n' "$pids" | try sed -n 's/^privnet-forwarder@\(.*\)[.]service /\1 /p' | while read -r name pid; do
 	# One that has ended meanwhile asks nobody.
 	[ ! -r "/proc/$pid/cmdline" ] ||
-		printf '%s %s\n' "$name" "$(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline" | try cut -d ' ' -f 3-)"
+		printf '%s %s\n' "$name" "$(try tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline" | try cut -d ' ' -f 3-)"
 done
 }
 

@@ -275,11 +275,11 @@ section answering
 printf '%s\n' "$pids" | try sed -n 's/^dns@\(pn-[^ ]*\) /\1 resolver /p'
 printf '%s\n' "$pids" | try sed -n 's/^forwarder@\(pn-[^ ]*\) /\1 /p' | while read -r name pid; do
 	# One that has ended meanwhile asks nobody.
-	[ ! -r "/proc/$pid/cmdline" ] || printf '%s servers %s\n' "$name" "$(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")"
+	[ ! -r "/proc/$pid/cmdline" ] || printf '%s servers %s\n' "$name" "$(try tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")"
 done
 for path in /run/netns/pn-*; do
 	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
-	try nsenter --net="$path" ss -Hlntup 'sport = :53' | try awk -v name="${path##*/}" '
+	try ss -N "${path##*/}" -Hlntup 'sport = :53' | try awk -v name="${path##*/}" '
 		{ program = $0; sub(/^.*users:/, "users:", program); print name, $1, $5, program }'
 done
 
