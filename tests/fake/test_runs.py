@@ -1028,6 +1028,25 @@ def test_what_was_taken_away_is_back_when_a_host_goes_back_to_it(fleet: Callable
     assert not any(name == "h2" and " privnet confirm " in command for name, command in ran.executed)
 
 
+def test_a_host_that_confirms_what_it_has_taken_away_holds_up_nobody(
+    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was switched before, and sends where the plan says even if it goes back from that."""
+    made = fleet(1, elsewhere=["h1", "h3"])
+    made.project("elsewhere", 1, ["h3", "h1"])  # each to where the other was
+    (made.directory / "projects" / "p0.yaml").unlink()  # of h1 and h2
+    monkeypatch.setenv(removal.ALLOW, str(removal.removals(*locks(made)).number))
+    made.data |= {"h1": {"fake_delay": 0.2}, "h2": {"fake_delay": 1.5}, "h3": {"fake_delay": 0.2}}
+    # While h2 takes its time the others are told to wait on, over connections that are as good as new ones.
+    soon = "from privnet.deploy.run import Run\nRun.patience = property(lambda self: 3)\n"
+    ran = made.run("--json", "-y", more=soon)
+    assert ran.changed["retire what is gone"] == ["h1", "h2", "h3"]
+    extended = {name for name, command in ran.executed if " privnet extend " in command and "retire done" in command}
+    assert extended == {"h1", "h3"}
+    assert withdrawn(ran, "undo") == []
+    assert set(states(ran).values()) == {"changed"}
+
+
 # --- the first host of what is changed -----------------------------------------------------------------
 
 

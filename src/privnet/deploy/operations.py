@@ -543,8 +543,9 @@ class Confirmation(StringCommand):
             if run.stopped:
                 return _stop(state, host, run, run.stopped, connector_arguments), []
             run.kept = True
-            # Not before it has said so: one that goes back sends to where it did.
-            run.settled.discard(host.name)
+            if host.name not in run.concerned["retire"]:
+                # Not before it has said so: one that goes back from its switch sends to where it did.
+                run.settled.discard(host.name)
             done, output = _executed(run, host, super().execute, state, connector_arguments, self._seconds)
             if done:
                 run.settled.add(host.name)
