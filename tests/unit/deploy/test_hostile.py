@@ -288,9 +288,9 @@ def test_a_megabyte_of_one_thing_takes_no_longer_than_it_is_long(what: str) -> N
     section, line = MANY[what]
     planned = answer(made().plan.hosts[HOST])
     many = [line(n) for n in range(10**6, 10**6 + 10**6 // len(line(10**6)))]
-    begun = time.monotonic()
+    begun = time.process_time()
     assert isinstance(followed(text(planned | {section: [*planned[section], *many]})), HostState)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("value", ["{},", "[],", '{"a":1},', "0,"])

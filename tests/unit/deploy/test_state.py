@@ -225,10 +225,10 @@ def test_ten_megabytes_of_anything_are_read_in_a_moment() -> None:
     lines = text(bare())
     place = lines.index("##privnet fdb") + 1
     rubbish = "\x1b]0;owned\x07" * 10
-    begun = time.monotonic()
+    begun = time.process_time()
     found = parse_snapshot([*lines[:place], *[rubbish] * 100_000, *lines[place:]])
     assert isinstance(found, HostState) and found.fdb == {}
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
     assert isinstance(parse_snapshot("x" * 2**20 for _ in range(100)), Unknown)
 
 
