@@ -32,6 +32,7 @@ class Drift:
     :param step: what a step of the run has in it; empty where no run repairs it
     :param why: the reason, where one of them is silent
     :param undo: what takes it away where no run does
+    :param refused: what a run says that changes no host because of it
     """
 
     name: str
@@ -40,6 +41,7 @@ class Drift:
     step: str
     why: str = ""
     undo: str = ""
+    refused: str = ""
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -534,6 +536,7 @@ def of_host(plan: HostPlan) -> Iterator[Drift]:
         "",
         "a run ends no program that privnet has not started",
         "systemctl stop mine",
+        f"answers at TCP port 53 of 127[.]0[.]0[.]1 in the network namespace {network}",
     )
     yield Drift(
         "host: a device of nearly its name",

@@ -1,4 +1,4 @@
-"""A run and the audit see the same: each drift of `drifts` is reported by both, and repaired by a run.
+"""A run and the audit see the same: each drift of `drifts` is reported by both, and repaired or refused by a run.
 
 Both are asked by their own programs, and judge by their own code. Drifts that have nothing to do with each other are
 on the hosts at the same time; that both mean the same one is seen by what they say of it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
@@ -27,6 +28,7 @@ from privnet.audit.actual import Actual, parse_dump
 from privnet.audit.checks import STATE_CHECKS
 from privnet.deploy import changes
 from privnet.deploy import state as deployed
+from privnet.deploy.preflight import obstacles
 from privnet.deploy.state import HostState, parse_snapshot
 from privnet.lab import Lab
 from privnet.plan.host import HostPlan
@@ -41,11 +43,12 @@ def lab(shared_fleet: Callable[[str], Lab]) -> Lab:
 
 @dataclass(frozen=True)
 class Look:
-    """A host as both see it: steps of a run, deviations of the audit."""
+    """A host as both see it: steps of a run, why there can be none, deviations of the audit."""
 
     state: HostState
     actual: Actual
     steps: tuple[str, ...]
+    refused: tuple[str, ...]
     told: tuple[str, ...]
 
 
@@ -64,7 +67,8 @@ def _look(lab: Lab, host: str, plan: HostPlan) -> Look:
     assert isinstance(state, HostState), state
     waves = [changes.prepare(state), *(wave(plan, state) for wave in (changes.add, changes.switch, changes.retire))]
     told = [deviation for check in STATE_CHECKS.values() for deviation in check(plan, actual).deviations]
-    return Look(state, actual, tuple(line for wave in waves for line in wave.lines()), tuple(map(str, told)))
+    steps = tuple(line for wave in waves for line in wave.lines())
+    return Look(state, actual, steps, tuple(obstacles(plan, state, time.time())), tuple(map(str, told)))
 
 
 # --- which drifts are on which host together -----------------------------------------------------------
@@ -143,15 +147,22 @@ def test_both_tell_each_drift_and_a_run_repairs_it(lab: Lab, seen: set[str], kin
                 with subtests.test(f"{host}: {drift.name}"):
                     assert_told(drift, after[host])
         run = deploy(lab, check=False)
+        changed = {host for hosts in run.changed.values() for host in hosts}
+        refused = [(host, drift) for host, ones in some.items() for drift in ones if drift.refused]
+        for host, drift in refused:
+            with subtests.test(f"{host}: {drift.name}: refused"):
+                assert run.code == 1 and host not in changed and re.search(drift.refused, run.output), run.output
         for host, ones in some.items():
             for drift in ones:
                 if drift.undo:
                     lab.exec(host, drift.undo)
+        if refused:
+            run = deploy(lab, check=False)
         before = looks(lab)
         with subtests.test(f"{kind}, round {number}: repaired"):
             assert run.code == 0, run.output
             assert_as_planned(before)
-        if run.code or any(look.steps or look.told for look in before.values()):
+        if run.code or any(look.steps or look.refused or look.told for look in before.values()):
             deploy(lab, check=False)
             before = looks(lab)
 
@@ -160,6 +171,8 @@ def assert_told(drift: Drift, look: Look) -> None:
     told = [line for line in look.told if line.startswith(drift.told)]
     steps = [line for line in look.steps if re.search(drift.step, line)]
     assert told if drift.told else drift.why, ("the audit says nothing of it", drift.command, look.told)
+    refused = [line for line in look.refused if drift.refused and re.search(drift.refused, line)]
+    assert bool(refused) == bool(drift.refused), ("a run would not refuse the host", drift.command, look.refused)
     if drift.step:
         assert steps, ("a run would do nothing for it", drift.command, look.steps)
     else:
@@ -167,7 +180,8 @@ def assert_told(drift: Drift, look: Look) -> None:
 
 
 def assert_as_planned(found: Mapping[str, Look]) -> None:
-    assert {host: (look.steps, look.told) for host, look in found.items()} == dict.fromkeys(found, ((), ()))
+    seen = {host: (look.steps, look.refused, look.told) for host, look in found.items()}
+    assert seen == dict.fromkeys(found, ((), (), ()))
 
 
 def differences(one: object, other: object) -> Iterator[str]:
