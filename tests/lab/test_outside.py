@@ -257,6 +257,18 @@ def test_an_upstream_that_is_away_is_a_deviation_and_private_names_go_on(lab: La
     assert outside(lab, "lab-3") == RIGHT
 
 
+def test_a_sandbox_that_cannot_be_made_for_a_while_needs_no_run_afterwards(lab: Lab) -> None:
+    """Where /tmp takes no file, systemd starts no program that has devices of its own."""
+    lab.exec("lab-1", "mount -t tmpfs -o size=4k,nr_inodes=3 none /tmp; touch /tmp/a /tmp/b")
+    try:
+        lab.exec("lab-1", f"systemctl stop --job-mode=ignore-dependencies {FORWARDER}.service")
+        assert OURS not in outside(lab, "lab-1").values(), "the twin: it cannot start"
+    finally:
+        lab.exec("lab-1", "umount /tmp")
+    assert outside(lab, "lab-1") == RIGHT
+    assert audit(lab, "lab-1") == {}
+
+
 DRIFTS = {
     "the sockets are closed": (f"systemctl stop {FORWARDER}.socket", "units"),
     "the sockets are elsewhere": (

@@ -138,7 +138,7 @@ SYSTEMD: Sections = {
         "RemainAfterExit": "yes",
         "ExecStart": rf"({PROGRAM}|{RESTORE}|/usr/sbin/dnsmasq( --[a-z-]+(=[^ ]*)?)+|{FORWARDER})?",
         **dict.fromkeys(("ExecStartPre", "ExecReload", "ExecStop", "ExecStartPost"), PROGRAM),
-        "ExecStopPost": f"{PROGRAM}|/bin/sleep 0[.]2",
+        "ExecStopPost": f"{PROGRAM}|[+]/bin/sleep 0[.]2",
         "Restart": "always|on-failure",
         "RestartSec": "[25]00ms",
         "OOMScoreAdjust": "-1000",
