@@ -21,9 +21,7 @@ from privnet.deploy.state import HostState, parse_snapshot
 from privnet.lab import Lab
 from privnet.store import save_lock
 
-SAID = {
-    "user", "machine", "systemd", "enabled", "time", "disk", "os", "release", "applied", "generation", "route", "ssh",
-}  # fmt: skip
+SAID = {"user", "machine", "systemd", "enabled", "time", "disk", "os", "release", "applied", "generation", "route"}
 
 
 @pytest.fixture(scope="module")
