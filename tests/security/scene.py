@@ -247,9 +247,12 @@ class Scene:
         meshes = {endpoint.place: endpoint.address for endpoint in everybody if endpoint.kind == "mesh"}
         hosts = {endpoint.place: endpoint.address for endpoint in everybody if endpoint.kind == "host"}
         routes = [f"ip route replace {mesh} via {hosts[host]}" for host, mesh in meshes.items()]
+        # A host that forwards names a shorter way to what it does not serve (ICMP redirect), which no attacker takes.
+        redirects = "/proc/sys/net/ipv4/conf/*/accept_redirects"
+        stubborn = f"for file in {redirects}; do echo 0 > $file; done; ip route flush cache"
         for who, host in (("outsider", "lab-1"), ("operator", "lab-2")):
             via = [f"ip route replace {cidr} via {self[host].address}" for cidr in {*self._cidrs.values()}]
-            self.run(who, "; ".join([*routes, *via]))
+            self.run(who, "; ".join([stubborn, *routes, *via]))
         stray = [
             "ip netns add stray; ip link add st0 type veth peer name eth0 netns stray",
             "ip addr add 198.51.100.1/30 dev st0; ip link set st0 up; sysctl -qw net.ipv4.ip_forward=1",
