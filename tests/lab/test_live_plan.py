@@ -104,7 +104,7 @@ def test_what_a_repair_does_to_traffic_is_told_by_the_host(lab: Lab) -> None:
     said = privnet(lab, "plan", "--live")
     assert "3 of 3 hosts answered, 2 of them would be changed" in said
     assert "brief, questions for names of that network from this host: its resolver starts again" in said
-    assert "outage, flows of these containers: their namespace had gone" in said
+    assert "outage, flows of these containers, if their namespace is gone: what ran in it has to be started" in said
     assert "DONE: 3 hosts as planned" in privnet(lab, "deploy", "-y")
     assert "0 of them would be changed" in privnet(lab, "plan", "--live")
 
