@@ -10,7 +10,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +41,8 @@ from security.watch import Watch
 # A host comes whose subnet the underlay did not have.
 UNDERLAY = "(host 192.0.2.252 and port 53) or udp port 51900 or udp port 9 or icmp or arp net 10.77.0.0/24"
 NAME, ANSWER = "www.example.com", "11.22.33.44"
-ROLLBACK = 90
-"""Seconds after which a change that nobody confirms is taken back: as long as a wave takes on the slowest machine."""
+ROLLBACK = 300
+"""Seconds after which a change that nobody confirms is taken back: longer than a wave takes on the slowest machine."""
 PAIRS = 20
 
 MACHINES = {"lab-1": ("bookworm", "12"), "lab-3": ("trixie", "13")}
@@ -100,10 +99,11 @@ def test_exec_passes_words_input_output_and_status_through(fresh: Lab, host: str
 def test_what_takes_too_long_is_ended_in_the_machine_too(fresh: Lab) -> None:
     patience = fresh.machine("lab-1").patience
     with pytest.raises(subprocess.TimeoutExpired):
-        fresh.exec("lab-1", "exec sleep 4321", timeout=3 / patience)
-    assert fresh.exec("lab-1", "pgrep -f '[s]leep 4321'").stdout, "the twin: it is seen while it runs"
-    time.sleep(7)
-    assert fresh.exec("lab-1", "pgrep -f '[s]leep 4321'", check=False).returncode == 1
+        fresh.exec("lab-1", "echo $$ >/run/begun; exec sleep 4321", timeout=10 / patience)
+    process = fresh.exec("lab-1", "cat /run/begun").stdout.strip()
+    runs = ["test", "-d", f"/proc/{process}"]
+    assert wait_until(lambda: fresh.exec("lab-1", runs, check=False).returncode == 1, 20 * patience)
+    fresh.exec("lab-1", "sleep 4321 & test -d /proc/$! && kill $!")
 
 
 def test_the_declared_user_of_a_machine_logs_in_by_its_name(fresh: Lab) -> None:
@@ -168,7 +168,7 @@ def test_an_accelerator_is_tried_with_the_kernel_that_it_is_to_run(fresh: Lab) -
     machine = fresh.machine("lab-1")
     assert isinstance(machine, Machine)
     kernel = machine.directory / "vmlinuz"
-    assert accelerator.probe(accelerator.TCG, kernel, 120) == ""
+    assert accelerator.probe(accelerator.TCG, kernel, 300) == ""
     late = accelerator.probe(accelerator.TCG, kernel, 1)
     assert late == "with tcg Debian's kernel has not come up within 1 s"
     nothing = accelerator.probe(accelerator.TCG, machine.console, 20)
@@ -257,6 +257,7 @@ def answering(lab: Lab) -> Iterator[None]:
     ]
     with subprocess.Popen(lab.argv("outsider", ["dnsmasq", "-k", "-C", "/dev/null", *options])) as process:
         try:
+            assert wait_until(lambda: ":53 " in lab.exec("outsider", "ss -Hlun").stdout, 20)
             yield
         finally:
             process.terminate()
@@ -269,6 +270,9 @@ def test_the_second_run_changes_nothing(lab: Lab) -> None:
 def test_everybody_reaches_everybody_and_the_audit_finds_no_deviation(lab: Lab) -> None:
     assert_reachable(lab)
     audit = audited(lab)
+    if "dns.upstream over " in audit.stdout:
+        # The audit waits as long as a real host takes; a busy machine that translates may be late, but not each time.
+        audit = audited(lab)
     assert audit.returncode == 0, audit.stdout + audit.stderr
 
 
@@ -289,16 +293,17 @@ def test_apparmor_confines_no_program_of_ours(lab: Lab, host: str) -> None:
     processes = "systemctl show --property=MainPID --value 'privnet-*' | grep -vx -e 0 -e ''"
     ours = lab.exec(host, f"for pid in $({processes}); do cat /proc/$pid/attr/current; done").stdout.split("\n")
     assert len(ours) > 2 and {*ours} == {"unconfined", ""}
-    twin = "tcpdump -i lo -w /dev/null 2>/dev/null & sleep 5; cat /proc/$!/attr/current; kill $!"
+    begun = "tcpdump -i lo -w /dev/null 2>/dev/null &"
+    twin = f"{begun} until grep tcpdump /proc/$!/attr/current; do sleep 1; done; kill $!"
     assert lab.exec(host, twin).stdout == "tcpdump (enforce)\n"
 
 
 def test_names_outside_are_answered_in_containers_of_machines(lab: Lab) -> None:
     for slot in CONTAINERS.values():
-        asked = ["dig", "+short", "+tries=1", "+time=10", f"{NAME}."]
+        asked = ["dig", "+short", "+time=10", f"{NAME}."]
         with answering(lab):
-            assert inside(lab, slot, *asked).split() == [ANSWER]
-        assert ANSWER not in inside(lab, slot, *asked, check=False), "the twin: nobody else answers"
+            assert inside(lab, slot, *asked, "+tries=3").split() == [ANSWER]
+        assert ANSWER not in inside(lab, slot, *asked, "+tries=1", check=False), "the twin: nobody else answers"
 
 
 def test_a_reboot_and_a_power_cut_restore_all_networks(lab: Lab) -> None:
