@@ -569,3 +569,16 @@ def test_a_name_that_a_host_answers_reaches_no_shell(plan: HostPlan, name: str) 
             assert line == shlex.join(words) or line.startswith("[ ! -e /"), line
             assert not any(word == name for word in words), line
         assert all(name not in text for key, text in script.inputs.items())
+
+
+def test_a_device_that_is_made_anew_loses_what_the_first_wave_has_given_it_again(plan: HostPlan) -> None:
+    """That wave writes down the container that leaves, and the new device reads it from there."""
+    sections = answer(plan)
+    replaced("links", '"local": "100.64.0.1"', '"local": "100.65.0.1"')(sections)
+    leaves = "02:70:0a:f0:00:63"
+    added("fdb", f"{leaves} dev pnx4096 dst 100.64.0.2 self static")(sections)
+    found = waves(plan, sections)
+    assert "ip link delete dev pnx4096" in found["add"]
+    assert leaves in changes.add(plan, state(sections)).files["/etc/privnet/overlay/4096.fdb"].text
+    assert f"  fdb delete {leaves} dev pnx4096 dst 100.64.0.2 self" in found["retire"]
+    assert "place /etc/privnet/overlay/4096.fdb" in found["retire"]

@@ -89,10 +89,12 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
 
 def _retire_entries(overlay: Overlay, vxlan_port: int, state: HostState, script: Script) -> None:
     network = overlay.network
-    # A device that the first wave has made anew has only what is planned.
+    # A device that the first wave has made anew has what that wave has written down.
     anew = network.vxlan in _wrong_devices(overlay, vxlan_port, state)
     present, neighbours = (
-        ({}, {}) if anew else (state.fdb.get(network.vxlan, {}), state.neighbours.get(network.vxlan, {}))
+        _superset(overlay, state)
+        if anew
+        else (state.fdb.get(network.vxlan, {}), state.neighbours.get(network.vxlan, {}))
     )
     wanted, known = _wanted(overlay)
     stray = [(mac, present[mac]) for mac in sorted(present) if mac not in wanted]
