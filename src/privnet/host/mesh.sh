@@ -5,6 +5,12 @@ key=/etc/wireguard/privnet.key
 old=/etc/privnet/wireguard.key # where earlier versions kept it
 [ -s "$key" ] || [ ! -s "$old" ] || key=$old
 
+# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6. The kernel gives a
+# device IPv6 anew, switched on, when its MTU becomes large enough for it (RFC 8200, 5).
+no_ipv6() {
+	[ ! -e /proc/sys/net/ipv6/conf/privnet ] || echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6
+}
+
 # How large a packet between hosts may be is in mesh.conf. Without the lock the kernel takes anybody's word that it is
 # less (ICMP's "fragmentation needed", which can be forged), and VXLAN is cut into pieces or has containers send less.
 hold_mtu() {
@@ -74,6 +80,7 @@ follow)
 	port=$(sed -n 's/^ListenPort = //p' /etc/privnet/mesh.conf)
 	[ "$(wg show privnet listen-port)" = "$port" ] || wg set privnet listen-port "$port"
 	ip link set dev privnet mtu "$(sed -n 's/^MTU = //p' /etc/privnet/mesh.conf)"
+	no_ipv6
 	hold_mtu
 	# The first line of `dump` is the interface's own, with its private key.
 	{ echo && wg show privnet dump | tail -n +2; } | awk '
@@ -109,8 +116,7 @@ greet)
 			esac
 		done
 	fi
-	# wireguard-go's device has a link-local address of its own otherwise; nothing of ours speaks IPv6.
-	[ ! -e /proc/sys/net/ipv6/conf/privnet ] || echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6
+	no_ipv6
 	hold_mtu
 	# The peers of a host that was restarted still hold its old session, and would send into it for 15 s before they begin
 	# a new one (WireGuard whitepaper, 6.5). A keepalive sent now makes this side begin it.

@@ -59,6 +59,10 @@ def test_a_host_that_is_as_planned_gets_nothing(planned: Any, host: str, fleet: 
     assert waves(plan, answer(plan)) == {}
 
 
+OFF = "/proc/sys/net/ipv6/conf/privnet/disable_ipv6"
+NO_IPV6 = f"sh -c '[ ! -e {OFF} ] || echo 1 > {OFF}'"
+
+
 def replaced(section: str, old: str, new: str) -> Callable[[Sections], None]:
     """Replace a text that is there, in each line of a section."""
 
@@ -140,7 +144,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     ),
     "IPv6 in the mesh": (
         added("addresses", "privnet ipv6"),
-        {"add": ["sh -c 'echo 1 > /proc/sys/net/ipv6/conf/privnet/disable_ipv6'"]},
+        {"add": [NO_IPV6]},
     ),
     "a stray MAC behind a VXLAN device": (
         added("fdb", "02:70:de:ad:be:ef dev pnx4096 master pnb4096 static"),
@@ -582,3 +586,10 @@ def test_a_device_that_is_made_anew_loses_what_the_first_wave_has_given_it_again
     assert leaves in changes.add(plan, state(sections)).files["/etc/privnet/overlay/4096.fdb"].text
     assert f"  fdb delete {leaves} dev pnx4096 dst 100.64.0.2 self" in found["retire"]
     assert "place /etc/privnet/overlay/4096.fdb" in found["retire"]
+
+
+def test_an_mtu_that_becomes_large_enough_for_ipv6_leaves_it_off(plan: HostPlan) -> None:
+    sections = answer(plan)
+    replaced("links", f'"mtu": {plan.mesh.mtu}', '"mtu": 1240')(sections)
+    found = waves(plan, sections)["add"]
+    assert found.index(NO_IPV6) > found.index(f"ip link set dev privnet mtu {plan.mesh.mtu} up")

@@ -15,6 +15,8 @@ from privnet.render import ETC, KEY, ManagedFile, mesh_text, peer_block
 
 INTERFACE = "privnet"
 UNIT = "wg-quick@privnet.service"
+IPV6_MTU = 1280
+"""A device with less has no IPv6 (RFC 8200, 5)."""
 
 
 def add(plan: HostPlan, state: HostState, script: Script) -> None:
@@ -60,9 +62,7 @@ def retire(plan: HostPlan, state: HostState, script: Script) -> None:
 def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
     wanted = f"{mesh.address}/{mesh.length}"
     present = state.addresses.get(INTERFACE, frozenset())
-    if "ipv6" in present:
-        script.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
-    # Those of IPv6 go with it.
+    # Those of IPv6 go when it is switched off.
     strays = sorted(address for address in present if "." in address and address != wanted)
     for stray in strays:
         script.run("ip", "address", "delete", stray, "dev", INTERFACE)
@@ -72,6 +72,10 @@ def _interface(mesh: Mesh, state: HostState, script: Script) -> None:
     link = state.links[INTERFACE]
     if link.mtu != mesh.mtu or not link.up:
         script.run("ip", "link", "set", "dev", INTERFACE, "mtu", mesh.mtu, "up")
+    if "ipv6" in present or link.mtu < IPV6_MTU <= mesh.mtu:
+        # Afterwards: with an MTU that is large enough the kernel gives a device IPv6 anew, switched on.
+        off = f"/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6"
+        script.run("sh", "-c", f"[ ! -e {off} ] || echo 1 > {off}")
     # It comes with the address; without it the barrier behind it swallows everything for other hosts. mesh.sh says what
     # the lock is for.
     words = ("proto", "kernel", "scope", "link", "src", mesh.address, "mtu", "lock", str(mesh.mtu))
