@@ -21,6 +21,7 @@ def run(*command: str) -> None:
 
 def test_ruff() -> None:
     run("ruff", "check", "--no-cache", ".")
+    run("ruff", "format", "--no-cache", "--check", ".")
 
 
 def test_mypy() -> None:

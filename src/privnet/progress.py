@@ -64,9 +64,7 @@ def save_progress(directory: Path, fleet: str, hosts: Mapping[str, Progress]) ->
     temporary.rename(directory / PROGRESS_FILE)
 
 
-def unfinished(
-    hosts: Mapping[str, Progress], names: Iterable[str], serial: int, checksum: str
-) -> dict[str, str]:
+def unfinished(hosts: Mapping[str, Progress], names: Iterable[str], serial: int, checksum: str) -> dict[str, str]:
     """Hosts of ``names`` that are not known to have this lock file, each with the reason."""
     found = {}
     for name in names:

@@ -346,7 +346,7 @@ def metering(lab: Lab, *flows: Flow) -> Iterator[Meter]:
 def answering_when_there(lab: Lab, host: str, slot: str) -> Iterator[None]:
     """Echoes in a namespace that is not there yet, from the moment when it is."""
     wait = f"for n in $(seq 3000); do [ ! -e /run/netns/{slot} ] || break; sleep 0.02; done"
-    wait += f"; exec ip netns exec {slot} python3 -c \"$0\" \"$1\""
+    wait += f'; exec ip netns exec {slot} python3 -c "$0" "$1"'
     with _running(lab.argv(host, ["sh", "-c", wait, ANSWER, str(PORT)])):
         yield
 

@@ -50,11 +50,23 @@ def own(serial: int) -> tuple[int, str]:
 
 
 WRONG: dict[str, tuple[tuple[Version, ...], Remembered, str]] = {
-    "an older copy": (known(5, 6), {"h1": own(6), "h2": own(7)}, "h2 was changed last by serial 7 of the lock file, and "),
+    "an older copy": (
+        known(5, 6),
+        {"h1": own(6), "h2": own(7)},
+        "h2 was changed last by serial 7 of the lock file, and ",
+    ),
     "the newest is named": (known(6), {"h1": own(7), "h2": own(9), "h3": own(8)}, "h2 was changed last by serial 9"),
     "no lock file": ((), {"h1": own(3)}, "h1 was changed last by serial 3 of the lock file, and there is none here"),
-    "another copy": (known(6), {"h1": own(6), "h2": (6, OTHER)}, "h2 was changed by run run-of-h2 with another lock file of"),
-    "another copy, by name the first": (known(6), {"h1": (6, OTHER), "h2": own(6)}, "h1 was changed by run run-of-h1 with"),
+    "another copy": (
+        known(6),
+        {"h1": own(6), "h2": (6, OTHER)},
+        "h2 was changed by run run-of-h2 with another lock file of",
+    ),
+    "another copy, by name the first": (
+        known(6),
+        {"h1": (6, OTHER), "h2": own(6)},
+        "h1 was changed by run run-of-h1 with",
+    ),
     "another copy, and lower": (known(6), {"h1": (6, OTHER), "h2": own(2)}, "h1 was changed by run run-of-h1 with"),
     "a copy that went its own way": (
         known(3, 4, 5, 6),
@@ -81,7 +93,10 @@ RIGHT: dict[str, tuple[tuple[Version, ...], Remembered]] = {
     "of one before its memory": (known(4, 5, 6), {"h1": own(6), "h2": (3, OTHER)}),
     "of one before it had a memory": (known(6), {"h1": (5, OTHER), "h2": own(6)}),
     "of one that was rebuilt from hosts without it": (known(2, 6, 7), {"h1": (4, OTHER)}),
-    "of two copies from which it was rebuilt": ((*known(5), Version(5, OTHER), *known(6)), {"h1": own(5), "h2": (5, OTHER)}),
+    "of two copies from which it was rebuilt": (
+        (*known(5), Version(5, OTHER), *known(6)),
+        {"h1": own(5), "h2": (5, OTHER)},
+    ),
     "of none": (known(6), {"h1": own(6), "h2": None}),
     "nothing anywhere, and no lock file": ((), {"h1": None, "h2": None}),
 }
@@ -128,7 +143,9 @@ def test_an_old_backup_is_found_out_however_often_it_was_written(tmp_path: Path)
     backup = load_lock(copy, "test")
     for number in range(10):
         told = said(lock_versions(backup), hosts)
-        assert told is not None and ("changed last by serial 7" if backup.serial < 7 else "another lock file of") in told
+        assert (
+            told is not None and ("changed last by serial 7" if backup.serial < 7 else "another lock file of") in told
+        )
         # Another project of its own, or it would be the same file.
         backup = save_lock(copy, replace(backup, applications={AP.format(number): "blog"}))
     assert backup.serial == 14

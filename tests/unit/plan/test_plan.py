@@ -92,9 +92,7 @@ def test_the_guard_lets_speak_who_has_a_container_there(fleets: Any, placed: dic
 
 def test_device_names_fit_into_the_kernel_s_fifteen_characters(fleets: Any) -> None:
     project = fleets.project("shop", {"a": {"web": ["h1"] * 3}}, vni=16777215, cidr="10.0.0.0/16")
-    plan, _ = planned(
-        fleets.declare({"hosts": fleets.hosts("h1"), "vxlan": {"vni": "1-16777215"}}, {"shop": project})
-    )
+    plan, _ = planned(fleets.declare({"hosts": fleets.hosts("h1"), "vxlan": {"vni": "1-16777215"}}, {"shop": project}))
     (overlay,) = plan.hosts["h1"].overlays
     names = [overlay.network.bridge, overlay.network.vxlan, *(port.name for port in overlay.ports)]
     assert all(len(name) <= 15 for name in names)
