@@ -283,11 +283,11 @@ def _still_the_plan(file: Path, compiled: Compiled) -> None:
 def _ask(compiled: Compiled) -> Outcome:
     """What a run would do to each host: a dry run that is told how much goes, since nothing does."""
     from privnet.check.removal import removals
-    from privnet.deploy.command import Request, perform
+    from privnet.deploy.command import Request, is_cut_short, perform
 
     number = removals(compiled.known, compiled.lock).number
     ended = perform(Request(compiled.declaration.directory, dry=True, allow=str(number)), quiet=True)
-    if ended.outcome is None or ended.interrupted:
+    if ended.outcome is None or ended.interrupted or is_cut_short(ended):
         _say_aside(ended.said.rstrip())
         _say_error("the hosts could not be asked")
         raise typer.Exit(FAILED)
@@ -586,7 +586,7 @@ def _read_or_not() -> Iterator[None]:
 
     try:
         yield
-    except BrokenPipeError:
+    except OSError:
         say_no_more()
 
 
@@ -649,6 +649,9 @@ def table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def main() -> None:
     """The command ``privnet``."""
+    from privnet.unread import open_missing
+
+    open_missing()
     gc.disable()  # a command is over before its garbage is worth a walk over all that it has read
     app()
 

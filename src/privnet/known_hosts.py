@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from privnet.model.fleet import Fleet, Host
 from privnet.model.lock import Lock
 
-KEPT_SECONDS = 86400
-"""A file of an older lock file may be in use by an audit that began with it."""
 PROGRAM_SECONDS = 20
 _DEFAULTS = {
     "stricthostkeychecking": "ask",
@@ -42,57 +36,11 @@ def known_hosts_text(fleet: Fleet, lock: Lock) -> str:
     return "".join(lines)
 
 
-def write_known_hosts(directory: Path, fleet: Fleet, lock: Lock) -> Path:
-    """A file with these keys, named after the fleet's directory and its own content."""
-    text = known_hosts_text(fleet, lock)
-    place = hashlib.sha256(bytes(directory)).hexdigest()[:16]
-    path = _folder() / f"{fleet.fleet}.{place}.{hashlib.sha256(text.encode()).hexdigest()[:16]}.known_hosts"
-    if _read(path) != text:
-        _replace(path, text)
-        _remove_old(path, f"{fleet.fleet}.{place}.*.known_hosts")
-    return path
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return None
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-
-
-def _remove_old(path: Path, pattern: str) -> None:
-    for other in path.parent.glob(pattern):
-        with suppress(OSError):
-            if other != path and time.time() - other.stat().st_mtime > KEPT_SECONDS:
-                other.unlink()
-
-
-@cache
-def _folder() -> Path:
-    """The user's cache; where there is none that takes files, a directory for this process."""
-    for base in (os.environ.get("XDG_CACHE_HOME", ""), f"{os.environ.get('HOME', '')}/.cache"):
-        if base.startswith("/"):
-            folder = Path(base) / "privnet"
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with tempfile.TemporaryFile(dir=folder):
-                    return folder
-    return Path(_passing().name)
-
-
-@cache
-def _passing() -> tempfile.TemporaryDirectory[str]:
-    """Kept until the process ends, and removed then."""
-    return tempfile.TemporaryDirectory(prefix="privnet-")
+def write_known_hosts(fleet: Fleet, lock: Lock) -> Path:
+    """A file with these keys for this process, and for programs while it waits for them: in memory, on no disk."""
+    handle = os.memfd_create("known_hosts")
+    os.write(handle, known_hosts_text(fleet, lock).encode("ascii"))
+    return Path(f"/proc/{os.getpid()}/fd/{handle}")
 
 
 # --- of the user ------------------------------------------------------------------------------------

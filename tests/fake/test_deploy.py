@@ -51,11 +51,13 @@ class Typed:
         (self.folder / "config.py").write_text(CONFIG)
         self.log = self.folder / "executed"
         self.away: set[str] = set()
+        self.own: dict[str, str] = {}
+        """Variables of the environment; `UNSET` for one that is not there."""
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {LOG: str(self.log), "PYINFRA_PROGRESS": "off"}
-        return {name: value for name, value in os.environ.items() if name != "PRIVNET_ALLOW_REMOVALS"} | own
+        own = {LOG: str(self.log), "PYINFRA_PROGRESS": "off", "PRIVNET_ALLOW_REMOVALS": "UNSET", **self.own}
+        return {name: value for name, value in {**os.environ, **own}.items() if value != "UNSET"}
 
     def prepare(self, seconds: float) -> None:
         made = self.fleet

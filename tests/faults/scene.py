@@ -153,6 +153,10 @@ def free(lab: Lab, host: str) -> None:
     (lab.machine(host).directory / "fill").unlink(missing_ok=True)
 
 
+def _written(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
 def _sh(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True)
 
@@ -332,9 +336,8 @@ class Scene:
             code = run.wait(timeout=300)
         self.at = "?"
         outcome = json.loads((place / "outcome").read_text()) if (place / "outcome").exists() else None
-        judged = command.judge(
-            command.Ended(code, False, command.read_outcome(place / "outcome")), self.lab.hosts, False, SECONDS
-        )
+        found = command.Ended(code, False, command.read_outcome(_written(place / "outcome")))
+        judged = command.judge(found, self.lab.hosts, False, SECONDS)
         said = "\n".join(judged.lines)
         return Ended(code, (place / "output").read_text(), outcome, time.monotonic() - begun, struck, said)
 

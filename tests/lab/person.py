@@ -31,7 +31,6 @@ class Person:
         self.lab = lab
         self.ssh, self.system = directory / "ssh", directory / "etc-ssh"
         self.inventory = directory / "real"
-        self.cache = directory / "cache"
         shutil.copytree(lab.inventory, self.inventory, ignore=shutil.ignore_patterns("privnet.*", ".privnet*"))
         shutil.copy(lab.inventory.with_suffix(".py"), self.inventory.with_suffix(".py"))
         fleet = self.inventory / "fleet.yaml"
@@ -63,7 +62,7 @@ class Person:
         )
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        own = {"PYINFRA_PROGRESS": "off", "XDG_CACHE_HOME": str(self.cache), "NO_COLOR": "1"}
+        own = {"PYINFRA_PROGRESS": "off", "NO_COLOR": "1"}
         unset = ("PRIVNET_LAB", "SSH_AUTH_SOCK")
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         return {name: value for name, value in {**kept, **own, **more}.items() if value != "UNSET"}

@@ -167,15 +167,16 @@ def test_what_the_persons_own_ssh_refuses_is_refused(person: Person, lab: Lab) -
     assert "nothing to do: 3 hosts" in person.done("deploy", "INVENTORY", "-y")
 
 
-def test_a_cache_that_was_cut_short_or_cannot_be_written_stops_nothing(person: Person, tmp_path: Path) -> None:
-    for file in person.cache.glob("privnet/*.known_hosts"):
-        file.write_text("")
-    assert "nothing to do: 3 hosts" in person.done("deploy", "INVENTORY", "-y")
+def test_directories_that_cannot_be_written_stop_nothing(person: Person, tmp_path: Path) -> None:
+    """Neither a run nor an audit; hosts are known by their keys all the same."""
     (tmp_path / "file").touch()
     for where in ("relative", f"{tmp_path}/file", "/proc/nowhere"):
-        unusable = {"XDG_CACHE_HOME": where, "HOME": "UNSET"}
+        unusable = dict.fromkeys(("XDG_CACHE_HOME", "TMPDIR"), where) | {"HOME": "UNSET"}
         assert "nothing to do: 3 hosts" in person.done("deploy", "INVENTORY", "-y", environment=unusable)
+        person.done("audit", "INVENTORY", "--quick", environment=unusable)
     assert not (person.inventory.parent / "relative").exists()
+    with other_ssh_keys(lab=person.lab, host="lab-2"):
+        assert "PN508" in person("audit", "INVENTORY", "--quick").stdout, "the twin"
 
 
 LIMIT = """

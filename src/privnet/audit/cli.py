@@ -67,7 +67,17 @@ class _Given:
 def _arguments(inventory: Path, junit: Path | None) -> list[str]:
     """pytest without the settings of whatever directory it is started in, and without its own output."""
     file = str(Path(test_fleet.__file__))
-    arguments = [file, "-p", "no:terminal", "-p", "no:cacheprovider", "--noconftest", "--fleet", str(inventory)]
+    arguments = [
+        file,
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:cacheprovider",
+        "--capture=no",
+        "--noconftest",
+        "--fleet",
+        str(inventory),
+    ]
     arguments += ["-c", "/dev/null", "--rootdir", str(Path(file).parent)]
     if junit is not None:
         arguments += ["--junit-xml", str(junit.absolute()), "-o", "junit_suite_name=privnet audit"]

@@ -213,7 +213,7 @@ def connections_to(directory: Path, fleet: Fleet, lock: Lock) -> dict[str, Conne
     if fleet.lab:
         options: tuple[str, ...] = ("-F", str(ssh_config_of(directory)))
         return {name: Connection(name, name, options, host.ssh.user != "root") for name, host in fleet.hosts.items()}
-    known_hosts = write_known_hosts(directory, fleet, lock)
+    known_hosts = write_known_hosts(fleet, lock)
     connections = {}
     for name, host in fleet.hosts.items():
         options = ("-l", host.ssh.user, "-p", str(host.ssh.port))

@@ -58,7 +58,7 @@ class Report:
     def _show(self, session: pytest.Session, host: str, check: str, finding: Finding) -> None:
         try:
             self._line(host, check, finding)
-        except BrokenPipeError:
+        except OSError:
             say_no_more()
             # Nobody would learn of what is found from here on, but where it is written to a file.
             self.unread = not self.kept
@@ -83,11 +83,13 @@ class Report:
 
     def summary(self) -> int:
         """The last lines, the JSON file, and the exit code."""
+        written = self._write()
         try:
-            return self._summary()
-        except BrokenPipeError:
+            code = self._summary()
+        except OSError:
             say_no_more()
-            return self._summary()
+            code = self._summary()
+        return code if written else 1
 
     def _summary(self) -> int:
         seconds = time.monotonic() - self._began
@@ -103,9 +105,19 @@ class Report:
             typer.secho(f"{plural(self.deviations, 'deviation')} on {hosts}  ({what})", fg="red", bold=True)
         elif self.findings:
             typer.secho(f"as planned  ({what})", fg="green", bold=True)
-        if self.json_file is not None:
-            self.json_file.write_text(json.dumps(self.as_data(seconds), indent=2, ensure_ascii=True) + "\n")
         return 1 if red or not self.findings else 0
+
+    def _write(self) -> bool:
+        """Write the JSON file, if one is wanted; whether that was possible."""
+        if self.json_file is None:
+            return True
+        data = self.as_data(time.monotonic() - self._began)
+        try:
+            self.json_file.write_text(json.dumps(data, indent=2, ensure_ascii=True) + "\n")
+        except OSError as error:
+            typer.echo(f"error: {self.json_file} cannot be written: {error.strerror}", err=True)
+            return False
+        return True
 
     def as_data(self, seconds: float) -> dict[str, object]:
         """Everything that was found."""

@@ -7,6 +7,7 @@ is written through it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,6 +25,8 @@ UNDER_WAY = ".privnet.run"
 MACHINE_ID = Path("/etc/machine-id")
 LOCKS = Path("/proc/locks")
 
+_NO_PLACE = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
 _NOTE = re.compile(r"run ([0-9A-Za-z-]{1,60}) of ([ -~]{1,200}), process ([0-9]{1,10}), since ([0-9]{1,12})\n")
 _FLOCK = re.compile(r"^[0-9]+: FLOCK +\S+ +WRITE +([0-9]+) \S+:([0-9]+) ", re.MULTILINE)
 
@@ -32,21 +35,26 @@ class Held(Exception):
     """Another run has the lock, or nobody can say that none has it. The message says why, and what to do."""
 
 
+class Unwritable(Exception):
+    """The lock cannot be taken here, whoever has it: its file system is full or read-only. The message says so."""
+
+
 def take(directory: Path, run: str, owner: str) -> int:
-    """Take the lock, until the process ends; its descriptor. Raises Held."""
+    """Take the lock, until the process ends; its descriptor. Raises Held or Unwritable."""
     path = directory / UNDER_WAY
     try:
         # O_NONBLOCK: to open a FIFO must not wait.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         handle = os.open(path, flags, 0o600)
     except OSError as error:
+        if error.errno in _NO_PLACE:
+            raise Unwritable(_unwritable(path, error)) from None
         raise Held(_unusable(path, f"cannot be opened ({error.strerror})")) from None
     try:
         _take(handle, path, run, owner)
     except OSError as error:
         os.close(handle)
-        shown = shown_path(path)
-        raise Held(f"{shown} cannot be locked and written ({error.strerror}). Put that right, then run again") from None
+        raise Unwritable(_unwritable(path, error)) from None
     except Held:
         os.close(handle)
         raise
@@ -76,6 +84,13 @@ def _let_in(handle: int, directory: Path) -> None:
         os.fchown(handle, -1, folder.st_gid)
     group = 0o060 if folder.st_mode & stat.S_IWGRP and os.fstat(handle).st_gid == folder.st_gid else 0
     os.fchmod(handle, 0o600 | group | (0o006 if folder.st_mode & stat.S_IWOTH else 0))
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return (
+        f"{shown_path(path)} cannot be locked and written ({error.strerror}): with that lock a run is the only one in "
+        "its directory. Put that right, then run again"
+    )
 
 
 def _unusable(path: Path, why: str) -> str:

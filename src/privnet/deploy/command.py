@@ -12,10 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 from privnet.check.removal import ALLOW
 from privnet.compiler import Compiled
 from privnet.deploy import outcome
-from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
+from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges, State
 from privnet.diagnostics import plural, visible
 from privnet.model.fleet import Fleet
 from privnet.report.deeds import Deed, Names, deed_lines, deeds_of
@@ -65,9 +64,9 @@ class Request:
         files = [str(HERE / "fleet.py"), str(HERE / "private_network.py")]
         return [sys.executable, "-c", PYINFRA, *mode, *limits, *files]
 
-    def environment(self, outcome_file: Path) -> dict[str, str]:
+    def environment(self, outcome_file: str) -> dict[str, str]:
         """This process's, and what the run reads."""
-        own = {INVENTORY: str(self.directory.resolve()), outcome.VARIABLE: str(outcome_file)}
+        own = {INVENTORY: str(self.directory.resolve()), outcome.VARIABLE: outcome_file}
         own |= {name: value for name, value in ((ALLOW, self.allow), (BREAK, self.break_lease)) if value is not None}
         return {**os.environ, **own}
 
@@ -91,18 +90,19 @@ def perform(request: Request, quiet: bool = False) -> Ended:
 
     :param quiet: keep what it says, instead of letting it through
     """
-    with tempfile.TemporaryDirectory(prefix="privnet-") as folder:
-        path = Path(folder) / "outcome.json"
-        streams: dict[str, Any] = {}
-        if quiet:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        elif request.dry:
-            streams = {"stdout": subprocess.DEVNULL}  # JSON for nobody
-        run = subprocess.Popen(request.command, env=request.environment(path), text=True, errors="replace", **streams)
+    streams: dict[str, Any] = {}
+    if quiet:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    elif request.dry:
+        streams = {"stdout": subprocess.DEVNULL}  # JSON for nobody
+    # In memory: no disk that fills up, and no directory that goes, takes away what has become of the hosts.
+    with open(os.memfd_create("privnet-outcome"), "rb") as memory:  # noqa: PTH123 - a descriptor
+        streams |= {"env": request.environment(f"/proc/self/fd/{memory.fileno()}"), "pass_fds": (memory.fileno(),)}
+        run = subprocess.Popen(request.command, text=True, errors="replace", **streams)
         with run, _passing_on(run) as interrupts:
             said = run.stderr.read() if run.stderr else ""
             code = run.wait()
-        return Ended(code, bool(interrupts), read_outcome(path), said)
+        return Ended(code, bool(interrupts), read_outcome(memory.read()), said)
 
 
 @contextmanager
@@ -140,14 +140,22 @@ def _in_foreground() -> bool:
         os.close(handle)
 
 
-def read_outcome(path: Path) -> Outcome | None:
-    """A run's outcome; None when it has not got so far as to write one."""
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
+def read_outcome(text: bytes) -> Outcome | None:
+    """A run's outcome; None when it has not got so far as to write one. One that was cut short has no host."""
+    if not text:
         return None
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return Outcome("", {})
     hosts = {
-        name: HostOutcome(**{**host, "changes": [StageChanges(**stage) for stage in host["changes"]]})
+        name: HostOutcome(
+            **{
+                **host,
+                "state": State(host["state"]),
+                "changes": [StageChanges(**stage) for stage in host["changes"]],
+            }
+        )
         for name, host in data["hosts"].items()
     }
     return Outcome(data["run"], hosts, data["serial"], data["stopped"])
@@ -181,7 +189,7 @@ def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Ver
     """What has become of a run.
 
     :param hosts: those that it was about
-    :param rollback: ``policy.rollback``, in seconds: when a host that nobody confirmed puts itself back
+    :param rollback: ``policy.rollback``, in seconds: when a host that nobody confirmed rolls back
     """
     found = ended.outcome
     if found is None:
@@ -189,31 +197,52 @@ def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Ver
         if ended.interrupted:
             return Verdict(FAILED, ("INTERRUPTED: no host was changed",))
         return Verdict(FAILED, (f"FAILED: pyinfra ended with {ended.code}, no host was changed; it says why above",))
-    about = {name: found.hosts[name] for name in sorted(found.hosts) if name in hosts}
+    about = {name: _last_known(ended, name) for name in sorted(found.hosts or hosts) if name in hosts}
     code = _code(ended, about, dry)
     return Verdict(code, (*_summary(about, dry), *_closing(code, ended, about, dry, rollback)))
+
+
+def _last_known(ended: Ended, name: str) -> HostOutcome:
+    """Where a host stands; unknown where the run has ended before it could say so."""
+    host = ended.outcome.hosts.get(name) if ended.outcome else None
+    killed = ended.code < 0  # before it could write down what it knew last
+    if host is None or (killed and host.state in (State.unreached, State.asked)):
+        return HostOutcome(State.unknown, "the run ended before it said what had become of it")
+    return replace(host, state=State.unknown) if host.state is State.begun else host
+
+
+def is_cut_short(ended: Ended) -> bool:
+    """Whether the run has ended before it was over: by an error of its own, or since something has ended it."""
+    hosts = ended.outcome.hosts if ended.outcome else {}
+    return ended.code < 0 or not hosts or any(host.state in (State.asked, State.begun) for host in hosts.values())
 
 
 def _code(ended: Ended, about: Mapping[str, HostOutcome], dry: bool) -> int:
     stopped = ended.outcome.stopped if ended.outcome else None
     states = {host.state for host in about.values()}
+    if is_cut_short(ended):
+        return FAILED
     if stopped:
-        return {"locked": LOCKED, "stale": REFUSED}.get(stopped["kind"], FAILED)
-    if ended.interrupted or "failed" in states:
+        return {"locked": LOCKED, "stale": REFUSED, "refused": REFUSED}.get(stopped["kind"], FAILED)
+    if ended.interrupted or State.failed in states:
         return FAILED
     # What a dry run would change is pending too, and that is what was asked.
-    if "unreached" in states or ("pending" in states and not dry):
+    if State.unreached in states or (State.pending in states and not dry):
         return PENDING
     return FAILED if ended.code else DONE
 
 
 _HEADS = (
-    ("changed", "changed and confirmed"),
-    ("unchanged", "nothing to do"),
-    ("pending", "pending"),
-    ("unreached", "no answer"),
-    ("failed", "failed"),
+    (State.changed, "changed and confirmed"),
+    (State.unchanged, "nothing to do"),
+    (State.pending, "pending"),
+    (State.asked, "not done"),
+    (State.unreached, "no answer"),
+    (State.failed, "failed"),
+    (State.unknown, "state unknown"),
 )
+_COUNTED = (State.changed, State.unchanged)
+"""Of many hosts in such a state, none is listed."""
 
 
 def _summary(about: Mapping[str, HostOutcome], dry: bool) -> Iterator[str]:
@@ -221,12 +250,12 @@ def _summary(about: Mapping[str, HostOutcome], dry: bool) -> Iterator[str]:
         some = {name: host for name, host in about.items() if host.state == state}
         if not some:
             continue
-        shown = "would change" if dry and state == "pending" else head
-        if state == "unchanged" or len(some) > LISTED_AT_MOST:
+        shown = "would change" if dry and state is State.pending else head
+        if state is State.unchanged or len(some) > LISTED_AT_MOST:
             yield f"{shown}: {plural(len(some), 'host')}{_few(some)}"
-            some = dict(list(some.items())[:LISTED_AT_MOST]) if state in ("failed", "pending", "unreached") else {}
+            some = {} if state in _COUNTED else dict(list(some.items())[:LISTED_AT_MOST])
         for name, host in some.items():
-            why = f": {visible(host.why)}" if host.why and not (dry and state == "pending") else ""
+            why = f": {visible(host.why)}" if host.why and not (dry and state is State.pending) else ""
             steps = ", ".join(f"{stage.stage} {plural(len(stage.lines), 'step')}" for stage in host.changes)
             yield f"  {name}  {shown}{why}" + (f" ({steps})" if steps else "")
     held = sorted({visible(line) for host in about.values() for line in host.held})
@@ -242,19 +271,18 @@ def _few(hosts: Collection[str]) -> str:
 
 def _closing(code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: bool, rollback: int) -> Iterator[str]:
     stopped = ended.outcome.stopped if ended.outcome else None
-    if stopped:
+    if is_cut_short(ended):
+        yield _cut_short(ended, about, rollback)
+    elif stopped:
         head = {LOCKED: "LOCKED", REFUSED: "REFUSED"}.get(code, "FAILED")
         remedy = ". Put right what is said of the hosts above; the same command again tries those that are not done"
         yield f"{head}: {visible(stopped['why'])}" + (remedy if code == FAILED else "")
     elif ended.interrupted:
-        yield (
-            "INTERRUPTED: a host that is pending has the old state, or old and new beside each other; one whose change "
-            f"was not confirmed puts itself back within {rollback} s. The same command again finishes what was begun"
-        )
+        yield "INTERRUPTED: the same command again finishes what was begun"
     elif code == FAILED:
         yield "FAILED: see what is said of the hosts above; the same command again tries those that are not done"
     elif code == PENDING and not dry:
-        open_hosts = sum(host.state in ("pending", "unreached") for host in about.values())
+        open_hosts = sum(host.state in (State.pending, State.unreached) for host in about.values())
         yield (
             f"PENDING: {plural(open_hosts, 'host')} not done, all others are. Nothing was taken away that a host "
             "without an answer may need; the same command again finishes them"
@@ -267,12 +295,24 @@ def _closing(code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: boo
         yield f"DONE: {plural(len(about), 'host')} as planned"
 
 
+def _cut_short(ended: Ended, about: Mapping[str, HostOutcome], rollback: int) -> str:
+    unknown = [name for name, host in about.items() if host.state is State.unknown]
+    head = "INTERRUPTED" if ended.interrupted else "FAILED: the run ended before it was over; it says why above"
+    state = (
+        f"the state of {plural(len(unknown), 'host')} is unknown ({_some(unknown)}): each has the old state, or old "
+        f"and new beside each other, and rolls back within {rollback} s unless its change was confirmed"
+        if unknown
+        else "no host has a change that is not confirmed"
+    )
+    return f"{head}: {state}. The same command again finishes what was begun"
+
+
 def live_data(found: Outcome) -> dict[str, dict[str, Any]]:
     """What hosts that answered a dry run were found to be, for a saved plan."""
     return {
         name: {"applied": host.applied, "changes": _steps(host)}
         for name, host in sorted(found.hosts.items())
-        if host.state not in ("unreached", "failed")
+        if host.state not in (State.unreached, State.failed)
     }
 
 
@@ -327,14 +367,14 @@ def live_lines(found: Outcome, compiled: Compiled, steps: bool = False) -> Itera
 
     :param steps: also what it would execute there, stage by stage
     """
-    silent = {name: host for name, host in sorted(found.hosts.items()) if host.state in ("unreached", "failed")}
+    silent = {name: host for name, host in sorted(found.hosts.items()) if host.state in (State.unreached, State.failed)}
     would = {name: host for name, host in sorted(found.hosts.items()) if name not in silent and host.changes}
     asked, new = len(found.hosts) - len(silent), meets(compiled)
     if found.stopped:
         yield f"A run would stop: {visible(found.stopped['why'])}"
     yield f"{asked:,} of {plural(len(found.hosts), 'host')} answered, {len(would):,} of them would be changed"
     for name, host in list(silent.items())[:LISTED_AT_MOST]:
-        word = "no answer" if host.state == "unreached" else "would fail"
+        word = "no answer" if host.state is State.unreached else "would fail"
         yield f"  {name}  {word}{f': {visible(host.why)}' if host.why else ''}"
     if len(silent) > LISTED_AT_MOST:
         yield f"  and {len(silent) - LISTED_AT_MOST:,} more like these"

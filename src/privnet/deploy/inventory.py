@@ -91,7 +91,7 @@ def _say(problems: Iterable[Problem], sources: Mapping[str, str]) -> None:
 def _known_hosts(run: Run) -> str:
     """The file with the SSH keys of hosts seen before; hosts of a lab are known in the lab."""
     fleet = run.compiled.declaration.fleet
-    return "" if fleet.lab else str(write_known_hosts(run.directory, fleet, run.saved))
+    return "" if fleet.lab else str(write_known_hosts(fleet, run.saved))
 
 
 def _host_data(run: Run, name: str, host: Host, known: str) -> dict[str, Any]:

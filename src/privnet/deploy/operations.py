@@ -27,6 +27,7 @@ from privnet.deploy import changes, journal
 from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Addresses, Snapshot, question
 from privnet.deploy.host_keys import OtherHostKey
+from privnet.deploy.outcome import State
 from privnet.deploy.run import Run, begin
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
 from privnet.deploy.state import Armed, HostState, Unknown, parse_snapshot
@@ -66,14 +67,15 @@ def ask() -> Commands:
     if run.stopped:
         yield Refusal(run, run.stopped)
         return
+    run.note(host.name, State.asked, "the run ended before it had answered")
     found = _snapshot(run)
     if isinstance(found, Unknown):
         if not state.is_executing:
             # What is yielded now is shown, and not executed: a dry run would call it silent.
-            run.note(host.name, "failed", found.why)
+            run.note(host.name, State.failed, found.why)
         yield Refusal(run, found.why)
         return
-    run.note(host.name, "unchanged")
+    run.note(host.name, State.asked, "the run ended before anything was done there")
     host.noop("it has answered")
 
 
@@ -104,7 +106,7 @@ def prepare() -> Commands:
     failed, found = _first_failed(run, "prepare"), _snapshot(run)
     if failed and isinstance(found, HostState) and _to_prepare(run, host.name, found):
         why = f"it was not prepared: {failed}, the first host that was to be, has failed"
-        yield Refusal(run, why, "pending")
+        yield Refusal(run, why, State.pending)
         return
     yield from _prepare(run)
 
@@ -293,8 +295,7 @@ def _prepare(run: Run) -> Commands:
     if why is not None:
         yield Refusal(run, why)
     elif state.is_executing:
-        # Nothing else may be to be done there.
-        run.note(host.name, "changed")
+        run.note(host.name, State.asked, "the run ended when it was prepared, and nothing else was done there")
 
 
 def _add(run: Run) -> Commands:
@@ -372,7 +373,7 @@ def _confirm(run: Run) -> Commands:
     if host.name in run.armed:
         yield Confirmation(run, run.id, run.been[host.name])
     else:
-        run.unchanged(host.name)
+        run.finish(host.name)
         host.noop("there is nothing to confirm")
 
 
@@ -420,7 +421,7 @@ def _still_held(run: Run, name: str, found: HostState) -> dict[str, str]:
 def _keep(run: Run, why: list[str]) -> None:
     """Leave everything old where it is, and say so."""
     run.host(host.name).held = why
-    run.note(host.name, "pending", "what is old stays until a later run")
+    run.note(host.name, State.pending, "what is old stays until a later run")
     some = visible("; ".join(why[:3]) + (f"; and {plural(len(why) - 3, 'other')}" if len(why) > 3 else ""))
     logger.warning(f"{host.print_prefix}privnet: {host.name}: nothing old is taken away: {some}. Run again when it is")
     host.noop("nothing is taken away")
@@ -584,7 +585,7 @@ class Refusal(StringCommand):
     It runs on this machine: a host that answers everything with success would not let itself be stopped.
     """
 
-    def __init__(self, run: Run, why: str, becomes: str = "failed") -> None:
+    def __init__(self, run: Run, why: str, becomes: State = State.failed) -> None:
         super().__init__("false")
         self._run, self._why, self._becomes = run, why, becomes
 
@@ -607,7 +608,7 @@ class Return(StringCommand):
         with run.busy[host.name]:
             back = _withdrawn(state, host, run, connector_arguments)
         when = "what was old is back" if back else f"what was old is back within {run.patience} s"
-        run.note(host.name, "pending", f"{when}: {self._why}")
+        run.note(host.name, State.pending, f"{when}: {self._why}")
         logger.warning(f"{host.print_prefix}privnet: {host.name}: {visible(when)}: {visible(self._why)}")
         return True, []
 
@@ -633,7 +634,7 @@ def _executed(
     except (OSError, SSHException, EOFError) as error:
         # pyinfra says it, and goes on without the host.
         why = f"{error or type(error).__name__}"
-        run.note(host.name, "failed", f"the connection was lost, or it hangs: {why}")
+        run.note(host.name, State.failed, f"the connection was lost, or it hangs: {why}")
         if isinstance(error, EOFError):
             # paramiko's, of a connection that ends while a channel opens; pyinfra does not expect it.
             raise OSError(why) from error
@@ -659,7 +660,7 @@ def _say_causes(run: Run, state: Any, host: Any, connector_arguments: Any, secon
     except (OSError, SSHException, EOFError):
         return
     if why := journal.causes(output.stdout_lines):
-        run.note(host.name, "failed", why)
+        run.note(host.name, State.failed, why)
         logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
 
 
@@ -704,7 +705,7 @@ def _confirmed(run: Run, name: str, missing: str) -> None:
     outcome = run.host(name)
     serial, why = run.saved.serial, run.stopped or (outcome.why if outcome.held else "") or missing
     outcome.applied = f"{serial} {run.checksum(serial)} {run.id}"
-    run.note(name, "pending" if why else "changed", why)
+    run.note(name, State.pending if why else State.changed, why)
 
 
 def _reconnected(run: Run, host: Any) -> bool:
@@ -720,7 +721,7 @@ def _reconnected(run: Run, host: Any) -> bool:
         run.ready.discard(host.name)
         run.settled.discard(host.name)
         run.armed.discard(host.name)
-        run.note(host.name, "failed", why)
+        run.note(host.name, State.failed, why)
         logger.error(f"{host.print_prefix}privnet: {host.name}: {why}")
         return False
     run.proven.add(host.name)
@@ -803,7 +804,7 @@ def _said(output: Any) -> tuple[str | None, str]:
 
 def _heard(run: Run, host: Any, output: Any) -> None:
     kind, why = _said(output)
-    run.note(host.name, "failed", why)
+    run.note(host.name, State.failed, why)
     if kind == "locked":
         _met(run, host)
 
@@ -820,13 +821,13 @@ def _met(run: Run, host: Any, begun: bool = False) -> None:
         run.stop(f"{so}: {host.name}: {run.host(host.name).why}", "locked")
 
 
-def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any, becomes: str = "failed") -> bool:
+def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any, becomes: State = State.failed) -> bool:
     if run.stopped and host.name in run.armed:
         back = _withdrawn(state, host, run, connector_arguments)
         gone = "what is confirmed stays, and the rest is taken back" if run.kept else "it is as it was before"
         now = gone if back else f"it goes back to what it was within {run.patience} s"
         why = f"{now}: {why}"
-    run.note(host.name, "pending" if run.stopped else becomes, why)
+    run.note(host.name, State.pending if run.stopped else becomes, why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
     return False
 
@@ -858,8 +859,11 @@ def _record(state: Any, host: Any, run: Run) -> bool:  # pyinfra passes these tw
         logger.error(render_text(error.problems, color=False, sources=error.sources))
         run.stop_unread(error.problems[0])
     except OSError as error:
-        why = f"nothing is changed: the lock file cannot be written ({error.strerror}: {error.filename})"
-        run.stop(why, "failed")
+        so = "nothing else" if any(found.changes for found in run.outcome.hosts.values()) else "nothing"
+        why = f"{so} is changed: the lock file cannot be written ({error.strerror}: {error.filename})"
+        run.stop(why, "failed" if so == "nothing else" else "refused")
         logger.error(why)
     # The other hosts look at `stopped`.
+    if run.stopped:
+        run.note(host.name, State.pending, run.stopped)
     return run.stopped is None

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy import changes, preflight, releases
-from privnet.deploy.alone import Held, place, take
+from privnet.deploy.alone import Held, Unwritable, place, take
 from privnet.deploy.changes.containers import unit_of
 from privnet.deploy.host_keys import Identity
 from privnet.deploy.memory import doubt
-from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges
+from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges, State
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
 from privnet.diagnostics import DeclarationError, Problem, plural
@@ -99,14 +99,14 @@ class Run:
         """What has become of each host."""
         found = Outcome.of(self.id, self.plan.hosts)
         found.serial = self.saved.serial
-        atexit.register(found.write, final=True)
+        atexit.register(found.end)
         return found
 
     def host(self, name: str) -> HostOutcome:
         """What has become of one host."""
         return self.outcome.hosts[name]
 
-    def note(self, name: str, state: str, why: str = "") -> None:
+    def note(self, name: str, state: State, why: str = "") -> None:
         """Write down where a host stands."""
         self.host(name).state = state
         self.host(name).why = why
@@ -114,17 +114,20 @@ class Run:
         if self.executing and not self.stopped:
             self._note_progress(name, state, why)
 
-    def _note_progress(self, name: str, state: str, why: str = "") -> None:
+    def _note_progress(self, name: str, state: State, why: str) -> None:
         serial = self.saved.serial
-        if state == "changed":
+        if state in (State.changed, State.unchanged):
             self.diary.done(name, serial, self.checksum(serial))
-        elif state in ("pending", "failed"):
+        elif state in (State.begun, State.pending, State.failed):
             self.diary.begun(name, serial, self.checksum(serial), f"{state}: {why}" if why else state)
 
-    def unchanged(self, name: str) -> None:
-        """The run has come to its end at a host, and found nothing to do there."""
-        if self.executing and not self.stopped and self.host(name).state == "unchanged":
-            self._note_progress(name, "changed")
+    def finish(self, name: str) -> None:
+        """The run has come to its end at a host that has nothing to confirm."""
+        found = self.host(name)
+        if found.state is State.asked:
+            self.note(name, State.changed if found.changes else State.unchanged)
+        elif found.state is State.begun and not self.executing:
+            self.note(name, State.pending, "the run only looked for changes")
 
     @cached_property
     def diary(self) -> Diary:
@@ -134,7 +137,7 @@ class Run:
     def note_changes(self, name: str, stage: str, script: Script) -> None:
         """Write down what a stage does, or would do, to a host; until it is confirmed the host is pending."""
         self.host(name).changes.append(StageChanges(stage, script.lines()))
-        self.note(name, "pending", "the run ended before it was done there")
+        self.note(name, State.begun, "the run ended before it was done there")
 
     def stop(self, why: str, kind: str) -> None:
         """Change no host any more."""
@@ -169,6 +172,9 @@ class Run:
             present = load_lock(self.directory, self.saved.fleet)
         except Held as error:
             self.stop(f"nothing is changed: {error}", "locked")
+            return
+        except Unwritable as error:
+            self.stop(f"nothing is changed: {error}", "refused")
             return
         except DeclarationError as error:
             self.stop_unread(error.problems[0])

@@ -19,7 +19,7 @@ from threading import Timer
 import pytest
 
 from privnet.deploy import alone
-from privnet.deploy.alone import UNDER_WAY, Held, place, take
+from privnet.deploy.alone import UNDER_WAY, Held, Unwritable, place, take
 
 OWNER = f"alice@{socket.gethostname()}"
 MINE = "not privnet's\n"
@@ -157,10 +157,31 @@ def test_no_error_of_the_system_gets_out(directory: Path, monkeypatch: pytest.Mo
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl if call == "flock" else os, call, fails)
-    told = refused(directory)
-    assert told == (
-        f"{directory / UNDER_WAY} cannot be locked and written (No locks available). Put that right, then run again"
+    with pytest.raises(Unwritable) as caught:
+        take(directory, "my-run", OWNER)
+    assert str(caught.value) == (
+        f"{directory / UNDER_WAY} cannot be locked and written (No locks available): with that lock a run is the only "
+        "one in its directory. Put that right, then run again"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
+)
+def test_a_file_system_that_takes_no_lock_is_no_other_run(directory: Path, kind: str, said: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=8", "none", str(directory)], check=True)
+    try:
+        os.close(take(directory, "my-run", OWNER))
+        (directory / UNDER_WAY).unlink()
+        if kind == "full":
+            with pytest.raises(OSError, match="No space"):
+                (directory / "fill").write_bytes(bytes(2**20))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(directory)], check=True)
+        with pytest.raises(Unwritable, match=said):
+            take(directory, "my-run", OWNER)
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 # --- who has it --------------------------------------------------------------------------------------
