@@ -70,6 +70,7 @@ class NspawnHost(Host):
 
     def _write_batches(self, network: Underlay) -> None:
         uplink = underlay.uplink_batch(self.host.addresses, self.host.mtu, network)
+        (self.directory / "pair.batch").write_text(underlay.pair_batch(self.settings, self.name))
         (self.directory / "port.batch").write_text(underlay.port_batch(self.name))
         (self.directory / "uplink.batch").write_text(uplink)
 
@@ -105,8 +106,6 @@ class NspawnHost(Host):
             "namespace": self.settings.namespace(self.name),
             "fabric": self.settings.namespace(FABRIC),
             "port": port_name(self.name),
-            "uplink": underlay.UPLINK,
-            "mac": underlay.mac_address(self.name),
             "control_groups": " ".join(str(group) for group in groups),
         }
         return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

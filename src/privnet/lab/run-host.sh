@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs one lab host until it is powered off: run-host.sh DIRECTORY
 #
-# DIRECTORY/settings holds shell assignments, DIRECTORY/{port,uplink}.batch lines for `ip -batch`,
+# DIRECTORY/settings holds shell assignments, DIRECTORY/{pair,port,uplink}.batch lines for `ip -batch`,
 # DIRECTORY/nspawn one argument of systemd-nspawn a line. A host that reboots gets a new network namespace:
 # in the old one its devices, tables and rules would have survived, and the reboot would prove nothing.
 set -eu
@@ -45,14 +45,14 @@ enter() {
 }
 
 unplug() {
-    ip -n "$fabric" link delete "$port" 2>/dev/null || true
+    ip -n "$fabric" link delete dev "$port" 2>/dev/null || true
     ip netns delete "$namespace" 2>/dev/null || true
 }
 
 plug() {
     unplug
     ip netns add "$namespace"
-    ip link add "$port" netns "$fabric" type veth peer name "$uplink" address "$mac" netns "$namespace"
+    ip -batch "$directory/pair.batch"
     ip -n "$fabric" -batch "$directory/port.batch"
     ip -n "$namespace" -batch "$directory/uplink.batch"
 }

@@ -100,8 +100,8 @@ class Settings:
 
 
 def port_name(host: str) -> str:
-    """The name of a host's port on the underlay bridge, at most 15 characters."""
-    return _shortened(host, _INTERFACE_NAME_LENGTH)
+    """The name of a host's port on the underlay bridge, at most 15 characters; never a word of ip(8), nor `lo`."""
+    return _shortened(f"p-{host}", _INTERFACE_NAME_LENGTH)
 
 
 def check_host_name(host: str) -> None:

@@ -126,11 +126,11 @@ def _make_fabric(settings: Settings) -> None:
     # br_netfilter would look into, and drop, what is none of its business.
     quiet = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >$file; done"
     run(["ip", "netns", "exec", fabric, "sh", "-c", quiet])
-    run(["ip", "-n", fabric, "link", "set", "lo", "up"])
+    run(["ip", "-n", fabric, "link", "set", "dev", "lo", "up"])
     if BRIDGE not in links(settings, FABRIC):
         add = ["ip", "-n", fabric, "link", "add", "name", BRIDGE, "address", mac_address(FABRIC), "type", "bridge"]
         run([*add, *_QUIET_BRIDGE])
-    run(["ip", "-n", fabric, "link", "set", BRIDGE, "mtu", str(PORT_MTU), "up"])
+    run(["ip", "-n", fabric, "link", "set", "dev", BRIDGE, "mtu", str(PORT_MTU), "up"])
 
 
 def _join(settings: Settings, who: str, batch: str) -> None:
@@ -138,24 +138,26 @@ def _join(settings: Settings, who: str, batch: str) -> None:
     namespace = _made_namespace(settings, who)
     if UPLINK not in links(settings, who):
         remove_port(settings, who)
-        run(
-            [
-                "ip", "link", "add", port_name(who), "netns", settings.namespace(FABRIC), "type", "veth",
-                "peer", "name", UPLINK, "address", mac_address(who), "netns", namespace,
-            ]
-        )  # fmt: skip
+        run(["ip", "-batch", "-"], input=pair_batch(settings, who))
     run(["ip", "-n", settings.namespace(FABRIC), "-batch", "-"], input=port_batch(who))
     run(["ip", "-n", namespace, "-batch", "-"], input=batch)
 
 
+def pair_batch(settings: Settings, who: str) -> str:
+    """The `ip -batch` line that makes an uplink: one end in the fabric, the other in the namespace of who has it."""
+    fabric, own = settings.namespace(FABRIC), settings.namespace(who)
+    port = f"link add name {port_name(who)} netns {fabric} type veth"
+    return f"{port} peer name {UPLINK} address {mac_address(who)} netns {own}\n"
+
+
 def port_batch(who: str) -> str:
     """`ip -batch` lines for the fabric's end of an uplink."""
-    return f"link set {port_name(who)} mtu {PORT_MTU} master {BRIDGE} up\n"
+    return f"link set dev {port_name(who)} mtu {PORT_MTU} master {BRIDGE} up\n"
 
 
 def uplink_batch(addresses: Iterable[Address], mtu: int, underlay: Underlay) -> str:
     """`ip -batch` lines that configure an uplink; they may be run again on one that is in use."""
-    lines = ["link set lo up", f"link set {UPLINK} mtu {mtu} up"]
+    lines = ["link set dev lo up", f"link set dev {UPLINK} mtu {mtu} up"]
     own = list(addresses)
     lines += [f"address replace {_alone(address)} dev {UPLINK}{_nodad(address)}" for address in own]
     versions = {address.version for address in own}
@@ -221,7 +223,7 @@ def namespaces(settings: Settings) -> list[str]:
 def remove_port(settings: Settings, who: str) -> None:
     """Take a port off the underlay. A namespace that something still holds keeps nothing to speak on."""
     if namespace_path(settings, FABRIC).exists():
-        run(["ip", "-n", settings.namespace(FABRIC), "link", "delete", port_name(who)], check=False)
+        run(["ip", "-n", settings.namespace(FABRIC), "link", "delete", "dev", port_name(who)], check=False)
 
 
 def remove_namespace(name: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from privnet.lab import LabError, archive, image, process, requirements, setting
 from privnet.lab.fleet import LabHost, read_fleet, rehearse
 from privnet.lab.process import Process
 from privnet.lab.settings import Settings, check_host_name, port_name, ssh_config_of
-from privnet.lab.underlay import Underlay
+from privnet.lab.underlay import BRIDGE, Underlay, pair_batch, port_batch
 
 
 def host(name: str, *addresses: str) -> LabHost:
@@ -47,9 +49,55 @@ def test_names_of_one_lab_are_never_another_labs() -> None:
 def test_port_names_fit_the_kernel_and_stay_different() -> None:
     names = ["lab-1", "x" * 15, "rack-12-node-001", "rack-12-node-002", "h" * 63]
     ports = [port_name(name) for name in names]
-    assert ports[:2] == names[:2]
+    assert ports[0] == "p-lab-1"
     assert all(len(port) <= 15 for port in ports)
     assert len(set(ports)) == len(ports)
+
+
+APART = """
+mount --make-rprivate / && mkdir -p /run/netns && mount -t tmpfs none /run/netns && exec ip -batch -
+"""
+IN_ISSUES = {"master", "group", "dev", "mtu", "name", "type", "link", "vf", "a", "b", "lo", "all", "default", BRIDGE}
+
+
+def words_of_ip() -> set[str]:
+    """Words in ip(8) and its help that could be the name of a host: its keywords, and names of types and protocols."""
+    program = Path(shutil.which("ip") or "").resolve().read_bytes()
+    helps = [subprocess.run(["ip", what, "help"], capture_output=True).stderr for what in ("link", "address", "route")]
+    label = rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    found = [*re.findall(rb"(?<=\0)" + label + rb"(?=\0)", program), *re.findall(rb"\b" + label, b" ".join(helps))]
+    return {word.decode() for word in found}
+
+
+def batched(lines: list[str]) -> subprocess.CompletedProcess[str]:
+    """What `ip -batch` says in a network namespace of its own, which ends with it."""
+    command = ["unshare", "--mount", "--net", "sh", "-c", APART]
+    return subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_no_word_of_ip_as_a_host_s_name_is_taken_for_one() -> None:
+    """Each is made and set; those that once failed are ports of the underlay's bridge, too, and are removed."""
+    lab = Settings("x")
+    words = sorted(words_of_ip())
+    assert len(words) > 300 and words_of_ip() >= {"master", "group", "dev", "mtu", "name", "type", "vf"}
+    made = [f"netns add {lab.namespace('fabric')}"]
+    for word in {*IN_ISSUES, *words[::20]}:
+        made += [f"netns add {lab.namespace(word)}", pair_batch(lab, word).rstrip()]
+    ran = batched(made)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    # The other commands are executed inside of the fabric's namespace; here the port is made where they are.
+    here = [f"link add name {BRIDGE} type bridge"]
+    for word in {*IN_ISSUES, *words[::5]}:
+        here += [f"link add name {port_name(word)} type bridge", f"link set dev {port_name(word)} down"]
+    for word in IN_ISSUES:
+        gone = f"link delete dev {port_name(word)}"
+        here += [gone, f"link add name {port_name(word)} type veth peer name eth0", port_batch(word).rstrip(), gone]
+    ran = batched(here)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    # The twin: as it was.
+    for word in ("master", "a", "vf", "lo"):
+        assert batched([f"link add {word} type veth peer name eth0"]).returncode != 0
 
 
 @pytest.mark.parametrize("name", ["operator", "outsider", "fabric"])
