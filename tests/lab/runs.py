@@ -96,6 +96,28 @@ def pyinfra(lab: Lab, *arguments: str, check: bool = True, allow: bool = False, 
     return Result(done.returncode, done.stdout + done.stderr, report, seconds)
 
 
+def begin(lab: Lab) -> subprocess.Popen[str]:
+    """A run that has begun, and whose output is to be read."""
+    environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off", "PYTHONUNBUFFERED": "1"}
+    command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, stdin=subprocess.DEVNULL
+    )
+
+
+def killed_at(lab: Lab, stage: str) -> str:
+    """A run whose control machine dies when a stage begins; what it had printed."""
+    with begin(lab) as process:
+        printed = ""
+        for line in process.stdout or ():
+            printed += line
+            if f"| {stage}" in line:
+                process.kill()
+                break
+    assert f"| {stage}" in printed, printed
+    return printed
+
+
 def plan_of(lab: Lab) -> Plan:
     """What the lab's inventory says now, with the keys that the lock file has."""
     return compile_fleet(lab.inventory).plan

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 import pytest
 from kernel import until_rested
 from runs import (
-    DEPLOY,
-    PYINFRA,
     STOREFRONT,
     assert_lossless,
     assert_reachable,
@@ -20,6 +18,7 @@ from runs import (
     deploy,
     edit,
     flowing,
+    killed_at,
     replace_once,
 )
 
@@ -101,19 +100,6 @@ def test_an_unknown_release_is_refused_before_the_first_change_unless_the_fleet_
     edit(lab, "shop", "web: [lab-1, lab-2, lab-2]", "web: [lab-1, lab-2]")
     deploy(lab, allow=True)
     assert_as_planned(lab)
-
-
-def killed_at(lab: Lab, stage: str) -> None:
-    """A run whose control machine dies when a stage begins."""
-    command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
-    environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, env=environment, **streams) as process:  # type: ignore[call-overload]
-        for line in process.stdout:
-            if f"| {stage}" in line:
-                process.kill()
-                return
-    raise AssertionError(f"there is no stage {stage!r}")
 
 
 @contextmanager

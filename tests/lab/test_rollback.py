@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kernel import difference, dump, until_rested
 from meter import Flow, answering_when_there, assert_unharmed, metering
-from runs import DEPLOY, PAGES, PYINFRA, STOREFRONT, container_of, deploy, edit, project, replace_once
+from runs import PAGES, PYINFRA, STOREFRONT, begin, container_of, deploy, edit, killed_at, project, replace_once
 
 from privnet.compiler import compile_fleet
 from privnet.deploy.script import RUN, Script
@@ -34,28 +34,6 @@ def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab
     lab = fleet(inventory)
     deploy(lab)
     return lab
-
-
-def begun(lab: Lab) -> subprocess.Popen[str]:
-    """A run that has begun, and whose output is to be read."""
-    environment = {**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off", "PYTHONUNBUFFERED": "1"}
-    command = [str(PYINFRA), "-y", str(lab.inventory.with_suffix(".py")), str(DEPLOY)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, stdin=subprocess.DEVNULL
-    )
-
-
-def killed_at(lab: Lab, stage: str) -> str:
-    """A run whose control machine dies when ``stage`` begins; what it had printed."""
-    with begun(lab) as process:
-        printed = ""
-        for line in process.stdout or ():
-            printed += line
-            if f"| {stage}" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert f"| {stage}" in printed, printed
-    return printed
 
 
 def privnet_deploy(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -163,7 +141,7 @@ def test_the_control_machine_dies_at_its_end(lab: Lab) -> None:
 def seen_at(lab: Lab, *stages: str, end: str) -> list[Dump]:
     """What hosts are when each of these stages begins, while the run is held; it is killed when the last one does."""
     found = []
-    with begun(lab) as process:
+    with begin(lab) as process:
         for line in process.stdout or ():
             if any(f"| {stage}" in line for stage in stages):
                 process.send_signal(signal.SIGSTOP)
@@ -339,7 +317,7 @@ def test_a_host_that_a_change_cuts_off_comes_back(
     save_lock(inventory, compile_fleet(inventory).lock)
     (inventory / "fleet.yaml").write_text(text + "\nwireguard: {mesh: 10.77.0.248/29}\n")
     before = _traces(lab)
-    with begun(lab) as run:
+    with begin(lab) as run:
         # The twin: it is cut off, and the run waits for an answer that cannot come.
         _until(lab, reachable=False)
         assert _traces(lab) != before
@@ -367,7 +345,7 @@ def test_a_deployed_host_that_a_change_cuts_off_works_again(
     back = Flow(f"1.worker.{STOREFRONT}", f"1.web.{STOREFRONT}")
     with metering(lab, there, back) as meter:
         declared.write_text(text + "\nwireguard: {mesh: 10.77.0.248/29}\n")
-        with meter.during("it is cut off") as seen, begun(lab) as run:
+        with meter.during("it is cut off") as seen, begin(lab) as run:
             _until(lab, reachable=False)
             during = dump(lab)
             _until(lab, reachable=True)
