@@ -17,7 +17,7 @@ check: ## ruff, mypy and all tests that need no hosts
 test: ## make check, and each promise and feature on real hosts of this machine; ARGS="tests/lab -x": these tests alone (as root)
 	@sh setup/test.sh $(if $(ARGS),some $(ARGS),test)
 
-test-deep: ## all other tests on real hosts: every attack, drift and fault (as root)
+test-deep: ## all other tests on real hosts: every attack, drift and fault, machines (as root)
 	@sh setup/test.sh deep $(ARGS)
 
 test-machines: ## Debian 12 and 13 in QEMU, on kernels of their own: a quarter of an hour without KVM (as root)

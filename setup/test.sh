@@ -3,8 +3,8 @@
 #
 # test.sh check [ARGUMENTS]   tests without hosts
 # test.sh test                these, and then the tests on hosts that prove a promise or a feature
-# test.sh deep [ARGUMENTS]    all other tests on hosts, machines apart
-# test.sh machines [ARGUMENTS]  those on machines
+# test.sh deep [ARGUMENTS]    all other tests on hosts, machines among them
+# test.sh machines [ARGUMENTS]  of these, machines alone
 # test.sh some ARGUMENTS      pytest with these arguments
 #
 # With PYTEST_STATUS=FILE the tests' exit status goes there and ours is 0, so that `make` adds nothing after pytest's own summary.
@@ -18,7 +18,7 @@ if [ "$tier" != check ] && [ "$(id -u)" -ne 0 ]; then
     exit 2
 fi
 sh setup/setup.sh
-[ "$tier" != machines ] || sh setup/machines.sh
+case $tier in deep | machines) sh setup/machines.sh ;; esac
 
 tests() {
     .venv/bin/python -m pytest "$@" </dev/null
@@ -36,7 +36,7 @@ status=0
 case $tier in
     check) without_hosts "$@" || status=$? ;;
     test) { without_hosts && on_hosts -m test; } || status=$? ;;
-    deep) on_hosts -m "deep and not machines" "$@" || status=$? ;;
+    deep) on_hosts -m deep "$@" || status=$? ;;
     machines) tests -m machines "$@" || status=$? ;;
     some) tests "$@" || status=$? ;;
 esac

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -114,3 +115,24 @@ def test_a_push_fails_with_the_first_part_that_fails(tmp_path: Path, statuses: s
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run([ROOT / ".ci" / "run"], env=environment, check=False)
     assert ((tmp_path / "asked").read_text().split(), done.returncode) == (runs.split(), code)
+
+
+COMMANDS = {"check": "check", "test": "check test", "deep": "deep", "machines": "machines"}
+
+
+@pytest.mark.parametrize("tier", COMMANDS)
+def test_a_command_runs_the_whole_of_its_tier(tmp_path: Path, tier: str) -> None:
+    """`setup/test.sh` with another pytest, which notes what it is asked for, and for root."""
+    for directory in ("setup", ".venv/bin", "bin"):
+        (tmp_path / directory).mkdir(parents=True)
+    shutil.copy(ROOT / "setup" / "test.sh", tmp_path / "setup")
+    (tmp_path / "setup" / "setup.sh").touch()
+    (tmp_path / "setup" / "machines.sh").write_text("touch installed\n")
+    note = 'while [ $# -gt 0 ]; do [ "$1" != -m ] || [ "$2" = pytest ] || echo "$2" >> asked; shift; done'
+    for path, program in ((".venv/bin/python", note), ("bin/id", "echo 0")):
+        (tmp_path / path).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / path).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    subprocess.run(["sh", tmp_path / "setup" / "test.sh", tier], env=environment, check=True)
+    assert (tmp_path / "asked").read_text().split() == COMMANDS[tier].split()
+    assert (tmp_path / "installed").exists() == (tier in ("deep", "machines")), "QEMU"

@@ -1,22 +1,21 @@
 """Hosts with kernels of their own: what the lab does with them, and that private networks hold on real Debian kernels.
 
-Debian 12 on lab-1 and Debian 13 on lab-3 are machines, lab-2 is in systemd-nspawn. They boot once and are
-deployed to once.
+Debian 12 on lab-1 and Debian 13 on lab-3 are machines, lab-2 is in systemd-nspawn. All tests share them, in this order:
+a boot costs half a minute where QEMU translates. lab-1 has no IPv6 from its second boot to its third, the first deploy
+among what comes between. The mesh's last change leads it over IPv6.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from lab.kernel import difference, dump
+from lab.kernel import difference, dump, until_rested
 from lab.runs import (
     SHOP,
     STOREFRONT,
@@ -24,15 +23,19 @@ from lab.runs import (
     deploy,
     edit,
     inside,
+    killed_at,
     plan_of,
     replace_once,
 )
+from machines.mesh import CHANGES, MTU, assert_whole_packets_arrive, declare, follow_on_the_underlay
+from machines.outside import ANSWER, NAME, answering, audited
+from machines.sandboxes import REFUSED, done_with_and_without
 from privnet.lab import Lab, LabError, accelerator
 from privnet.lab.process import wait_until
 from privnet.lab.qemu import Machine
 from security import frames
 from security.attacks import PEER_RULE
-from security.oracle import OPERATOR, OUTSIDER
+from security.oracle import OUTSIDER
 from security.scene import Scene
 from security.test_sandboxes import units
 from security.watch import Watch
@@ -40,10 +43,11 @@ from security.watch import Watch
 # Names outside, asked of the outsider. A test changes WireGuard's port; who knows it first is told that it is closed.
 # A host comes whose subnet the underlay did not have.
 UNDERLAY = "(host 192.0.2.252 and port 53) or udp port 51900 or udp port 9 or icmp or arp net 10.77.0.0/24"
-NAME, ANSWER = "www.example.com", "11.22.33.44"
-ROLLBACK = 300
-"""Seconds after which a change that nobody confirms is taken back: longer than a wave takes on the slowest machine."""
+ROLLBACK, SOON = 300, 60
+"""Seconds after which a change that nobody confirms is taken back: longer than a wave takes on the slowest machine, and
+longer than one takes where nothing else runs."""
 PAIRS = 20
+T = TypeVar("T")
 
 MACHINES = {"lab-1": ("bookworm", "12"), "lab-3": ("trixie", "13")}
 CONTAINERS = {"lab-1": f"1.web.{STOREFRONT}", "lab-3": f"1.worker.{STOREFRONT}"}
@@ -55,6 +59,26 @@ def fresh(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> L
     """The fleet before anything was deployed to it."""
     releases = {host: release for host, (release, _) in MACHINES.items()}
     return fleet(inventory_copy("lab"), machines=tuple(MACHINES), releases=releases)
+
+
+def machine_of(lab: Lab, host: str) -> Machine:
+    machine = lab.machine(host)
+    assert isinstance(machine, Machine)
+    return machine
+
+
+def at_once(ask: Callable[[str], T], whom: Iterable[str]) -> list[T]:
+    """Of both machines: each has a processor to itself where QEMU translates."""
+    with ThreadPoolExecutor() as pool:
+        return [*pool.map(ask, whom)]
+
+
+def boot_of(lab: Lab, host: str) -> str:
+    return lab.exec(host, "cat /proc/sys/kernel/random/boot_id").stdout
+
+
+def has_ipv6(lab: Lab, host: str) -> bool:
+    return lab.exec(host, "test -e /proc/sys/net/ipv6", check=False).returncode == 0
 
 
 # --- the lab ------------------------------------------------------------------------------------------
@@ -119,21 +143,14 @@ def test_a_power_cut_loses_what_was_not_on_the_disk_and_a_start_boots_what_was(f
     assert fresh.exec("lab-2", ["ping", "-c1", "-W1", "192.0.2.11"], check=False).returncode == 1
     with pytest.raises(LabError, match="is not running"):
         fresh.exec("lab-1", "true")
+    machine_of(fresh, "lab-1").parameters.write_text("ipv6.disable=1\n")
     with fresh.capture(tmp_path / "boot.pcap", "host 192.0.2.11") as seen:
         fresh.start("lab-1")
         fresh.exec("lab-2", ["ping", "-c1", "-W5", "192.0.2.11"])
     assert seen.count("icmp") == 2
     left = fresh.exec("lab-1", "ls /var/tmp/kept /var/tmp/lost /run/gone 2>/dev/null", check=False).stdout
     assert left.split() == ["/var/tmp/kept"]
-
-
-def test_a_reboot_starts_the_kernel_anew(fresh: Lab) -> None:
-    before = fresh.exec("lab-3", "cat /proc/sys/kernel/random/boot_id; ip link add left type dummy").stdout
-    process = fresh.machine("lab-3").keeper
-    fresh.reboot("lab-3")
-    assert fresh.exec("lab-3", "cat /proc/sys/kernel/random/boot_id").stdout != before
-    assert fresh.exec("lab-3", "ip link show left", check=False).returncode == 1
-    assert fresh.machine("lab-3").keeper == process, "as a machine it is on all the time"
+    assert [has_ipv6(fresh, host) for host in MACHINES] == [False, True], "a kernel does as its parameters say"
 
 
 def test_a_machine_that_runs_is_told_of_a_subnet_that_came_later(fresh: Lab) -> None:
@@ -165,8 +182,7 @@ def test_a_disk_keeps_its_kind(fresh: Lab) -> None:
 
 def test_an_accelerator_is_tried_with_the_kernel_that_it_is_to_run(fresh: Lab) -> None:
     """The twin is TCG, which works everywhere; what has not come up in time does not work."""
-    machine = fresh.machine("lab-1")
-    assert isinstance(machine, Machine)
+    machine = machine_of(fresh, "lab-1")
     kernel = machine.directory / "vmlinuz"
     assert accelerator.probe(accelerator.TCG, kernel, 300) == ""
     late = accelerator.probe(accelerator.TCG, kernel, 1)
@@ -177,45 +193,33 @@ def test_an_accelerator_is_tried_with_the_kernel_that_it_is_to_run(fresh: Lab) -
 
 # --- sandboxes ----------------------------------------------------------------------------------------
 
-SEND, READ_DISK = f"echo x >/dev/udp/{OPERATOR}/9", "head -c 1 /dev/nvme0n1"
-REFUSED = {
-    "IPAddressDeny=any": SEND,
-    "RestrictAddressFamilies=AF_NETLINK AF_UNIX": SEND,
-    "DevicePolicy=closed": READ_DISK,
-    "PrivateDevices=yes": READ_DISK,
-    "CapabilityBoundingSet=CAP_NET_ADMIN": "mount -t tmpfs none /mnt",
-    "SystemCallFilter=@system-service": "mount -t tmpfs none /mnt",
-    "SystemCallFilter=~@resources @privileged": "chroot / true",
-    "RestrictNamespaces=yes": "unshare --net true",
-    "MemoryDenyWriteExecute=yes": "python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'",
-    "ProtectKernelModules=yes": "modprobe dummy",
-    "ProtectKernelTunables=yes": "echo 0 >/proc/sys/net/ipv4/ip_no_pmtu_disc",
-    "ProtectControlGroups=yes": "mkdir -p /sys/fs/cgroup/probe",
-    "ProtectSystem=strict": "touch /etc/probe",
-    "ProtectHome=yes": "ls /root/.ssh",
-    "RestrictSUIDSGID=yes": "touch /run/probe && chmod u+s /run/probe",
-}
-"""What a line of our units' sandboxes refuses. Without the line each command does what it says, as root."""
-CLEAN = """
-while umount /mnt 2>/dev/null; do :; done
-rmdir /sys/fs/cgroup/probe; rm -f /etc/probe /run/probe; modprobe -r dummy; true"""
-TRY = "systemd-run --quiet --wait --collect --property={line} bash -c {command}"
 
-
-@pytest.mark.parametrize("host", MACHINES)
-def test_a_real_kernel_enforces_each_line_of_the_sandboxes(fresh: Lab, host: str) -> None:
+def test_a_real_kernel_enforces_each_line_of_the_sandboxes(fresh: Lab) -> None:
     written = {line for text in units().values() for line in text.splitlines()}
     assert REFUSED.keys() <= written, "a line that no unit has"
-    tries = []
-    for line, command in REFUSED.items():
-        for case, used in (("with", line), ("without", "Nice=0")):
-            words = TRY.format(line=shlex.quote(used), command=shlex.quote(command))
-            tries.append(f"{words} && echo {case} {shlex.quote(line)}")
-    done = fresh.exec(host, "\n".join([*tries, CLEAN]), timeout=120, check=False).stdout.splitlines()
-    assert done == [f"without {line}" for line in REFUSED]
+    without = [f"without {line}" for line in REFUSED]
+    assert at_once(lambda host: done_with_and_without(fresh, host), MACHINES) == [without, without]
 
 
 # --- private networks ---------------------------------------------------------------------------------
+
+
+KERNEL = (512, 1024)
+"""Above how many neighbours a kernel forgets some, and how many it knows at most, by itself."""
+
+
+def neighbours_of(lab: Lab, host: str) -> tuple[int, int]:
+    """The same on a host."""
+    said = lab.exec(host, "cd /proc/sys/net/ipv4/neigh/default && cat gc_thresh2 gc_thresh3").stdout
+    soft, hard = map(int, said.split())
+    return soft, hard
+
+
+def assert_room_for_neighbours(lab: Lab) -> None:
+    """The limits of a machine's kernel are those of its plan."""
+    for host in MACHINES:
+        entries = plan_of(lab).hosts[host].neighbour_table.ipv4
+        assert neighbours_of(lab, host) == (entries // 2, entries) > KERNEL
 
 
 @pytest.fixture(scope="module")
@@ -226,45 +230,18 @@ def lab(fresh: Lab) -> Lab:
     # The oracle reads no placement that privnet has to find.
     edit(fresh, "shop", "web: {count: 2, spread: zone}", "web: [lab-2, lab-1]")
     fleet_file.write_text(fleet_file.read_text() + f"dns: {{upstream: [{OUTSIDER}]}}\n")
+    assert {neighbours_of(fresh, host) for host in MACHINES} == {KERNEL}, "the twin of what a deploy makes of them"
     first = deploy(fresh)
     assert first.changed["prepare host"] == [*fresh.hosts]
     return fresh
 
 
-def audited(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """One audit; with an upstream that answers."""
-    with answering(lab):
-        return subprocess.run(
-            [sys.executable, "-m", "privnet.audit", str(lab.inventory), *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PRIVNET_LAB": lab.name},
-            timeout=120 * lab.patience,
-            cwd="/",
-        )
-
-
-@contextmanager
-def answering(lab: Lab) -> Iterator[None]:
-    """A resolver outside the fleet that knows one name more."""
-    options = [
-        "--no-hosts",
-        "--no-resolv",
-        "--pid-file=",
-        "--user=root",
-        "--bind-dynamic",
-        f"--address=/example.com/{ANSWER}",
-    ]
-    with subprocess.Popen(lab.argv("outsider", ["dnsmasq", "-k", "-C", "/dev/null", *options])) as process:
-        try:
-            assert wait_until(lambda: ":53 " in lab.exec("outsider", "ss -Hlun").stdout, 20)
-            yield
-        finally:
-            process.terminate()
-
-
 def test_the_second_run_changes_nothing(lab: Lab) -> None:
     assert deploy(lab).changed == {}
+
+
+def test_a_deploy_raises_the_limits_of_the_kernels_neighbour_table(lab: Lab) -> None:
+    assert_room_for_neighbours(lab)
 
 
 def test_everybody_reaches_everybody_and_the_audit_finds_no_deviation(lab: Lab) -> None:
@@ -299,20 +276,24 @@ def test_apparmor_confines_no_program_of_ours(lab: Lab, host: str) -> None:
 
 
 def test_names_outside_are_answered_in_containers_of_machines(lab: Lab) -> None:
-    for slot in CONTAINERS.values():
-        asked = ["dig", "+short", "+time=10", f"{NAME}."]
-        with answering(lab):
-            assert inside(lab, slot, *asked, "+tries=3").split() == [ANSWER]
-        assert ANSWER not in inside(lab, slot, *asked, "+tries=1", check=False), "the twin: nobody else answers"
+    asked = ["dig", "+short", "+time=10", f"{NAME}."]
+    with answering(lab):
+        answers = at_once(lambda slot: inside(lab, slot, *asked, "+tries=3"), CONTAINERS.values())
+        assert answers == [f"{ANSWER}\n"] * 2
+    answers = at_once(lambda slot: inside(lab, slot, *asked, "+tries=1", check=False), CONTAINERS.values())
+    assert ANSWER not in "".join(answers), "the twin: nobody else answers"
 
 
 def test_a_reboot_and_a_power_cut_restore_all_networks(lab: Lab) -> None:
-    before = dump(lab)
+    before, boot, process = dump(lab), boot_of(lab, "lab-3"), lab.machine("lab-3").keeper
     lab.kill("lab-1")
-    lab.reboot("lab-3")
-    lab.start("lab-1")
+    machine_of(lab, "lab-1").parameters.unlink()
+    at_once(lambda host: lab.reboot(host) if host == "lab-3" else lab.start(host), MACHINES)
+    assert boot_of(lab, "lab-3") != boot and lab.machine("lab-3").keeper == process, "it is on all the time"
+    assert has_ipv6(lab, "lab-1"), "and nothing of ours uses it"
     assert difference(before, dump(lab)) == ""
     assert_reachable(lab)
+    assert_room_for_neighbours(lab)
     assert deploy(lab).changed == {}
 
 
@@ -327,25 +308,43 @@ def test_a_mesh_interface_that_was_deleted_is_told_and_comes_back_with_a_run(lab
     assert_reachable(lab)
 
 
-CHANGES = {
-    "port": ("lab: true\n", "lab: true\nwireguard: {port: 51900}\n"),
-    "prefix": ("wireguard: {port: 51900}", "wireguard: {port: 51900, mesh: 100.127.0.0/16}"),
-}
+def test_each_machine_rolls_back_by_itself_when_the_control_machine_dies(lab: Lab) -> None:
+    """After a wave that has changed the mesh too, which kernel WireGuard follows back."""
+    declared = {path: path.read_text() for path in lab.inventory.rglob("*.yaml") if "lock" not in path.name}
+    before = dump(lab)
+    declare(lab, "port and MTU")
+    replace_once(lab.inventory / "fleet.yaml", f"rollback: {ROLLBACK}s", f"rollback: {SOON}s")
+    edit(lab, "shop", "web: [lab-1, lab-2]", "web: [lab-1, lab-3]")
+    killed_at(lab, "switch what has moved")
+    during = dump(lab)
+    for host in MACHINES:
+        assert "left: /var/lib/privnet/armed" in during[host]
+        assert f"mesh: mtu {MTU['port and MTU']}" in during[host]
+    until_rested(lab, within=SOON + 20 * lab.patience)
+    assert difference(before, dump(lab)) == ""
+    for path, text in declared.items():
+        path.write_text(text)
+    assert_reachable(lab)
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_of_the_mesh_is_followed_by_kernel_wireguard(lab: Lab, what: str) -> None:
-    replace_once(lab.inventory / "fleet.yaml", *CHANGES[what])
+    declare(lab, what)
+    follow_on_the_underlay(lab)
     deploy(lab)
     assert_reachable(lab)
     plan = plan_of(lab)
     for host in lab.hosts:
         mesh = plan.hosts[host].mesh
-        shown = lab.exec(
-            host, "wg show privnet listen-port; ip -brief address show privnet; ip link show privnet"
-        ).stdout
+        assert mesh.mtu == MTU[what]
+        asked = "wg show privnet listen-port; ip -brief address show privnet; ip link show privnet"
+        shown = lab.exec(host, asked).stdout
         assert shown.split()[0] == str(mesh.port)
         assert f" {mesh.address}/{mesh.length} " in shown and f" mtu {mesh.mtu} " in shown
+        assert lab.exec(host, "ip -6 -brief address show privnet").stdout == ""
+        peers = lab.exec(host, "wg show privnet endpoints").stdout.split()[1::2]
+        assert sorted(peers) == sorted(peer.endpoint for peer in mesh.peers)
+    assert_whole_packets_arrive(lab, *CONTAINERS.values())
     if what == [*CHANGES][-1]:
         assert deploy(lab).changed == {}
 

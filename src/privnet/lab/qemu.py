@@ -108,6 +108,15 @@ class Machine(Host):
     def _uplink(self) -> Path:
         return self.directory / "uplink.network"
 
+    @property
+    def parameters(self) -> Path:
+        """A file with what its kernel is told besides, from the next time on that it is switched on."""
+        return self.directory / "kernel-parameters"
+
+    def _command_line(self) -> str:
+        more = self.parameters.read_text().split() if self.parameters.is_file() else []
+        return " ".join([_COMMAND_LINE, *more])
+
     def _arguments(self, chosen: Accelerator) -> list[str]:
         tap = f"tap,id=net,ifname={port_name(self.name)},script=no,downscript=no"
         mac = underlay.mac_address(self.name)
@@ -115,7 +124,7 @@ class Machine(Host):
             *chosen.arguments, "-M", "q35", "-m", str(_MEMORY_MIB), "-smp", "1", "-nodefaults",
             "-display", "none", "-daemonize",
             "-chardev", f"file,id=console,append=on,path={self.console}", "-serial", "chardev:console",
-            "-kernel", str(self._kernel), "-append", _COMMAND_LINE,
+            "-kernel", str(self._kernel), "-append", self._command_line(),
             "-drive", f"{_DRIVE}{self._image}", "-device", "nvme,drive=disk,serial=lab",
             "-netdev", tap, "-device", f"virtio-net-pci,netdev=net,mac={mac},host_mtu={underlay.PORT_MTU},romfile=",
             "-device", "virtio-rng-pci", "-fw_cfg", f"name=opt/privnet-lab/uplink,file={self._uplink}",
