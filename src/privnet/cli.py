@@ -549,6 +549,8 @@ def _known_host(host: str, compiled: Compiled) -> None:
     from privnet.diagnostics import nearest, quoted
 
     hosts = compiled.plan.hosts
+    if host in compiled.plan.fleet.out:
+        _refuse(f"{host} is out of service (`state: out` in fleet.yaml), so no run goes there and it has no plan")
     if host not in hosts:
         some = f"its hosts are {', '.join(sorted(hosts))}" if len(hosts) <= 20 else f"it has {len(hosts):,} hosts"
         _refuse(f"the fleet has no host {quoted(host)}" + _also(nearest(host, hosts) or some))

@@ -51,7 +51,8 @@ _SETTINGS = re.compile(
     "((?:  dns_internal:\n(?:    - (?!null\n)[a-z0-9.-]{1,253}\n)+)?)"
 )
 _DECLARED = re.compile(
-    f"    ({_LABEL}): ([0-9a-f][0-9a-f.:]{{1,44}})(?: endpoint ([0-9a-f.:\\[\\]]{{3,60}}))? mtu {_NUMBER}\n"
+    f"    ({_LABEL}): ([0-9a-f][0-9a-f.:]{{1,44}})(?: endpoint ([0-9a-f.:\\[\\]]{{3,60}}))? mtu {_NUMBER}"
+    "(?: state (out))?\n"
 )
 _HOST = re.compile(
     f"  ({_LABEL}):\n    mesh: ({_ADDRESS})\n"
@@ -116,8 +117,10 @@ class _Lines:
         if max(int(port), int(vxlan_port)) > _PORT_LAST or int(ttl) > _TTL_LAST:
             raise _Otherwise
         hosts = {
-            name: HostSettings(check_address(address), check_endpoint(endpoint) if endpoint else None, _mtu(mtu))
-            for name, address, endpoint, mtu in every
+            name: HostSettings(
+                check_address(address), check_endpoint(endpoint) if endpoint else None, _mtu(mtu), state or "in"
+            )
+            for name, address, endpoint, mtu, state in every
         }
         numbers = int(port), int(vxlan_port), int(ttl)
         return SettingsLock(check_domain(domain), _prefix(mesh), *numbers, resolvers, domains, hosts)

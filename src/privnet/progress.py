@@ -29,11 +29,13 @@ class Progress:
     :param serial: of the lock file that a run has brought the host to and seen confirmed; 0 for none
     :param checksum: of the same
     :param open: why the last run that began something there has not finished it; empty when it has
+    :param failed: whether that was the host's own failure
     """
 
     serial: int = 0
     checksum: str = ""
     open: str = ""
+    failed: bool = False
 
 
 def load_progress(directory: Path, fleet: str) -> dict[str, Progress] | None:
@@ -50,18 +52,27 @@ def load_progress(directory: Path, fleet: str) -> dict[str, Progress] | None:
 
 def _read(entry: Mapping[str, object]) -> Progress:
     found = Progress(**entry)  # type: ignore[arg-type]
-    if not (type(found.serial) is int and isinstance(found.checksum, str) and isinstance(found.open, str)):
+    if not (
+        type(found.serial) is int
+        and isinstance(found.checksum, str)
+        and isinstance(found.open, str)
+        and type(found.failed) is bool
+    ):
         raise ValueError("it has another shape")
     return found
 
 
 def save_progress(directory: Path, fleet: str, hosts: Mapping[str, Progress]) -> None:
     """Write the file in one step, a line a host: a merge of two branches is one of lines. Raises OSError."""
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(asdict(found))}" for name, found in sorted(hosts.items()))
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(_written(found))}" for name, found in sorted(hosts.items()))
     text = f'{{\n "version": {VERSION},\n "fleet": {json.dumps(fleet)},\n "hosts": {{\n{lines}\n }}\n}}\n'
     temporary = directory / f".{PROGRESS_FILE}.new"
     temporary.write_text(text, encoding="ascii")
     temporary.rename(directory / PROGRESS_FILE)
+
+
+def _written(found: Progress) -> dict[str, object]:
+    return {name: value for name, value in asdict(found).items() if value is not False}
 
 
 def unfinished(hosts: Mapping[str, Progress], names: Iterable[str], serial: int, checksum: str) -> dict[str, str]:
@@ -87,10 +98,10 @@ class Diary:
         self._written = time.monotonic()
         atexit.register(self._write)
 
-    def begun(self, name: str, serial: int, checksum: str, why: str) -> None:
+    def begun(self, name: str, serial: int, checksum: str, why: str, failed: bool = False) -> None:
         """Something is done to a host: written down before, unless it is known to be behind anyway."""
         before = self._hosts.get(name, Progress())
-        self._hosts[name] = replace(before, open=why[:WHY_AT_MOST])
+        self._hosts[name] = replace(before, open=why[:WHY_AT_MOST], failed=failed)
         if (before.serial, before.checksum, before.open) == (serial, checksum, ""):
             self._write()
 

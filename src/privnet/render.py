@@ -128,11 +128,12 @@ def _settings_record(settings: Settings) -> str:
 def _network_record(network: Network) -> str:
     """The project's document, the lock file's entry (containers in the order of their indices), and the hosts."""
     places = network.record.places
-    checked_all("label", {container.host for container in network.containers}.union(places))
-    checked_all("slot", [container.slot for container in network.containers])
-    checked_all("address", [container.address for container in network.containers])
+    every = network.record.containers
+    checked_all("label", {container.host for container in every}.union(places))
+    checked_all("slot", [container.slot for container in every])
+    checked_all("address", [container.address for container in every])
     containers: dict[str, dict[str, list[str]]] = {}
-    for container in network.containers:
+    for container in every:
         _, process_type, application = container.slot.split(".")
         of_application = containers.setdefault(application, {})
         of_application.setdefault(process_type, []).append(f"{container.address} {container.host}")
@@ -143,6 +144,7 @@ def _network_record(network: Network) -> str:
         "mtu": network.mtu,
         "containers": containers,
         "hosts": {name: f"{mesh} {endpoint}" for name, (mesh, endpoint) in places.items()},
+        **({"out": network.record.out} if network.record.out else {}),
     }
     return f'"{network.id}": {_json(data)}'
 

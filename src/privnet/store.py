@@ -60,7 +60,7 @@ _HEADER = """\
 _SLOT = re.compile(rf"[1-9][0-9]{{0,5}}[.]{LABEL}[.]{APPLICATION_ID}")
 _KEY = re.compile("[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")  # 32 bytes in their one spelling
 _SSH_KEY = re.compile("[a-z0-9@.-]{1,60} [A-Za-z0-9+/]{20,4000}={0,2}")
-_DECLARED = re.compile("([^ ]+)(?: endpoint ([^ ]+))? mtu ([^ ]+)")
+_DECLARED = re.compile("([^ ]+)(?: endpoint ([^ ]+))? mtu ([^ ]+)(?: state (out))?")
 _REST = re.compile("(address pn-[0-9a-f-]{36}|mesh|vni) ([0-9.]+) until ([0-9]{1,12})")
 _BEFORE = re.compile("(0|[1-9][0-9]{0,15}) ([0-9a-f]{64})")
 
@@ -113,7 +113,8 @@ def _declared(text: object) -> object:
     if found is None:
         raise Invalid("PN502", f"{quoted(str(text))} is not how a host was declared")
     mtu = Integer(MTU_FIRST, MTU_LAST, "host MTU").parse(found[3])
-    return HostSettings(check_address(found[1]), check_endpoint(found[2]) if found[2] else None, mtu)
+    endpoint = check_endpoint(found[2]) if found[2] else None
+    return HostSettings(check_address(found[1]), endpoint, mtu, found[4] or "in")
 
 
 SlotName = Annotated[str, _matching(_SLOT, "a container slot")]
@@ -367,7 +368,8 @@ def _settings_body(settings: SettingsLock) -> Iterator[str]:
         yield "  hosts:"
     for name, host in sorted(settings.hosts.items()):
         endpoint = f" endpoint {host.endpoint}" if host.endpoint else ""
-        yield f"    {name}: {host.address}{endpoint} mtu {host.mtu}"
+        state = f" state {host.state}" if host.state != "in" else ""
+        yield f"    {name}: {host.address}{endpoint} mtu {host.mtu}{state}"
 
 
 def _word(name: str) -> str:

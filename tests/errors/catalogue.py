@@ -180,6 +180,7 @@ MORE: tuple[str, ...] = (
     "fleet/H04-endpoint-port-octal",
     "lock/G01-",
     "lock/N10-",
+    "fleet/S01-",
     "lock/R02-address-twice",
     "project/M05-",
     "project/T16-",

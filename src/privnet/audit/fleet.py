@@ -217,5 +217,8 @@ def prepare(directory: Path, only: Sequence[str] = (), quick: bool = False) -> A
     unknown = [name for name in only if name not in fleet.hosts]
     if unknown:
         raise UnknownHost(f"{directory} declares no host {unknown[0]!r}; it declares {', '.join(fleet.hosts)}")
-    hosts = tuple(name for name in fleet.hosts if not only or name in only)
+    out = [name for name in only if name in fleet.out]
+    if out:
+        raise UnknownHost(f"{out[0]} is out of service (`state: out` in fleet.yaml): nothing is expected of it")
+    hosts = tuple(name for name in fleet.hosts if name not in fleet.out and (not only or name in only))
     return Audit(directory, compiled, connections_to(directory, fleet, compiled.lock), hosts, quick)

@@ -163,14 +163,14 @@ def read_outcome(text: bytes) -> Outcome | None:
 
 def chosen(fleet: Fleet, limit: Iterable[str]) -> tuple[set[str], list[str]]:
     """The hosts that a run is about, as pyinfra understands ``--limit``; and limits that mean no host."""
-    patterns = list(limit)
+    patterns, hosts = list(limit), fleet.hosts.keys() - set(fleet.out)
     if not patterns:
-        return set(fleet.hosts), []
-    groups: dict[str, set[str]] = {"all": set(fleet.hosts), "fleet": set(fleet.hosts)}
-    for name, host in fleet.hosts.items():
-        if host.zone:
-            groups.setdefault(f"zone_{host.zone.replace('-', '_')}", set()).add(name)
-    found = {pattern: groups.get(pattern) or set(fnmatch.filter(fleet.hosts, pattern)) for pattern in patterns}
+        return hosts, []
+    groups: dict[str, set[str]] = {"all": hosts, "fleet": hosts}
+    for name in hosts:
+        if zone := fleet.hosts[name].zone:
+            groups.setdefault(f"zone_{zone.replace('-', '_')}", set()).add(name)
+    found = {pattern: groups.get(pattern) or set(fnmatch.filter(hosts, pattern)) for pattern in patterns}
     return set().union(*found.values()), [pattern for pattern, hosts in found.items() if not hosts]
 
 
@@ -283,10 +283,12 @@ def _closing(code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: boo
         yield "FAILED: see what is said of the hosts above; the same command again tries those that are not done"
     elif code == PENDING and not dry:
         open_hosts = sum(host.state in (State.pending, State.unreached) for host in about.values())
+        silent = any(host.state is State.unreached for host in about.values())
+        held = silent and any(host.held for host in about.values())
         yield (
             f"PENDING: {plural(open_hosts, 'host')} not done, all others are. Nothing was taken away that a host "
             "without an answer may need; the same command again finishes them"
-        )
+        ) + (". A host that stays away holds back moves until fleet.yaml says `state: out` of it" if held else "")
     elif code == PENDING:
         yield "PENDING: not every host has answered; of those nothing is known"
     elif dry:

@@ -35,7 +35,7 @@ Groups = dict[str, list[tuple[str, dict[str, Any]]]]
 
 
 def groups() -> Groups:
-    """The hosts of the fleet whose directory lies beside the calling inventory file and has its name.
+    """The hosts in service of the fleet whose directory lies beside the calling inventory file and has its name.
 
     A link to another fleet's inventory file is a file of its own: the fleet is the one beside the link.
 
@@ -56,9 +56,7 @@ def fleet_groups(directory: Path) -> Groups:
         declaration = run.compiled.declaration
         refuse(removal.check(declaration, run.saved, run.lock, os.environ.get(removal.ALLOW)), declaration)
         known = _known_hosts(run)
-        hosts = {
-            name: _host_data(run, name, host, known) for name, host in run.compiled.declaration.fleet.hosts.items()
-        }
+        hosts = {name: _host_data(run, name, declaration.fleet.hosts[name], known) for name in run.plan.hosts}
         if run.compiled.warnings:
             _say(run.compiled.warnings, declaration.sources)
     except DeclarationError as error:
@@ -68,9 +66,9 @@ def fleet_groups(directory: Path) -> Groups:
         raise InventoryError(str(error)) from None
     leave_out_unchecked()
     found: Groups = {"fleet": list(hosts.items())}
-    for name, host in run.compiled.declaration.fleet.hosts.items():
-        if host.zone:
-            found.setdefault(f"zone_{host.zone.replace('-', '_')}", []).append((name, hosts[name]))
+    for name, data in hosts.items():
+        if zone := declaration.fleet.hosts[name].zone:
+            found.setdefault(f"zone_{zone.replace('-', '_')}", []).append((name, data))
     return found
 
 

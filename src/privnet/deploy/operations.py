@@ -212,7 +212,7 @@ def confirm_retired() -> Commands:
 def _alone(
     run: Run, wave: str, to_do: Callable[[Run, str, HostState], object], do: Callable[[Run], Commands]
 ) -> Commands:
-    """Do it on the first host by name that has something to do, before any other, and see that it can be reached."""
+    """Do it on one host that has something to do, before any other, and see that it can be reached."""
     # While pyinfra looks for changes it goes from host to host, and nobody is the first of all.
     first = _first(run, wave, to_do) if state.is_executing else None
     if first != host.name or run.stopped:
@@ -237,8 +237,10 @@ def _after_the_first(wave: str, otherwise: str, do: Callable[[Run], Commands]) -
 def _first(run: Run, wave: str, to_do: Callable[[Run, str, HostState], object]) -> str | None:
     """The canary. The same for all who ask."""
     if wave not in run.first:
-        active, states = _active(), sorted(run.states().items())
-        run.first[wave] = next((name for name, found in states if name in active and to_do(run, name, found)), None)
+        active = _active()
+        run.first[wave] = run.canary(
+            {name: found for name, found in run.states().items() if name in active and to_do(run, name, found)}
+        )
     return run.first[wave]
 
 
@@ -249,7 +251,8 @@ def _first_failed(run: Run, wave: str) -> str | None:
 
 def _stop_with_the_first(run: Run, wave: str) -> None:
     if state.is_executing and not run.stopped and (failed := _first_failed(run, wave)):
-        run.stop(f"nothing else is changed: {failed}, the first host of this change, has failed", "failed")
+        so = f"nothing else is changed: {failed}, the first host of this change, has failed"
+        run.stop(f"{so}. The next run begins with another one, if there is one to change", "failed")
 
 
 def _stop_with_too_many(run: Run, otherwise: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy import changes, preflight, releases
 from privnet.deploy.alone import Held, Unwritable, place, take
+from privnet.deploy.canary import canary
 from privnet.deploy.changes.containers import unit_of
 from privnet.deploy.host_keys import Identity
 from privnet.deploy.memory import doubt
@@ -32,8 +33,9 @@ from privnet.load import shown_path
 from privnet.model.lock import HostLock, Lock, Version
 from privnet.plan.host import HostPlan, Plan, plan_fleet
 from privnet.plan.overlay import Network
-from privnet.progress import Diary
+from privnet.progress import Diary, load_progress
 from privnet.render import KEY, OLD_KEY
+from privnet.report.difference import host_changes
 from privnet.store import load_lock, lock_checksum, lock_versions, moved_on, save_lock
 
 ABORT_SHARE = 3
@@ -119,7 +121,8 @@ class Run:
         if state in (State.changed, State.unchanged):
             self.diary.done(name, serial, self.checksum(serial))
         elif state in (State.begun, State.pending, State.failed):
-            self.diary.begun(name, serial, self.checksum(serial), f"{state}: {why}" if why else state)
+            said = f"{state}: {why}" if why else state
+            self.diary.begun(name, serial, self.checksum(serial), said, failed=state is State.failed)
 
     def finish(self, name: str) -> None:
         """The run has come to its end at a host that has nothing to confirm."""
@@ -132,7 +135,7 @@ class Run:
     @cached_property
     def diary(self) -> Diary:
         """For a later plan: which hosts this run has come to, and which it has finished."""
-        return Diary(self.directory, self.saved.fleet, self.plan.hosts)
+        return Diary(self.directory, self.saved.fleet, self.plan.fleet.hosts)
 
     def note_changes(self, name: str, stage: str, script: Script) -> None:
         """Write down what a stage does, or would do, to a host; until it is confirmed the host is pending."""
@@ -236,7 +239,7 @@ class Run:
         """
         if self.judged is None or not self.executing:
             states = self.states()
-            silent = [name for name in self.plan.hosts if name not in active or self._is_unknown(name)]
+            silent = [name for name in self.plan.fleet.hosts if name not in active or self._is_unknown(name)]
             if why := doubt(self.directory, self.versions, states, silent):
                 self.stop(why, "stale")
             copies = preflight.twins(states)
@@ -281,6 +284,17 @@ class Run:
         more = f" and {plural(len(lines) - STEPS_SAID, 'other step')}" if len(lines) > STEPS_SAID else ""
         steps = ", ".join(f"`{line[:STEP_WIDTH]}`" for line in lines[:STEPS_SAID])
         return f"it was changed, and is not as planned: a run would still {steps}{more}"
+
+    def canary(self, candidates: Mapping[str, HostState]) -> str | None:
+        """The host that is changed before any other of those that are fit and have something to do."""
+        return canary(candidates, self.compiled.declaration.fleet.policy.canary, *self._before)
+
+    @cached_property
+    def _before(self) -> tuple[Collection[str], Collection[str]]:
+        """As this run began: hosts that failed in the last one, and those that the change is about."""
+        progress = load_progress(self.directory, self.saved.fleet) or {}
+        failed = {name for name, found in progress.items() if found.failed}
+        return failed, host_changes(self.compiled.known, self.compiled.lock).keys()
 
     def too_many_failed(self, failed: set[str]) -> bool:
         """Whether so many of the hosts that a wave was to change have failed that the change itself must be wrong."""
@@ -327,7 +341,13 @@ class Run:
                 sender = next((host for host in late if self._sends(host, network, container.mac, here)), None)
                 if sender is not None:
                     goes = f"{container.slot} in {network.id} goes to {container.host}"
-                    yield container.mac, f"{goes}, but {sender} still sends to {name}, and is not ready"
+                    silent = not isinstance(self.answers.get((sender, True)), HostState)
+                    yield (
+                        container.mac,
+                        f"{goes}, but {sender} has not answered, and may still send to {name}"
+                        if silent
+                        else f"{goes}, but {sender} still sends to {name}, and is not ready",
+                    )
 
     def _sends(self, name: str, network: Network, mac: str, vtep: str) -> bool:
         """Whether a host may send a container's frames to this VTEP; one that says nothing, or goes back, may."""

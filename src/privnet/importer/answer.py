@@ -61,12 +61,14 @@ class Remembered:
 
     :param mtu: in bytes, inside the network: says how small the underlay of a host is that does not answer
     :param places: mesh address (a number) and WireGuard endpoint of each host of the network
+    :param out: those of its hosts that are out of service
     """
 
     project: Project
     lock: NetworkLock
     mtu: int
     places: Mapping[str, tuple[int, str]]
+    out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class _Network(Part):
     mtu: Annotated[int, Integer(576, 9216, "MTU")]
     containers: dict[ApplicationId, dict[ProcessType, tuple[Annotated[Slot, BeforeValidator(_slot)], ...]]]
     hosts: dict[HostName, Annotated[tuple[int, str], BeforeValidator(_place)]]
+    out: tuple[HostName, ...] = ()
 
     def remembered(self) -> Remembered:
         slots = {
@@ -133,7 +136,7 @@ class _Network(Part):
             for index, slot in enumerate(placed, 1)
         }
         lock = NetworkLock(self.project.project, self.vni, self.cidr, slots)
-        return Remembered(self.project, lock, self.mtu, self.hosts)
+        return Remembered(self.project, lock, self.mtu, self.hosts, frozenset(self.out))
 
 
 class _Record(Part):

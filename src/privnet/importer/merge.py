@@ -7,7 +7,7 @@ the YAML, what is missing would be taken from the hosts by the next run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from privnet.diagnostics import plural
@@ -55,9 +55,12 @@ def merge(asked: Mapping[Target, Answer | Unusable]) -> Rebuilt:
     networks = _networks(answers, remarks)
     hosts, guessed = _hosts(newest.fleet, answers, networks, asked)
     fleet = newest.fleet.model_copy(update={"hosts": {name: hosts[name] for name in sorted(hosts)}})
+    if fleet.policy.canary not in (None, *hosts):
+        remarks.append(f"`policy.canary: {fleet.policy.canary}` is left out: no host that answered knows this host")
+        fleet = fleet.model_copy(update={"policy": fleet.policy.model_copy(update={"canary": None})})
     remarks += _silent(asked, hosts, guessed)
     lock = _lock(fleet, answers, networks)
-    remarks += _few([*_kernel(answers, lock)])
+    remarks += _few([*_kernel(answers, lock, set(fleet.out))])
     projects = sorted((known.project for known in networks.values()), key=lambda project: project.project)
     return Rebuilt(fleet, tuple(projects), lock, guessed, remarks)
 
@@ -124,7 +127,7 @@ def _networks(answers: Mapping[str, Answer], remarks: list[str]) -> dict[str, Re
 
 
 def _differ(one: Remembered, other: Remembered) -> bool:
-    return (one.project, one.lock, one.places) != (other.project, other.lock, other.places)
+    return (one.project, one.lock, one.places, one.out) != (other.project, other.lock, other.places, other.out)
 
 
 def _claims(known: Remembered) -> Iterator[tuple[str, str | int]]:
@@ -166,6 +169,9 @@ def _hosts(
         endpoint = None if port == fleet.wireguard.port else places[name][1]
         hosts[name] = Host(address=address, endpoint=endpoint, ssh=ssh)
     guessed = sorted(set(hosts) - set(answers))
+    for name in sorted(set().union(*(known.out for known in networks.values())) & set(hosts)):
+        # Also of one that answers: it has not been told.
+        hosts[name] = hosts[name].model_copy(update={"state": "out"})
     zone = UNKNOWN_ZONE if any(map(_over_zones, networks.values())) else None
     for name in guessed:
         hosts[name] = hosts[name].model_copy(update={"mtu": _mtu_of(name, networks.values()), "zone": zone})
@@ -252,7 +258,7 @@ def _lock(fleet: Fleet, answers: Mapping[str, Answer], networks: Mapping[str, Re
 # --- what really runs -----------------------------------------------------------------------------
 
 
-def _kernel(answers: Mapping[str, Answer], lock: Lock) -> Iterator[str]:
+def _kernel(answers: Mapping[str, Answer], lock: Lock, out: Set[str]) -> Iterator[str]:
     """Where records and kernels disagree."""
     for name, answer in sorted(answers.items()):
         wanted = {
@@ -269,14 +275,16 @@ def _kernel(answers: Mapping[str, Answer], lock: Lock) -> Iterator[str]:
                 yield f"{slot} runs on {name}, and is not recorded there"
             elif found != recorded:
                 yield f"{slot} is recorded on {name} with {recorded}, and has {found or 'no address'} there"
-        yield from _forwarding(name, answer, lock)
+        yield from _forwarding(name, answer, lock, out)
 
 
-def _forwarding(name: str, answer: Answer, lock: Lock) -> Iterator[str]:
+def _forwarding(name: str, answer: Answer, lock: Lock, out: Set[str]) -> Iterator[str]:
     for network in lock.networks.values():
-        if name not in {place.host for place in network.slots.values()}:
+        if name not in {place.host for place in network.slots.values()} - out:
             continue
         for slot, place in network.slots.items():
+            if place.host in out:
+                continue
             found = answer.forwarding.get((network.vni, place.address))
             if place.host != name and found != lock.hosts[place.host].mesh:
                 to = f"to {format_address(found)}" if found is not None else "nowhere"

@@ -130,6 +130,11 @@ class Policy(Part):
         examples=["180s"],
         json_schema_extra={"default": "180s"},
     )
+    canary: HostName | None = Field(
+        default=None,
+        description="The host that a run changes before any other, when it has something to do there and is fit.",
+        examples=["par-a-1"],
+    )
     releases: tuple[Release, ...] = Field(
         default=(),
         description="Releases of hosts that are accepted though privnet is not tested on them: ID and VERSION_ID of "
@@ -168,6 +173,12 @@ class Host(Part):
     )
     mtu: Annotated[int, Integer(MTU_FIRST, MTU_LAST, "host MTU")] = Field(
         default=1500, description="Largest packet of the underlay, in bytes.", examples=[1500]
+    )
+    state: Literal["in", "out"] = Field(
+        default="in",
+        description="`out`: no run goes there, no host has it as a peer, and its containers count as not running. Its "
+        "numbers stay its own.",
+        examples=["out"],
     )
     ssh: Ssh = Field(
         default=Ssh(), description="SSH login, when it is not root on port 22.", examples=[{"user": "deploy"}]
@@ -214,3 +225,8 @@ class Fleet(Part):
         description="The hosts by name.",
         examples=[{"par-a-1": {"address": "192.0.2.11", "zone": "par-a"}}],
     )
+
+    @property
+    def out(self) -> tuple[str, ...]:
+        """Hosts that are out of service."""
+        return tuple(name for name, host in self.hosts.items() if host.state == "out")

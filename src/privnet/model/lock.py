@@ -5,7 +5,7 @@ Pure data. Reading and writing is ``privnet.store``; giving numbers is ``privnet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from privnet.model.identifiers import Prefix
@@ -78,6 +78,7 @@ class HostSettings:
     address: str
     endpoint: str | None
     mtu: int
+    state: str = "in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,22 @@ class Lock:
     def is_still(self, before: Lock) -> bool:
         """Whether the file that this was read from is the one that ``before`` was read from."""
         return (self.serial, self.checksum) == (before.serial, before.checksum)
+
+    @property
+    def out(self) -> frozenset[str]:
+        """Hosts that are out of service."""
+        hosts = self.settings.hosts if self.settings else {}
+        return frozenset(name for name, host in hosts.items() if host.state == "out")
+
+    def without(self, hosts: Collection[str]) -> Lock:
+        """The same without some hosts, and without the containers on them."""
+        if not hosts:
+            return self
+        networks = {
+            name: replace(network, slots={slot: at for slot, at in network.slots.items() if at.host not in hosts})
+            for name, network in self.networks.items()
+        }
+        return replace(self, networks=networks, hosts={n: host for n, host in self.hosts.items() if n not in hosts})
 
     def settled_by(self, other: Lock) -> Lock:
         """The same, with the other's settings where this one knows none."""

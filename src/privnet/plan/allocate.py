@@ -275,7 +275,8 @@ class _Placement:
     """Chooses hosts for `{count, spread}`: sticky, and new containers where the fewest are.
 
     A container stays where it is as long as its host exists; so a host that comes moves nothing, and a host that goes
-    moves only its own containers. That holds for an application that changes its project, too.
+    moves only its own containers. That holds for an application that changes its project, too. A host that is out keeps
+    those that it has, and gets no more.
     """
 
     def __init__(self, fleet: Fleet, projects: Iterable[Project], lock: Lock) -> None:
@@ -292,7 +293,8 @@ class _Placement:
                 self.load.update(self._settled(application_id, application))
         self.heaps: dict[str, list[tuple[int, str]]] = {}
         for name, zone in self.zone_of.items():
-            self.heaps.setdefault(zone, []).append((self.load[name], name))
+            if fleet.hosts[name].state == "in":
+                self.heaps.setdefault(zone, []).append((self.load[name], name))
         for heap in self.heaps.values():
             heapq.heapify(heap)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from privnet.diagnostics import Problem, plural
+from privnet.diagnostics import Problem, plural, some
 from privnet.load import Declaration
 from privnet.model.lock import Lock, NetworkLock
 from privnet.plan.host import Plan
@@ -17,6 +17,7 @@ def consequences(declaration: Declaration, known: Lock, lock: Lock, plan: Plan) 
     """Warnings about a plan, and about the way to it from the numbers that running hosts have."""
     yield from _tunnels(declaration, plan)
     yield from _families(declaration, plan)
+    yield from _placed_on_hosts_that_are_out(declaration, lock)
     for network_id, now in lock.networks.items():
         before = known.networks.get(network_id)
         if before is not None and before.slots:
@@ -62,6 +63,24 @@ def _families(declaration: Declaration, plan: Plan) -> Iterator[Problem]:
             help="give the hosts of a network endpoints of one family",
             severity="warning",
         )
+
+
+def _placed_on_hosts_that_are_out(declaration: Declaration, lock: Lock) -> Iterator[Problem]:
+    """One warning a host: its containers are declared, and nobody reaches them."""
+    slots = {slot: at.host for network in lock.networks.values() for slot, at in network.slots.items()}
+    for host in declaration.fleet.out:
+        placed = [slot for slot, where in slots.items() if where == host]
+        if placed:
+            yield Problem(
+                "PN706",
+                f"{plural(len(placed), 'container')} on `{host}` {'counts' if len(placed) == 1 else 'count'} as not "
+                f"running: {some(placed)}",
+                declaration.place("hosts", host, "state"),
+                "it is out of service",
+                "no other host has them in its names, its forwarding or its guard; their addresses stay their own",
+                "place them on other hosts, or delete `state: out` when the host is to serve again",
+                severity="warning",
+            )
 
 
 def _renumbered(declaration: Declaration, network_id: str, before: NetworkLock, now: NetworkLock) -> Iterator[Problem]:

@@ -50,7 +50,10 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a whole fleet is to be."""
+    """What a whole fleet is to be.
+
+    :param hosts: those in service
+    """
 
     fleet: Fleet
     networks: Mapping[str, Network]
@@ -68,12 +71,12 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
     }
     overlays = _plan_overlays(fleet, lock, networks.values(), vteps)
     speakers = {network_id: network_speakers(network) for network_id, network in networks.items()}
-    peers = plan_peers(fleet, lock.hosts)
+    peers = plan_peers(fleet, lock.hosts)  # also of hosts that are out, which are nobody's: no network is on them
     settings = Settings(fleet)
     outside = Outside(fleet.dns.upstream, fleet.dns.internal)
     hosts = {}
-    for name, host in fleet.hosts.items():
-        own = tuple(overlays[name])
+    for name, serves in overlays.items():
+        own = tuple(serves)
         others = set[str]().union(*(overlay.network.hosts for overlay in own)) - {name}
         hosts[name] = HostPlan(
             name=name,
@@ -83,7 +86,7 @@ def plan_fleet(declaration: Declaration, lock: Lock) -> Plan:
             ttl=fleet.dns.ttl,
             domain=fleet.domain,
             outside=outside,
-            record=HostRecord(settings, host),
+            record=HostRecord(settings, fleet.hosts[name]),
             neighbour_table=plan_neighbour_table(own),
         )
     return Plan(fleet, networks, hosts)
@@ -93,31 +96,37 @@ def _plan_network(
     network_id: str, project: Project, known: NetworkLock, fleet: Fleet, vteps: Mapping[str, str]
 ) -> Network:
     first = known.cidr.network
-    containers = tuple(
+    every = tuple(
         place_container(slot, place.host, place.address, known.vni, first) for slot, place in known.slots.items()
     )
-    hosts = tuple(sorted({container.host for container in containers}))
+    # Containers on hosts that are out count as not running. Their hosts count for the MTU all the same: it stays as it
+    # is when one goes out, and when it is back.
+    places = {
+        host: (vteps[host], endpoint_of(fleet.hosts[host], fleet.wireguard.port))
+        for host in sorted({container.host for container in every})
+    }
+    out = tuple(host for host in places if fleet.hosts[host].state == "out")
+    containers = tuple(container for container in every if container.host not in out) if out else every
     types = {key: tuple(application.formation) for key, application in project.applications.items()}
-    places = {host: (vteps[host], endpoint_of(fleet.hosts[host], fleet.wireguard.port)) for host in hosts}
     return Network(
         id=network_id,
         project=project.project,
         vni=known.vni,
         cidr=known.cidr,
-        mtu=path_mtu([fleet.hosts[host] for host in hosts], fleet.wireguard.port) - VXLAN_OVERHEAD,
+        mtu=path_mtu([fleet.hosts[host] for host in places], fleet.wireguard.port) - VXLAN_OVERHEAD,
         resolver=format_address(first + RESOLVER_OFFSET),
         containers=containers,
         remotes=tuple(Remote(container, vteps[container.host]) for container in containers),
-        hosts=hosts,
+        hosts=tuple(host for host in places if host not in out),
         names=plan_names(network_id, fleet.domain, containers, types),
-        record=NetworkRecord(project, places),
+        record=NetworkRecord(project, every, places, out),
     )
 
 
 def _plan_overlays(
     fleet: Fleet, lock: Lock, networks: Iterable[Network], vteps: Mapping[str, str]
 ) -> dict[str, list[Overlay]]:
-    overlays: dict[str, list[Overlay]] = {name: [] for name in fleet.hosts}
+    overlays: dict[str, list[Overlay]] = {name: [] for name, host in fleet.hosts.items() if host.state == "in"}
     for network in sorted(networks, key=lambda network: network.vni):
         local: dict[str, list[Container]] = defaultdict(list)
         for container in network.containers:

@@ -18,6 +18,7 @@ from privnet.model.base import Part
 from privnet.model.fleet import Fleet, Host
 from privnet.model.identifiers import Percent, Seconds
 from privnet.model.project import Project
+from privnet.plan.containers import Container
 
 VERSION = 1
 """Of the record's shape. A privnet reads the records of its own version."""
@@ -48,11 +49,15 @@ class HostRecord:
 class NetworkRecord:
     """What the hosts of a private network remember of its project and of each other.
 
-    :param places: mesh address and WireGuard endpoint of each host of the network
+    :param containers: also those on hosts that are out
+    :param places: mesh address and WireGuard endpoint of each host of the network, also of those that are out
+    :param out: hosts of the network that are out
     """
 
     project: Project
+    containers: tuple[Container, ...]
     places: Mapping[str, tuple[str, str]]
+    out: tuple[str, ...]
 
 
 def document(part: Part, without: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from privnet.model.lock import HostSettings, SettingsLock
 
 def settings_of(fleet: Fleet) -> SettingsLock:
     """What ``fleet.yaml`` sets now. Logins, zones and policies are not in it: no flow depends on them."""
+    hosts = sorted(fleet.hosts.items())
     return SettingsLock(
         domain=fleet.domain,
         wireguard_mesh=fleet.wireguard.mesh,
@@ -16,5 +17,5 @@ def settings_of(fleet: Fleet) -> SettingsLock:
         dns_ttl=fleet.dns.ttl,
         dns_upstream=fleet.dns.upstream,
         dns_internal=fleet.dns.internal,
-        hosts={name: HostSettings(host.address, host.endpoint, host.mtu) for name, host in sorted(fleet.hosts.items())},
+        hosts={name: HostSettings(host.address, host.endpoint, host.mtu, host.state) for name, host in hosts},
     )

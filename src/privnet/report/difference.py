@@ -66,7 +66,7 @@ FLEET_SETTINGS = {
     "dns.internal": "dns_internal",
 }
 """Path in ``fleet.yaml`` → field of the lock file."""
-HOST_SETTINGS = ("address", "endpoint", "mtu")
+HOST_SETTINGS = ("address", "endpoint", "mtu", "state")
 NOTHING = "none"
 
 
@@ -196,7 +196,8 @@ class HostChange:
 
 
 def host_changes(old: Lock, new: Lock) -> dict[str, HostChange]:
-    """Every host that a run would change for what the lock files say differently, but for those that leave."""
+    """Every host that a run would change for what the lock files say differently: all that then are in service."""
+    old, new = (lock.without(lock.out) for lock in (old.settled_by(new), new))
     found: dict[str, HostChange] = defaultdict(HostChange)
     for network in sorted({*old.networks, *new.networks}):
         _of_network(old, new, network, found)
@@ -220,6 +221,8 @@ def _concerned(lock: Lock, networks: Mapping[str, set[str]], setting: str) -> It
         yield from lock.hosts
         return
     _, host, name = setting.split(".")
+    if name == "state":
+        return  # with it come or go containers and peers
     yield host
     if name != "mtu":
         yield from _peers(lock, networks.get(host, ()), host)

@@ -10,6 +10,7 @@ from typing import Any
 from privnet.check.removal import Removals, exceeds, removals
 from privnet.compiler import Compiled
 from privnet.diagnostics import plural, visible
+from privnet.model.identifiers import format_address
 from privnet.model.lock import Rest
 from privnet.plan.host import HostPlan
 from privnet.plan.overlay import Network
@@ -42,7 +43,8 @@ def summary(compiled: Compiled) -> str:
     containers = sum(len(network.containers) for network in plan.networks.values())
     return ", ".join(
         (
-            plural(len(plan.hosts), "host"),
+            plural(len(plan.hosts), "host")
+            + (f" and {len(plan.fleet.out):,} out of service" if plan.fleet.out else ""),
             plural(len(declaration.projects), "project"),
             plural(len(plan.networks), "private network"),
             plural(containers, "container"),
@@ -63,6 +65,7 @@ def summary_data(compiled: Compiled) -> dict[str, Any]:
     return {
         "fleet": plan.fleet.fleet,
         "hosts": len(plan.hosts),
+        "out": len(plan.fleet.out),
         "projects": len(compiled.declaration.projects),
         "networks": len(plan.networks),
         "containers": sum(len(network.containers) for network in plan.networks.values()),
@@ -76,6 +79,7 @@ def plan_data(compiled: Compiled) -> dict[str, Any]:
     return {
         "summary": summary_data(compiled),
         "hosts": {name: _host_data(host) for name, host in sorted(plan.hosts.items())},
+        "out": _out_data(compiled),
         "networks": {name: _network_data(network) for name, network in sorted(plan.networks.items())},
         "decisions": [asdict(decision) for decision in decisions(compiled)],
         "changes": [_change_data(change, impact) for change, impact in _changes(compiled)],
@@ -95,6 +99,18 @@ def _host_data(host: HostPlan) -> dict[str, Any]:
         "without_key": list(host.mesh.pending),
         "networks": [overlay.network.id for overlay in host.overlays],
         "containers": sum(len(overlay.ports) - 1 for overlay in host.overlays),
+    }
+
+
+def _out_data(compiled: Compiled) -> dict[str, Any]:
+    """Hosts that are out of service: what stays theirs."""
+    placed: dict[str, list[str]] = defaultdict(list)
+    for network in compiled.lock.networks.values():
+        for slot, at in network.slots.items():
+            placed[at.host].append(slot)
+    hosts = sorted(compiled.plan.fleet.out)
+    return {
+        name: {"mesh": format_address(compiled.lock.hosts[name].mesh), "containers": placed[name]} for name in hosts
     }
 
 
@@ -126,6 +142,8 @@ def removal_data(compiled: Compiled) -> dict[str, Any]:
         "networks": list(found.networks),
         "emptied": list(found.emptied),
         "hosts": list(found.hosts),
+        "out": list(found.out),
+        "stopped": dict(found.stopped),
         "guard": {"percent": percent, "refused": list(exceeds(found, percent))},
     }
 
@@ -184,12 +202,15 @@ def _host_lines(compiled: Compiled) -> Iterator[str]:
         yield f"{plural(len(hosts), 'host')}, each with {min(peers)} to {max(peers)} peers"
         yield ""
         return
-    width = max(len(host.name) for host in hosts)
+    width = max(map(len, compiled.plan.fleet.hosts))
     for host in hosts:
         vnis = " ".join(str(overlay.network.vni) for overlay in host.overlays)
         containers = sum(len(overlay.ports) - 1 for overlay in host.overlays)
         count = f"{plural(_peers(host), 'peer')}  {plural(containers, 'container')}"
         yield f"host {host.name:{width}}  mesh {host.mesh.address:15}  {count}" + (f"  in VNI {vnis}" if vnis else "")
+    for name, host in _out_data(compiled).items():
+        count = plural(len(host["containers"]), "container")
+        yield f"host {name:{width}}  mesh {host['mesh']:15}  out of service, with {count}"
     yield ""
 
 

@@ -126,6 +126,18 @@ ENDPOINT = Impact(
     "until both sides send to where the other one is; they end when it is not reached there",
 )
 LOGIN_ONLY = nothing("the other hosts reach it where they did; a run goes there")
+OUT = Impact(
+    Label.outage,
+    "flows of containers on the host",
+    "the other hosts drop it, and names do not lead there. No run goes there: what still runs on it goes on, alone",
+)
+OUT_EMPTY = nothing("no container is on it")
+BACK = nothing("it comes back beside what is there")
+NOT_REACHED = nothing("the host is out of service, and nobody's peer")
+STOPPED = Impact(
+    Label.outage, "flows of the container", "it is placed on a host that is out of service: it counts as not running"
+)
+NOT_RUNNING = nothing("on a host that is out of service a container counts as not running")
 OWN_MTU = nothing("where the MTU of a network follows from it, that is said of the network")
 
 
@@ -141,6 +153,8 @@ def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str])
     match change.kind, change.sign:
         case "setting", _:
             return _of_setting(old, new, change)
+        case "container", _ if (found := _out_of_service(old, new, change)) is not None:
+            return found
         case "container", "-":
             gone = change.where not in new.networks
             return MIGRATED if change.name in stay else NETWORK_REMOVED if gone else REMOVED
@@ -174,12 +188,28 @@ def _of_setting(old: Lock, new: Lock, change: Change) -> Impact:
     if change.name == "dns.upstream":
         return UPSTREAM_NEW if change.was == NOTHING else UPSTREAM_GONE if change.becomes == NOTHING else UPSTREAM
     _, host, name = change.name.split(".")
+    if name == "state":
+        placed = any(at.host == host for network in old.networks.values() for at in network.slots.values())
+        return BACK if change.becomes == "in" else OUT if placed else OUT_EMPTY
+    if host in new.out and host in old.out:
+        return NOT_REACHED
     if name == "mtu" or old.settings is None or new.settings is None:
         return OWN_MTU
     # With one port for both: another one is a change of its own.
     port = new.settings.wireguard_port
     was, becomes = (endpoint_of(settings.hosts[host], port) for settings in (old.settings, new.settings))
     return LOGIN_ONLY if was == becomes else ENDPOINT
+
+
+def _out_of_service(old: Lock, new: Lock, change: Change) -> Impact | None:
+    """Of a container that was on a host that is out, or is placed on one."""
+    was, becomes = (
+        lock.networks[change.where].slots.get(change.name) if change.where in lock.networks else None
+        for lock in (old, new)
+    )
+    if was is None or was.host in old.out:
+        return NOT_RUNNING if was or (becomes and becomes.host in new.out) else None
+    return STOPPED if becomes and becomes.host in new.out else None
 
 
 def _of_network(old: Lock, new: Lock, name: str) -> Impact:

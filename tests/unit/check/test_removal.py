@@ -261,3 +261,66 @@ def test_a_file_cut_off_anywhere(prod: Path) -> None:
     whole = path.read_bytes()
     for at in rng.sample(range(len(whole)), 60):
         cut(prod, path, whole[:at], f"cut off after {at} bytes (seed {seed})")
+
+
+# --- hosts that are out of service --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serving(written: Callable[..., Path], fleets: Any) -> Callable[..., Path]:
+    """Four hosts with a container each; called with those that are out, and where the containers are."""
+    names = ["h1", "h2", "h3", "h4"]
+
+    def declare(*out: str, web: Any = names, hosts: list[str] = names) -> Path:
+        given = fleets.hosts(*hosts)
+        declared = {name: host | ({"state": "out"} if name in out else {}) for name, host in given.items()}
+        return written({"hosts": declared}, {"shop": fleets.project("shop", {"a": {"web": web}})})
+
+    recorded(declare())
+    return declare
+
+
+def test_one_host_of_a_fleet_goes_out_without_a_number(serving: Callable[..., Path]) -> None:
+    """It is 25% of this one, and nobody writes `state: out` by mistake; its return takes nothing away, either."""
+    directory = serving("h2")
+    assert said(directory) == [] and removed(directory).number == 0
+    recorded(directory)
+    assert said(serving()) == []
+
+
+def test_a_second_host_that_goes_out_is_told(serving: Callable[..., Path], fleets: Any) -> None:
+    """Together with the first, or a run later."""
+    (problem,) = said(serving("h2", "h3"))
+    assert problem.code == "PN601"
+    assert problem.message.endswith(", and takes 2 of 4 containers and 2 of 4 hosts out of service")
+    assert "50% of the containers and 50% of the hosts would be gone or out of service" in problem.note
+    assert "hosts h2, h3 out of service" in problem.note and "--allow-removals 4" in problem.help
+    assert said(serving("h2", "h3"), "4") == []
+    recorded(serving("h2"))
+    (problem,) = said(serving("h2", "h3"))
+    assert "50% of the hosts" in problem.note and "host h3 out of service" in problem.note
+    assert "if that is not meant, delete `state: out`" in problem.help and "--allow-removals 2" in problem.help
+    recorded(serving("h2", "h3"))
+    assert said(serving("h2", "h3")) == [], "once recorded it is not counted again"
+
+
+def test_containers_that_are_placed_on_a_host_that_is_out_are_counted(serving: Callable[..., Path]) -> None:
+    """It is out alone, and what goes there stops all the same."""
+    (problem,) = said(serving("h2", web=["h2"] * 4))
+    assert "all containers of 1 private network" in problem.note
+    assert "3 of 4 containers of network" in problem.note and "--allow-removals 3" in problem.help
+    recorded(serving("h2"))
+    assert removed(serving("h2", web=["h1", "h2", "h1", "h4"])).number == 0, "it has moved between hosts in service"
+    assert sum(removed(serving("h2", web=["h1", "h2", "h2", "h4"])).stopped.values()) == 1
+
+
+def test_what_was_on_a_host_that_is_out_is_counted_when_it_goes(serving: Callable[..., Path]) -> None:
+    """The state is no way round the guard."""
+    recorded(serving("h2"))
+    found = removed(serving(web=["h1", "h3", "h4"], hosts=["h1", "h3", "h4"]))
+    assert (found.hosts, sum(found.containers.values()), found.number) == (("h2",), 1, 2)
+    assert said(serving(web=["h1", "h3", "h4"], hosts=["h1", "h3", "h4"])) != []
+
+
+def test_a_move_away_from_it_is_no_removal(serving: Callable[..., Path]) -> None:
+    assert removed(serving("h2", web=["h1", "h1", "h3", "h4"])).number == 0

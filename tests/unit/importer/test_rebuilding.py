@@ -179,6 +179,52 @@ def test_durations_in_their_largest_unit(seconds: int, text: str) -> None:
     assert duration(seconds) == text
 
 
+# --- hosts out of service -------------------------------------------------------------------------
+
+
+def out_of_service(directory: Path) -> Lost:
+    """The golden fleet: `lab-3` is out, and has a container in each network."""
+    source = ROOT / "tests" / "golden" / "out-of-service" / "in"
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns("privnet.lock.yaml"))
+    return deploy(directory)
+
+
+def test_a_host_that_is_out_stays_out_with_its_numbers(tmp_path: Path) -> None:
+    before = out_of_service(tmp_path / "before")
+    rebuilt, compiled = before.rebuilt(tmp_path / "after")
+    assert compiled.declaration.fleet.out == ("lab-3",)
+    assert rebuilt.fleet.hosts["lab-3"].address == "192.0.2.13"
+    assert compiled.lock.hosts["lab-3"].mesh == before.compiled.lock.hosts["lab-3"].mesh
+    assert compiled.lock.networks == before.compiled.lock.networks
+    after, files = files_of(compiled), files_of(before.compiled)
+    assert {host: without_record(own) for host, own in after.items()} == {
+        host: without_record(own) for host, own in files.items()
+    }
+    assert all("would change" not in remark and "sends its frames" not in remark for remark in rebuilt.remarks)
+
+
+def test_a_host_that_answers_and_was_taken_out_meanwhile_stays_out(tmp_path: Path) -> None:
+    """It remembers that it was in service: nobody has told it."""
+    before = out_of_service(tmp_path / "before")
+    fleet = tmp_path / "before" / "fleet.yaml"
+    out = fleet.read_text()
+    fleet.write_text(out.replace("state: out, ", ""))
+    in_service = deploy(tmp_path / "before", serial=11)
+    before.parts["lab-3"] = in_service.parts["lab-3"]
+    _, compiled = before.rebuilt(tmp_path / "after")
+    assert compiled.declaration.fleet.out == ("lab-3",)
+    assert compiled.declaration.fleet.hosts["lab-3"].ssh.user == "deploy"
+
+
+def test_a_canary_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    before = out_of_service(tmp_path / "before")
+    for name in before.parts:
+        before.record(name, lambda data: data["fleet"]["policy"].update(canary="lab-9"))  # type: ignore[index]
+    rebuilt, compiled = before.rebuilt(tmp_path / "after")
+    assert compiled.declaration.fleet.policy.canary is None
+    assert "`policy.canary: lab-9` is left out: no host that answered knows this host" in rebuilt.remarks
+
+
 # --- some hosts are silent ------------------------------------------------------------------------
 
 

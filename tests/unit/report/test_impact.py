@@ -338,3 +338,68 @@ def test_the_worst_step_comes_first() -> None:
         ("retire", "run systemctl stop privnet-container@pnc0010000002.service"),
     ]
     assert [impact.label for impact in steps_impact(steps, False)] == [Label.outage, Label.brief]
+
+
+# --- out of service ---------------------------------------------------------------------------------------------
+
+
+def without(fleets: Any, *out: str) -> Any:
+    return {name: host | ({"state": "out"} if name in out else {}) for name, host in fleets.hosts(*HOSTS).items()}
+
+
+def test_a_host_that_goes_out_is_felt_by_its_containers_and_comes_back_beside_what_is_there(
+    felt: Declare, fleets: Any
+) -> None:
+    found = felt(hosts=without(fleets, "h3"))
+    assert list(found) == [("~", "setting", "hosts.h3.state")]
+    (impact,) = found.values()
+    assert (impact.label, impact.flows) == (Label.outage, "flows of containers on the host")
+    felt(hosts=without(fleets, "h3"), deployed=True)
+    (impact,) = felt().values()
+    assert str(impact) == "none: it comes back beside what is there"
+
+
+def test_a_host_without_containers_goes_out_unfelt(felt: Declare, fleets: Any) -> None:
+    (impact,) = felt(hosts=without(fleets, "h4")).values()
+    assert str(impact) == "none: no container is on it"
+
+
+def test_a_container_from_and_to_a_host_that_is_out(felt: Declare, fleets: Any) -> None:
+    """Away from one it comes beside what is there, once nobody expects it there any more."""
+    ap = fleets.ap("a")
+    away = {"a": {"web": ["h1", "h2"], "worker": ["h1"]}}
+    assert felt(shop=away, hosts=without(fleets, "h3"))["~", "container", f"1.worker.{ap}"].label is Label.outage
+    felt(hosts=without(fleets, "h3"), deployed=True)
+    moved = felt(shop=away, hosts=without(fleets, "h3"))
+    assert labels(moved) == {("~", "container"): {"none"}}
+    onto = {"a": {"web": ["h1", "h3"], "worker": ["h3", "h3"]}}
+    found = felt(shop=onto, hosts=without(fleets, "h3"))
+    assert found["~", "container", f"2.web.{ap}"].label is Label.outage
+    assert "counts as not running" in found["+", "container", f"2.worker.{ap}"].reason
+    gone = felt(shop={"a": {"web": ["h1", "h2"]}}, hosts=without(fleets, "h3"))
+    assert gone["-", "container", f"1.worker.{ap}"].label is Label.none
+
+
+def test_other_hosts_part_from_one_that_is_out_and_meet_it_again(felt: Declare, fleets: Any, tmp_path: Path) -> None:
+    felt(hosts=without(fleets, "h3"))
+    directory = next(tmp_path.rglob("fleet.yaml")).parent
+    compiled = compile_fleet(directory)
+    found = host_changes(compiled.known, compiled.lock)
+    assert {name: host.parts for name, host in found.items()} == {"h1": ["h3"], "h2": ["h3"]}
+    assert "3 hosts and 1 out of service" in next(plan_lines(compiled))
+    lines = [*plan_lines(compiled, everything=True)]
+    assert any(line.startswith("host h3  mesh 100.64.0.3 ") and "out of service, with 2" in line for line in lines)
+    assert plan_data(compiled)["out"]["h3"]["mesh"] == "100.64.0.3"
+    felt(hosts=without(fleets, "h3"), deployed=True)
+    felt()
+    compiled = compile_fleet(directory)
+    found = host_changes(compiled.known, compiled.lock)
+    assert {name: host.meets for name, host in found.items()} == {"h1": ["h3"], "h2": ["h3"], "h3": ["h1", "h2"]}
+
+
+def test_nobody_feels_where_a_host_that_is_out_is(felt: Declare, fleets: Any) -> None:
+    felt(hosts=without(fleets, "h3"), deployed=True)
+    elsewhere = without(fleets, "h3")
+    elsewhere["h3"]["address"] = "192.0.2.99"
+    (impact,) = felt(hosts=elsewhere).values()
+    assert str(impact) == "none: the host is out of service, and nobody's peer"

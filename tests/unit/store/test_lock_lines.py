@@ -32,6 +32,7 @@ LOCK = Lock(
         ("corp.example", "lan"),
         {
             "a": HostSettings("192.0.2.1", None, 1500),
+            "b": HostSettings("192.0.2.2", None, 1500, "out"),
             "c-1": HostSettings("2001:db8::1", "[2001:db8::7]:51820", 9000),
         },
     ),
