@@ -200,7 +200,7 @@ def differences(one: object, other: object) -> Iterator[str]:
 COMPARED = {
     "deploy.state": (
         deployed.FileState, deployed.PeerState, deployed.MeshState, deployed.Link, deployed.GuardState, deployed.Inside,
-        deployed.UnitState, deployed.NamesState,
+        deployed.UnitState, deployed.NamesState, deployed.Answering,
     ),
     "audit.actual": (audited.File, audited.Unit, audited.Peer, audited.WireGuard, audited.Link, audited.Namespace),
 }  # fmt: skip
@@ -209,6 +209,7 @@ NO_DRIFT = {
     "deploy.state.Link.name": "a device with another name is another device",
     "deploy.state.Link.upon": "what stands on a device of ours is foreign: tests/lab of ports",
     "audit.actual.Link.upon": "the same",
+    "deploy.state.Answering.servers": "these networks have no dns.upstream: tests/lab/test_outside.py",
     "deploy.state.Inside.outer": "both ends of a pair are made at once: without its partner it is gone",
 }
 

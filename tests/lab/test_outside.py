@@ -16,6 +16,7 @@ import pytest
 from runs import SHOP, STOREFRONT, deploy, inside, plan_of, replace_once
 
 from privnet.lab import Lab
+from privnet.lab.process import wait_until
 
 UNDERLAY = "host 192.0.2.252 and (port 53 or port 5353)"
 
@@ -265,6 +266,23 @@ def test_a_sandbox_that_cannot_be_made_for_a_while_needs_no_run_afterwards(lab: 
         assert OURS not in outside(lab, "lab-1").values(), "the twin: it cannot start"
     finally:
         lab.exec("lab-1", "umount /tmp")
+    assert outside(lab, "lab-1") == RIGHT
+    assert audit(lab, "lab-1") == {}
+
+
+def test_a_forwarder_that_has_not_started_yet_asks_nobody(lab: Lab) -> None:
+    """Until it has become the forwarder, the process has the words of systemd. Opening the FIFO keeps it so."""
+    drop_in = f"/run/systemd/system/{FORWARDER}.service.d"
+    waits = f"mkfifo /run/wait; mkdir -p {drop_in}; printf '[Service]\\nStandardInput=file:/run/wait\\n' > {drop_in}/zz.conf"
+    lab.exec("lab-1", f"{waits}; systemctl daemon-reload; systemctl restart --no-block {FORWARDER}.service")
+    lab.exec("lab-1", f"rm -r {drop_in}; systemctl daemon-reload")
+    main = f"systemctl show --property=MainPID --value {FORWARDER}.service"
+    try:
+        assert wait_until(lambda: "systemd" in lab.exec("lab-1", f"readlink /proc/$({main})/exe", check=False).stdout, 30)
+        assert "resolvers" not in audit(lab, "lab-1")
+        assert deploy(lab).changed == {}
+    finally:
+        lab.exec("lab-1", f"timeout 30 sh -c ': > /run/wait'; rm /run/wait; systemctl restart {FORWARDER}.service")
     assert outside(lab, "lab-1") == RIGHT
     assert audit(lab, "lab-1") == {}
 

@@ -274,8 +274,10 @@ section answering
 # Who hears questions in the resolvers' namespaces, and whom their forwarders ask.
 printf '%s\n' "$pids" | try sed -n 's/^dns@\(pn-[^ ]*\) /\1 resolver /p'
 printf '%s\n' "$pids" | try sed -n 's/^forwarder@\(pn-[^ ]*\) /\1 /p' | while read -r name pid; do
-	# One that has ended meanwhile asks nobody.
-	[ ! -r "/proc/$pid/cmdline" ] || printf '%s servers %s\n' "$name" "$(try tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")"
+	# One that has ended, or is systemd still and becomes the forwarder next, asks nobody.
+	case $(readlink "/proc/$pid/exe") in '' | */systemd/systemd*) continue ;; esac
+	words=$(try tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")
+	[ -z "$words" ] || printf '%s servers %s\n' "$name" "$words"
 done
 for path in /run/netns/pn-*; do
 	[ -e "$path" ] && [ "$(try stat -f -c %T "$path")" = nsfs ] || continue
