@@ -273,12 +273,13 @@ def test_a_sandbox_that_cannot_be_made_for_a_while_needs_no_run_afterwards(lab: 
 def test_a_forwarder_that_has_not_started_yet_asks_nobody(lab: Lab) -> None:
     """Until it has become the forwarder, the process has the words of systemd. Opening the FIFO keeps it so."""
     drop_in = f"/run/systemd/system/{FORWARDER}.service.d"
-    waits = f"mkfifo /run/wait; mkdir -p {drop_in}; printf '[Service]\\nStandardInput=file:/run/wait\\n' > {drop_in}/zz.conf"
-    lab.exec("lab-1", f"{waits}; systemctl daemon-reload; systemctl restart --no-block {FORWARDER}.service")
-    lab.exec("lab-1", f"rm -r {drop_in}; systemctl daemon-reload")
-    main = f"systemctl show --property=MainPID --value {FORWARDER}.service"
+    lines = "[Service]\nExecStopPost=\nStandardInput=file:/run/wait\n"
+    lab.exec("lab-1", f"mkfifo /run/wait; mkdir -p {drop_in}; cat > {drop_in}/zz.conf", input=lines)
+    lab.exec("lab-1", f"systemctl daemon-reload; systemctl restart --no-block {FORWARDER}.service")
+    comm = f"cat /proc/$(systemctl show --property=MainPID --value {FORWARDER}.service)/comm"
     try:
-        assert wait_until(lambda: "systemd" in lab.exec("lab-1", f"readlink /proc/$({main})/exe", check=False).stdout, 30)
+        assert wait_until(lambda: lab.exec("lab-1", comm, check=False).stdout == "(perl)\n", 30)
+        lab.exec("lab-1", f"rm -r {drop_in}; systemctl daemon-reload")
         assert "resolvers" not in audit(lab, "lab-1")
         assert deploy(lab).changed == {}
     finally:
