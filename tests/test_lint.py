@@ -133,6 +133,40 @@ def test_other_reads_are_allowed(program: str) -> None:
     assert reads_of_settings(program) == []
 
 
+CALLED_BY_OTHERS = (
+    "pytest_*",
+    "run_ssh",  # testinfra, of a backend
+    "makefile",  # paramiko, of a channel
+    "makefile_stderr",
+    "add_host",  # tests, of a lab
+    "remove_host",
+)
+COMMANDS = ("@app.command",)
+
+
+def without_callers(*paths: Path) -> list[str]:
+    """Functions, methods, properties and classes whose name stands nowhere else."""
+    vulture = pytest.importorskip("vulture", reason="`make setup` installs it")
+    found = vulture.Vulture(ignore_names=CALLED_BY_OTHERS, ignore_decorators=COMMANDS)
+    found.scavenge(paths)
+    kinds = ("function", "method", "property", "class")
+    unused = [item for item in found.get_unused_code() if item.typ in kinds]
+    return [f"{item.filename}:{item.first_lineno}: {item.name}" for item in unused]
+
+
+def test_whatever_is_defined_is_called() -> None:
+    """A run's last word about hosts with nothing to do once lost its only caller, and no other test noticed."""
+    assert without_callers(ROOT / "src") == []
+
+
+def test_a_method_that_nobody_calls_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(
+        "class Run:\n    def begin(self): self.end()\n    def end(self): pass\n    def unchanged(self): pass\n"
+        "Run().begin()\n"
+    )
+    assert without_callers(tmp_path) == [f"{tmp_path}/run.py:4: unchanged"]
+
+
 def test_no_module_is_called_utils() -> None:
     assert not [path for path in MODULES if path.stem in ("utils", "helpers", "common", "misc")]
 

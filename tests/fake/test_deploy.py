@@ -317,6 +317,16 @@ def test_a_run_finishes_hosts_that_its_change_does_not_concern(typed: Typed) -> 
     said = typed("plan", "test")[1]
     assert "Nothing differs from the lock file" in said
     assert "not finished" not in said and "not known" not in said
+    # A network on one host, with the two others that have nothing to do with it.
+    typed.fleet.project("p3", 3, ["h2"])
+    code, output, _ = typed("deploy", "test", "-y")
+    assert (code, "nothing to do: 2 hosts (h1, h3)" in output) == (0, True)
+    said = typed("plan", "test")[1]
+    assert "not finished" not in said and "not known" not in said
+    # The twin: a host that the next run does not ask is one that it does not finish.
+    typed.fleet.project("p3", 3, ["h2", "h2"])
+    assert typed("deploy", "test", "-y", "--limit", "h2")[0] == 0
+    assert "The last run was not finished on: h1 (it has serial " in typed("plan", "test")[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
