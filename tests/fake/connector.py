@@ -27,7 +27,7 @@ class Recorded(FakeConnector):
     One with a text that ``hangs`` never says how a command with that text has ended, whatever time it is given. Of one,
     programs fail at ``first`` with these words in turn; None: the connection is lost, no words: this one does not fail.
     One with a ``later`` answers that once a program has run there. What it is when it
-    confirms is in ``confirmed``.
+    confirms is in ``confirmed``; peers that it has ``lost`` it names when it is asked.
     """
 
     connections = programs = 0
@@ -58,6 +58,8 @@ class Recorded(FakeConnector):
                 answer = False, CommandOutput([OutputLine("stderr", self._said(words[0]))])
         if " privnet confirm " in text and (confirmed := self.host.data.get("confirmed")):
             answer = True, CommandOutput([OutputLine("stdout", line) for line in confirmed])
+        elif " privnet lost " in text:
+            answer = True, CommandOutput([OutputLine("stdout", line) for line in self.host.data.get("lost") or []])
         elif self.programs and "gzip -d" in text and (later := self.host.data.get("later")):
             answer = True, CommandOutput([OutputLine("stdout", line) for line in later])
         _write(log.with_suffix(ENDED), self.host.name, text)

@@ -23,7 +23,7 @@ from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from privnet.deploy import changes, journal
+from privnet.deploy import changes, health, journal
 from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Addresses, Snapshot, question
 from privnet.deploy.host_keys import OtherHostKey
@@ -50,6 +50,8 @@ PAUSE_SECONDS = 10.0
 MARGIN_SECONDS = 10.0
 AGAIN_SECONDS = 1
 """Between two tries where another run has a host that will withdraw."""
+QUIET_AT_MOST = 8
+"""So many hosts that do not answer their peers are looked at before a run says that it was the change."""
 CHANNEL_SECONDS = 15
 """How long a server may take to begin an execution; paramiko would wait for an hour."""
 SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -132,9 +134,23 @@ def add() -> Commands:
 
 
 @operation()
+def reach() -> Commands:
+    """A host whose tunnels were touched asks the peers that answered before; no other is asked anything."""
+    run = _run()
+    if run.stopped or host.name not in run.asking or host.name not in run.armed:
+        host.noop("its tunnels are as they were")
+        return
+    yield Peers(run)
+
+
+@operation()
 def switch_one() -> Commands:
     """The same as `switch` on one host, when that is the first that the run changes anywhere."""
     run = _run()
+    _stop_where_peers_are_lost(run)
+    if host.name in run.gone:
+        yield Refusal(run, "it answered when the run began, and now it takes no new connection")
+        return
     if not run.concerned["add"]:
         yield from _alone(run, "switch", _to_switch, _switch)
 
@@ -258,6 +274,36 @@ def _stop_with_the_first(run: Run, wave: str) -> None:
 def _stop_with_too_many(run: Run, otherwise: str) -> None:
     if not run.stopped and run.too_many_failed(_failed()):
         run.stop(f"{otherwise}: too many hosts have failed", "failed")
+
+
+def _stop_where_peers_are_lost(run: Run) -> None:
+    """Unless the peer itself has failed in this run, or is gone: then it is not the change that has cut it off.
+
+    One that the run did not reach, or was not to, has answered its peers until the change.
+    """
+    with run.judging:
+        lost, run.lost = health.pairs(run.lost, run.plan.hosts), {}
+        lost = {pair: small for pair, small in lost.items() if not any(run.host(n).state == "failed" for n in pair)}
+        if not lost or run.stopped:
+            return
+        quiet = sorted({peer for _, peer in lost if run.host(peer).state != "unreached" and peer not in run.proven})
+        looks = [gevent.spawn(_is_there, state.inventory.get_host(name)) for name in quiet[:QUIET_AT_MOST]]
+        run.gone = {name for name, look in zip(quiet, gevent.joinall(looks), strict=False) if not look.value}
+        lost = {pair: small for pair, small in lost.items() if not run.gone.intersection(pair)}
+        if lost:
+            run.stop(health.sentence(lost, run.plan.hosts), "failed")
+
+
+def _is_there(other: Any) -> bool:
+    """Whether a host that the run has not changed takes a new connection."""
+    old = getattr(other.connector, "client", None)
+    other.disconnect()
+    try:
+        other.connect(reason="again", raise_exceptions=True)
+    except ConnectError:
+        return False
+    _close(old)
+    return True
 
 
 def _to_prepare(run: Run, name: str, found: HostState) -> Script:
@@ -400,7 +446,10 @@ def _wave(run: Run, found: HostState, wave: str, script: Script) -> Commands:
         return
     run.concerned[wave].add(host.name)
     run.note_changes(host.name, wave, script)
-    yield Program(run, script, run.turn(host.name, wave, found))
+    turn = run.turn(host.name, wave, found, script.disturbs)
+    if turn.asks:
+        run.asking.add(host.name)
+    yield Program(run, script, turn)
 
 
 def _active() -> set[str]:
@@ -582,6 +631,28 @@ def _read(output: Any) -> HostState | Unknown:
     return _usable(found) if isinstance(found, HostState) else found
 
 
+class Peers(StringCommand):
+    """Over a new connection: which peers have answered the host before it was changed, and do not any more."""
+
+    def __init__(self, run: Run) -> None:
+        wait = health.seconds(run.patience)
+        self._run, self._seconds = run, wait + PROGRAM_SECONDS
+        super().__init__(*_kept("lost", run.id, run.been[host.name]), str(wait), _timeout=self._seconds)
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Run it; pyinfra calls this."""
+        run = self._run
+        with run.busy[host.name]:
+            if run.stopped:
+                return _stop(state, host, run, run.stopped, connector_arguments), []
+            if not _reconnected(run, host):
+                return False, []
+            done, output = _executed(run, host, super().execute, state, connector_arguments, self._seconds)
+            if done:
+                run.lost[host.name] = health.losses(output.stdout_lines)
+        return done, output
+
+
 class Refusal(StringCommand):
     """A command that fails with a sentence: this host stops here, the others go on.
 
@@ -622,7 +693,7 @@ def _without_upload(connector_arguments: Any) -> dict[str, Any]:
 
 
 def _kept(word: str, armed: str, generation: str) -> tuple[Any, ...]:
-    """``confirm``, ``extend``, ``undo`` or ``withdraw``, for what a run has left on a host, if it is still that."""
+    """A word of ``CONFIRM`` about what a run has left on a host, if it is still that."""
     return "sh", "-c", QuoteString(CONFIRM), "privnet", word, QuoteString(armed), QuoteString(generation)
 
 

@@ -23,6 +23,7 @@ from privnet.deploy import changes, preflight, releases
 from privnet.deploy.alone import Held, Unwritable, place, take
 from privnet.deploy.canary import canary
 from privnet.deploy.changes.containers import unit_of
+from privnet.deploy.health import Loss
 from privnet.deploy.host_keys import Identity
 from privnet.deploy.memory import doubt
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges, State
@@ -59,6 +60,10 @@ class Run:
     :param ready: hosts that have everything new of the plan
     :param armed: hosts that were changed and not confirmed yet
     :param proven: hosts that have taken a new connection since their last change
+    :param asking: hosts that were changed, and are to be asked which peers answer them no more
+    :param lost: of each host the peers that have answered it before it was changed, and do not any more
+    :param gone: hosts that have answered the run, and take no new connection though nothing was done to them
+    :param judging: one host at a time judges what is lost
     :param until: when a host that was changed rolls back at the earliest, by the monotonic clock
     :param kept: whether anything that this run has changed may have been confirmed
     :param been: what each host that this run has changed has been through
@@ -80,6 +85,10 @@ class Run:
     ready: set[str] = field(default_factory=set)
     armed: set[str] = field(default_factory=set)
     proven: set[str] = field(default_factory=set)
+    asking: set[str] = field(default_factory=set)
+    lost: dict[str, tuple[Loss, ...]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    judging: threading.Lock = field(default_factory=threading.Lock)
     until: dict[str, float] = field(default_factory=dict)
     kept: bool = False
     been: dict[str, str] = field(default_factory=dict)
@@ -158,7 +167,7 @@ class Run:
         """Begin anew when pyinfra has looked for changes and now makes them: what it looked at may have changed."""
         if executing and not self.executing:
             self.executing = True
-            for found in (self.ready, self.concerned, self.settled, self.finished, self.new):
+            for found in (self.ready, self.concerned, self.settled, self.finished, self.new, self.asking):
                 found.clear()
             for host in self.outcome.hosts.values():
                 host.changes.clear()
@@ -201,8 +210,12 @@ class Run:
         """What all runs have in common that this machine's lock keeps apart."""
         return place(self.directory)
 
-    def turn(self, name: str, wave: str, state: HostState) -> Turn:
-        """What a host is told before and after a wave's program."""
+    def turn(self, name: str, wave: str, state: HostState, disturbs: bool = False) -> Turn:
+        """What a host is told before and after a wave's program.
+
+        :param disturbs: whether that may cut off peers that it has
+        """
+        by_mesh = self.compiled.declaration.fleet.policy.confirm == "mesh"
         return Turn(
             run=self.id,
             wave=wave,
@@ -213,6 +226,7 @@ class Run:
             broken=os.environ.get(BREAK, ""),
             serial=self.saved.serial,
             checksum=self.checksum(self.saved.serial),
+            asks=by_mesh and disturbs and state.mesh is not None and bool(state.mesh.peers),
         )
 
     def checksum(self, serial: int) -> str:

@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import resources
 
 from privnet.render import ManagedFile, static_files
 
@@ -45,7 +46,7 @@ alone. A program that waits in vain where somebody has the lease has met another
 
 CONFIRM = (
     "umask 077; export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; change=/var/lib/privnet/armed/change.sh;"
-    ' if [ -e "$change" ]; then exec sh "$change" "$1" "$2" "$3"; fi;'
+    ' if [ -e "$change" ]; then exec sh "$change" "$@"; fi;'
     " found=$(head -c 100 /var/lib/privnet/generation);"
     ' if [ "$1" = confirm ] && [ "$found" = "$3" ]; then exit; fi; exec >&2;'
     ' case $found in "" | none | *"back "* | "$2 "*)'
@@ -53,8 +54,13 @@ CONFIRM = (
     ' *) echo "privnet: stale: run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;'
     " esac; exit 75"
 )
-"""Its arguments: ``confirm``, ``extend``, ``undo`` or ``withdraw``, the run, what the host has been through. What is
-confirmed stays so."""
+"""Its arguments: ``confirm``, ``extend``, ``lost``, ``undo`` or ``withdraw``, the run, what the host has been through,
+and with ``lost`` the seconds for which peers are waited for. What is confirmed stays so."""
+
+ANSWERING = "/var/lib/privnet/armed/answering"
+"""The peers that answered before a change: forgotten with it."""
+ANSWER_SECONDS = 3
+"""How long a peer that is dead before a change is waited for. One that answers later is not asked again."""
 
 _PLACE = """\
 umask 022
@@ -93,6 +99,7 @@ class Turn:
     :param broken: a run whose lease may be taken
     :param serial: of the lock file that the wave follows
     :param checksum: of the same
+    :param asks: whether peers are asked before the wave if they answer, to be asked again after it
     """
 
     run: str
@@ -104,11 +111,15 @@ class Turn:
     broken: str
     serial: int
     checksum: str
+    asks: bool = False
 
-    def begin(self) -> str:
-        """The program's first line."""
+    def begin(self) -> list[str]:
+        """The program's first lines."""
         words = (self.run, self.wave, self.expected, self.seconds, self.token, self.owner, self.broken)
-        return command("sh", "./change.sh", "begin", *words)
+        lines = [command("sh", "./change.sh", "begin", *words)]
+        if self.asks:
+            lines.append(f"{command('perl', './peers.pl', 'answering', ANSWER_SECONDS)} > {ANSWERING}")
+        return lines
 
     def end(self) -> str:
         """The program's last line."""
@@ -125,6 +136,7 @@ class Script:
     """What one stage does to one host, in order: ``before``, files placed and removed, ``after``.
 
     :param inputs: further files of the upload, for programs that read batches
+    :param disturbs: whether it touches what carries the traffic with peers that are there already
     """
 
     before: list[str] = field(default_factory=list)
@@ -132,6 +144,7 @@ class Script:
     removed: set[str] = field(default_factory=set)
     after: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
+    disturbs: bool = False
     _run: set[tuple[bool, str]] = field(default_factory=set, repr=False, compare=False)
 
     def __bool__(self) -> bool:
@@ -180,6 +193,7 @@ class Script:
         self.files |= other.files
         self.removed |= other.removed
         self.inputs |= other.inputs
+        self.disturbs |= other.disturbs
 
     def lines(self) -> list[str]:
         """What it does, for people: in order, a line each."""
@@ -188,7 +202,7 @@ class Script:
 
     def program(self, turn: Turn | None = None) -> str:
         """The shell program of this stage, between the beginning and the end of a turn."""
-        lines = [*([turn.begin()] if turn else []), *self.before]
+        lines = [*(turn.begin() if turn else []), *self.before]
         if self.files:
             lines.append("place place")
         if self.removed:
@@ -199,6 +213,8 @@ class Script:
     def upload(self, turn: Turn | None = None) -> str:
         """The tar for standard input, in base64; equal scripts give equal text."""
         members = {"program": self.program(turn), **self.inputs, **(_change_program() if turn else {})}
+        if turn and turn.asks:
+            members["peers.pl"] = _peers_program()
         if self.files:
             members["place"] = "".join(f"{path}\n" for path in sorted(self.files))
         if self.removed:
@@ -222,6 +238,12 @@ def _change_program() -> dict[str, str]:
     """What a host needs to take a change back: it may never have had privnet on it."""
     files = {file.path.rpartition("/")[2]: file.text for file in static_files()}
     return {name: files[name] for name in ("change.sh", "privnet-restore.service")}
+
+
+@cache
+def _peers_program() -> str:
+    """What asks a host's peers whether they answer; for the time of a run only."""
+    return (resources.files("privnet") / "host" / "peers.pl").read_text()
 
 
 def command(*words: str | int) -> str:

@@ -19,6 +19,7 @@ def private_network() -> None:
     operations.record(name="record keys")
     operations.add_one(name="add what is new to one host")
     operations.add(name="add what is new")
+    operations.reach(name="see that peers answer")
     operations.switch_one(name="switch on one host")
     operations.switch(name="switch what has moved")
     operations.settle(name="connect anew")

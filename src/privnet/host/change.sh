@@ -1,8 +1,8 @@
-# Managed by privnet. change.sh begin|done|extend|confirm|undo|withdraw|back|boot: what a host does so that no change can cut it
-# off for good.
+# Managed by privnet. change.sh begin|done|extend|lost|confirm|undo|withdraw|back|boot: what a host does so that no change can
+# cut it off for good.
 # `begin` takes the host's lease, keeps its managed files as they are and sets a timer; `confirm`, over a new SSH
 # connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was; `undo` and `withdraw`
-# do so at once.
+# do so at once. `lost` says which peers answered before the change and do not any more.
 set -eu
 umask 077
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -140,6 +140,7 @@ arm() {
 		echo "$found" > "$kept/before"
 	fi
 	cp change.sh "$kept/"
+	[ ! -e peers.pl ] || cp peers.pl "$kept/"
 	echo "$run" > "$kept/run"
 	allow "$seconds" "$kept"
 	sync -f "$kept"
@@ -470,7 +471,7 @@ done)
 	allow "$(cat $lease/seconds)" $armed
 	mark "$run $wave done"
 	;;
-confirm | extend | undo | withdraw)
+confirm | extend | lost | undo | withdraw)
 	run=$2 expected=$3
 	# Not while the host is on its way back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
@@ -483,6 +484,11 @@ confirm | extend | undo | withdraw)
 		esac
 	fi
 	case $1 in
+	lost)
+		# Whoever rolls back need not wait for it.
+		exec 8>&-
+		exec perl $armed/peers.pl lost "$4" $armed/answering
+		;;
 	extend)
 		allow "$(cat $lease/seconds)" $armed
 		exit 0

@@ -135,6 +135,12 @@ class Policy(Part):
         description="The host that a run changes before any other, when it has something to do there and is fit.",
         examples=["par-a-1"],
     )
+    confirm: Literal["mesh", "ssh"] = Field(
+        default="mesh",
+        description="What a change has to leave intact before it is confirmed. `ssh`: the way of new SSH connections. "
+        "`mesh`: that too, and each peer that answered a host before the change answers it again.",
+        examples=["mesh"],
+    )
     releases: tuple[Release, ...] = Field(
         default=(),
         description="Releases of hosts that are accepted though privnet is not tested on them: ID and VERSION_ID of "

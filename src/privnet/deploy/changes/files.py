@@ -60,6 +60,7 @@ def add(managed: Iterable[ManagedFile], state: HostState, script: Script) -> Non
         script.run("systemctl", "daemon-reload")
     if "/etc/systemd/networkd.conf.d/privnet.conf" in written and "systemd-networkd.service" in state.units:
         # Only a start of networkd reads it (networkd.conf(5)); static configuration survives one.
+        script.disturbs = True
         script.run("systemctl", "try-restart", "systemd-networkd.service")
     elif any(path.startswith(NETWORKD) for path in written):
         script.run("networkctl", "reload")

@@ -26,6 +26,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     sound = loaded is not None and loaded.intact and loaded.structure == structure
     if state.enabled.get(UNIT) != "enabled":
         script.run("systemctl", "enable", "--quiet", UNIT)
+    script.disturbs |= unit is None or unit.active != "active" or loaded is None or not loaded.heard or not sound
     if unit is None or unit.active in ("inactive", "failed"):
         script.run("systemctl", "start", UNIT)
     elif unit.active != "active" or loaded is None or not loaded.heard:

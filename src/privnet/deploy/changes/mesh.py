@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from privnet.deploy.changes.files import differs
 from privnet.deploy.script import Script
-from privnet.deploy.state import HostState
+from privnet.deploy.state import HostState, MeshState
 from privnet.plan.host import HostPlan
 from privnet.plan.mesh import Mesh, Peer
 from privnet.plan.printable import NotPrintable, checked
@@ -27,6 +27,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         script.run("systemctl", "enable", "--quiet", UNIT)
     unit, running = state.units.get(UNIT), state.mesh
     active = unit is not None and unit.active == "active"
+    script.disturbs |= _tunnels(mesh, state) != (mesh.port, "off", mesh.mtu, state.public_key)
     if not active or running is None or INTERFACE not in state.links:
         # Active without its interface: wireguard-go was killed, and only a restart brings a new one. An interface
         # without its unit works: the unit takes it over, with all that is in the file.
@@ -43,6 +44,7 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
             # A file of peers can give a key, and not take one.
             script.run("wg", "set", INTERFACE, "peer", peer.public_key, "preshared-key", "/dev/null")
     changed = [peer for peer in mesh.peers if not _is_running(peer, state)]
+    script.disturbs |= any(_is_known(peer, running) for peer in changed)
     if changed:
         # addconf, not syncconf: it touches the peers it is given and nothing else of the interface.
         script.feed("peers.conf", "".join(map(peer_block, changed)).splitlines(), "wg", "addconf", INTERFACE)
@@ -115,6 +117,20 @@ def _is_running(peer: Peer, state: HostState) -> bool:
         and found.allowed == f"{peer.address}/32"
         and found.keepalive == "off"
     )
+
+
+def _tunnels(mesh: Mesh, state: HostState) -> tuple[int, str, int, str | None] | None:
+    """What all tunnels of a host have in common, as it runs; None when there are none."""
+    link, running = state.links.get(INTERFACE), state.mesh
+    unit = state.units.get(UNIT)
+    if link is None or running is None or unit is None or unit.active != "active":
+        return None
+    return running.port, running.fwmark, link.mtu, running.public_key
+
+
+def _is_known(peer: Peer, running: MeshState) -> bool:
+    """Whether there is a tunnel to a host already, by another key or to another address of it."""
+    return peer.public_key in running.peers or any(f"{peer.address}/32" == p.allowed for p in running.peers.values())
 
 
 def _leaving(mesh: Mesh, state: HostState) -> list[Peer]:

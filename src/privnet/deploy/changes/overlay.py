@@ -33,6 +33,8 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
     for overlay in plan.overlays:
         if any(name in wrong or name in missing for name in _devices(overlay)):
             script.run("sh", f"{ETC}/lib/overlay.sh", "create", overlay.network.vni)
+    sizes = ((overlay.network.mtu, state.links.get(overlay.network.vxlan)) for overlay in plan.overlays)
+    script.disturbs |= bool(wrong) or any(link is not None and link.mtu != mtu for mtu, link in sizes)
     start, reload = [], []
     for overlay in plan.overlays:
         entries, neighbours = _superset(overlay, state)
