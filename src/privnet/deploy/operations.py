@@ -24,6 +24,7 @@ from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
 from privnet.deploy import changes, health, journal
+from privnet.deploy.agreement import agree, apart
 from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Addresses, Snapshot, question
 from privnet.deploy.host_keys import OtherHostKey
@@ -86,6 +87,7 @@ def record() -> Commands:
     """Write the lock file on this machine, before any host is changed. Never in a dry run, nor over a newer one."""
     run = _run()
     run.judge(time.time(), _active())
+    agree(run, {found.name for found in state.limit_hosts or state.inventory}, _active())
     if run.stopped or not run.must_record():
         host.noop("the lock file is up to date")
         return
@@ -116,7 +118,9 @@ def prepare() -> Commands:
 @operation()
 def add_one() -> Commands:
     """Everything new on one host, before any other: what fails there, or finds another run at work, ends this one."""
-    yield from _alone(_run(), "add", _to_add, _add)
+    run = _run()
+    apart(run, _failed())
+    yield from _alone(run, "add", _to_add, _add)
 
 
 @operation()
@@ -124,6 +128,7 @@ def add() -> Commands:
     """Everything that is new, beside everything that is old."""
     run = _run()
     _stop_with_the_first(run, "add")
+    apart(run, _failed())
     if run.stopped:
         yield Refusal(run, run.stopped)
         return
@@ -137,7 +142,8 @@ def add() -> Commands:
 def reach() -> Commands:
     """A host whose tunnels were touched asks the peers that answered before; no other is asked anything."""
     run = _run()
-    if run.stopped or host.name not in run.asking or host.name not in run.armed:
+    apart(run, _failed())
+    if host.name not in run.asking or host.name not in run.armed:
         host.noop("its tunnels are as they were")
         return
     yield Peers(run)
@@ -147,6 +153,7 @@ def reach() -> Commands:
 def switch_one() -> Commands:
     """The same as `switch` on one host, when that is the first that the run changes anywhere."""
     run = _run()
+    apart(run, _failed())
     _stop_where_peers_are_lost(run)
     if host.name in run.gone:
         yield Refusal(run, "it answered when the run began, and now it takes no new connection")

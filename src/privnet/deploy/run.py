@@ -29,6 +29,7 @@ from privnet.deploy.memory import doubt
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges, State
 from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown
+from privnet.deploy.together import Together
 from privnet.diagnostics import DeclarationError, Problem, plural
 from privnet.load import shown_path
 from privnet.model.lock import HostLock, Lock, Version
@@ -63,6 +64,7 @@ class Run:
     :param asking: hosts that were changed, and are to be asked which peers answer them no more
     :param lost: of each host the peers that have answered it before it was changed, and do not any more
     :param gone: hosts that have answered the run, and take no new connection though nothing was done to them
+    :param together: what hosts change that have to agree; None until all have answered
     :param judging: one host at a time judges what is lost
     :param until: when a host that was changed rolls back at the earliest, by the monotonic clock
     :param kept: whether anything that this run has changed may have been confirmed
@@ -88,6 +90,7 @@ class Run:
     asking: set[str] = field(default_factory=set)
     lost: dict[str, tuple[Loss, ...]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    together: Together | None = None
     judging: threading.Lock = field(default_factory=threading.Lock)
     until: dict[str, float] = field(default_factory=dict)
     kept: bool = False
@@ -402,11 +405,25 @@ class Run:
         found = f"PN508: its WireGuard key {KEY} is gone, and the lock file has {known}. No new one is made"
         return f"{found}: {remedy}, then run again"
 
+    def refused_key(self, host: str, state: HostState) -> str | None:
+        """The reason to leave a host alone for its key, whether that is another one or gone."""
+        return self.lost_key(host, state) or (self._other_key(host, state) if state.public_key else None)
+
     def learn(self, host: str, state: HostState) -> str | None:
         """Remember a host's keys. Gives the reason when they are not the ones it had before."""
         known = self.lock.hosts[host]
         if state.public_key is None:
             return "it has no WireGuard key that can be read"
+        if (why := self._other_key(host, state)) is not None:
+            return why
+        identity = self.identities.get(host)
+        learnt = HostLock(known.mesh, state.public_key, known.ssh or (identity.key if identity else None))
+        if learnt != known:
+            self.lock = replace(self.lock, hosts={**self.lock.hosts, host: learnt})
+        return None
+
+    def _other_key(self, host: str, state: HostState) -> str | None:
+        known = self.lock.hosts[host]
         if known.wireguard not in (None, state.public_key) and not known.forgotten:
             return (
                 f"PN508: its WireGuard key is {state.public_key}, but the lock file has {known.wireguard}: "
@@ -420,10 +437,6 @@ class Run:
                 f"PN508: its WireGuard key is that of {twin}: one is a copy of the other, or one machine answers for "
                 f"both. If it is a copy, delete {KEY} on {host} and run again"
             )
-        identity = self.identities.get(host)
-        learnt = HostLock(known.mesh, state.public_key, known.ssh or (identity.key if identity else None))
-        if learnt != known:
-            self.lock = replace(self.lock, hosts={**self.lock.hosts, host: learnt})
         return None
 
 
