@@ -322,14 +322,8 @@ def _steps(host: HostOutcome) -> list[dict[str, Any]]:
     return [{"stage": stage.stage, "lines": stage.lines} for stage in host.changes]
 
 
-def meets(compiled: Compiled) -> frozenset[str]:
-    """Hosts that get peers which they have not had: by a change, or since a peer had no key yet."""
-    changed = {name for name, host in host_changes(compiled.known, compiled.lock).items() if host.meets}
-    return frozenset(changed | {name for name, host in compiled.plan.hosts.items() if host.mesh.pending})
-
-
-def _impacts(host: HostOutcome, new_peers: bool) -> list[Impact]:
-    return steps_impact(_stage_lines(host), new_peers)
+def _impacts(host: HostOutcome) -> list[Impact]:
+    return steps_impact(_stage_lines(host))
 
 
 def _deeds(found: Outcome, compiled: Compiled) -> dict[str, list[Deed]]:
@@ -347,7 +341,7 @@ def _stage_lines(host: HostOutcome) -> list[tuple[str, str]]:
 
 def live_report(found: Outcome, compiled: Compiled) -> dict[str, Any]:
     """The same with hosts that did not, what the steps come to, and their impact, for machines."""
-    new, deeds = meets(compiled), _deeds(found, compiled)
+    deeds = _deeds(found, compiled)
     return {
         name: {
             "state": host.state,
@@ -357,7 +351,7 @@ def live_report(found: Outcome, compiled: Compiled) -> dict[str, Any]:
             "deeds": [asdict(deed) for deed in deeds.get(name, ())],
             "impact": [
                 {"label": str(impact.label), "flows": impact.flows, "reason": impact.reason}
-                for impact in _impacts(host, name in new)
+                for impact in _impacts(host)
             ],
         }
         for name, host in sorted(found.hosts.items())
@@ -371,7 +365,7 @@ def live_lines(found: Outcome, compiled: Compiled, steps: bool = False) -> Itera
     """
     silent = {name: host for name, host in sorted(found.hosts.items()) if host.state in (State.unreached, State.failed)}
     would = {name: host for name, host in sorted(found.hosts.items()) if name not in silent and host.changes}
-    asked, new = len(found.hosts) - len(silent), meets(compiled)
+    asked = len(found.hosts) - len(silent)
     if found.stopped:
         yield f"A run would stop: {visible(found.stopped['why'])}"
     yield f"{asked:,} of {plural(len(found.hosts), 'host')} answered, {len(would):,} of them would be changed"
@@ -385,7 +379,7 @@ def live_lines(found: Outcome, compiled: Compiled, steps: bool = False) -> Itera
     yield from deed_lines(deeds, {network: network_title(compiled, network) for network in networks})
     felt: dict[Impact, list[str]] = {}
     for name, host in would.items():
-        for impact in _impacts(host, name in new):
+        for impact in _impacts(host):
             felt.setdefault(impact, []).append(name)
     if would:
         yield "impact" if felt else _unfelt(compiled, bool(silent))

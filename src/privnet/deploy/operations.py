@@ -73,9 +73,6 @@ def ask() -> Commands:
     run.note(host.name, State.asked, "the run ended before it had answered")
     found = _snapshot(run)
     if isinstance(found, Unknown):
-        if not state.is_executing:
-            # What is yielded now is shown, and not executed: a dry run would call it silent.
-            run.note(host.name, State.failed, found.why)
         yield Refusal(run, found.why)
         return
     run.note(host.name, State.asked, "the run ended before anything was done there")
@@ -86,7 +83,12 @@ def ask() -> Commands:
 def record() -> Commands:
     """Write the lock file on this machine, before any host is changed. Never in a dry run, nor over a newer one."""
     run = _run()
-    run.judge(time.time(), _active())
+    judged = run.judge(time.time(), _active())
+    if not state.is_executing:
+        # The last host of all has seen the answers of the others.
+        for name, why in judged.items():
+            run.host(name).changes.clear()
+            run.note(name, State.failed, why)
     agree(run, {found.name for found in state.limit_hosts or state.inventory}, _active())
     if run.stopped or not run.must_record():
         host.noop("the lock file is up to date")
@@ -290,10 +292,12 @@ def _stop_where_peers_are_lost(run: Run) -> None:
     """
     with run.judging:
         lost, run.lost = health.pairs(run.lost, run.plan.hosts), {}
-        lost = {pair: small for pair, small in lost.items() if not any(run.host(n).state == "failed" for n in pair)}
+        lost = {pair: small for pair, small in lost.items() if not any(run.host(n).state is State.failed for n in pair)}
         if not lost or run.stopped:
             return
-        quiet = sorted({peer for _, peer in lost if run.host(peer).state != "unreached" and peer not in run.proven})
+        quiet = sorted(
+            {peer for _, peer in lost if run.host(peer).state is not State.unreached and peer not in run.proven}
+        )
         looks = [gevent.spawn(_is_there, state.inventory.get_host(name)) for name in quiet[:QUIET_AT_MOST]]
         run.gone = {name for name, look in zip(quiet, gevent.joinall(looks), strict=False) if not look.value}
         lost = {pair: small for pair, small in lost.items() if not run.gone.intersection(pair)}
@@ -448,8 +452,9 @@ def _proven(run: Run) -> bool:
 
 
 def _wave(run: Run, found: HostState, wave: str, script: Script) -> Commands:
-    if not script:
-        host.noop("nothing to change")
+    left_alone = not state.is_executing and run.host(host.name).state is State.failed
+    if not script or left_alone:
+        host.noop("it would fail before" if left_alone else "nothing to change")
         return
     run.concerned[wave].add(host.name)
     run.note_changes(host.name, wave, script)
@@ -669,6 +674,9 @@ class Refusal(StringCommand):
     def __init__(self, run: Run, why: str, becomes: State = State.failed) -> None:
         super().__init__("false")
         self._run, self._why, self._becomes = run, why, becomes
+        if not state.is_executing and not run.stopped:
+            # What is yielded now is shown, and not executed: a dry run would say that the host is changed.
+            run.note(host.name, becomes, why)
 
     def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
         """Run nothing there, but take back what a run that is stopped has begun; pyinfra calls this."""

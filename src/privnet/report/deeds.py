@@ -107,6 +107,7 @@ _COMMANDS: tuple[tuple[str, str, str], ...] = (
     (r"sh \S+/guard[.]sh apply guard[.]delete", "-", "speakers"),
     (r"ip route replace unreachable .*", "~", "guard"),
     (r"wg set privnet peer (?P<key>\S+) remove", "-", "peer"),
+    (r"wg addconf privnet peers[.]conf", "~", "peers"),
     (rf"sh \S+/container[.]sh name {_PORT} .*", "~", "namespace"),
     (r"sh \S+/neighbour-table[.]sh", "~", "neighbour table"),
     (r"sh \S+/mesh[.]sh key", "+", "key"),
@@ -163,8 +164,9 @@ def _deeds(line: str, names: Names, meets: Iterable[str]) -> Iterator[Deed]:
         for unit in (word for word in words[2:] if not word.startswith("-")):
             deed = _first_of(_UNITS, unit, _SIGNS.get(words[1], "~"), names)
             yield replace(deed, kind=_RELOADED.get(deed.kind, deed.kind)) if words[1] == "reload" else deed
-    elif rest.startswith("wg addconf privnet "):
-        yield from (Deed("", "peer", name, "+") for name in meets) if meets else [Deed("", "peers", "", "~")]
+    elif rest == "wg addconf privnet new-peers.conf":
+        # A host may meet others without a change of the plan: it has lost them.
+        yield from (Deed("", "peer", name, "+") for name in meets) if meets else [Deed("", "peers", "", "+")]
     elif verb in ("write", "remove"):
         yield _of_path(rest, _SIGNS[verb], names)
     else:

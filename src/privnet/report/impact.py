@@ -228,14 +228,6 @@ def _number(text: str) -> int:
 
 # --- what a host was found to need ------------------------------------------------------------------
 
-_PEERS = (
-    r"add run wg addconf privnet .*",
-    Impact(
-        Label.brief,
-        "flows to peers whose endpoint or key is another",
-        "until both sides send to where the other one is",
-    ),
-)
 _STEPS: tuple[tuple[str, Impact], ...] = (
     (
         r"(?!retire )\S+ run ip link delete dev pn[bx][0-9]+",
@@ -258,6 +250,30 @@ _STEPS: tuple[tuple[str, Impact], ...] = (
         Impact(Label.brief, "all flows between this host and others", "its tunnels begin anew"),
     ),
     (
+        r"add run wg addconf privnet peers[.]conf",
+        Impact(
+            Label.brief,
+            "flows to peers whose endpoint or key is another",
+            "until both sides send to where the other one is",
+        ),
+    ),
+    (
+        r"\S+ run sh \S*mesh[.]sh key anew",
+        Impact(
+            Label.brief,
+            "all flows between this host and others",
+            "it makes a new key: from the first peer that takes it to the last",
+        ),
+    ),
+    (
+        r"\S+ run systemctl restart privnet-guard[.]service",
+        Impact(
+            Label.brief,
+            "all flows of this host's containers",
+            "its guard starts again, and nothing passes while it is away",
+        ),
+    ),
+    (
         r"add run ip address delete \S+ dev privnet",
         Impact(Label.brief, "all flows between this host and others", "the address of its mesh is set anew"),
     ),
@@ -278,20 +294,18 @@ _STEPS: tuple[tuple[str, Impact], ...] = (
         ),
     ),
     (
-        r"\S+ run systemctl stop .*privnet-container@pnc[0-9a-f]{6}(?!0001)[0-9a-f]{4}[.]service.*",
+        r"\S+ run (systemctl stop .*privnet-container@|.* ip link delete dev )pnc[0-9a-f]{6}(?!0001)[0-9a-f]{4}\b.*",
         Impact(Label.outage, "flows of these containers on this host", "they go from this host"),
     ),
 )
 """By ``<stage> <step>``. A port whose offset is 0001 is a resolver's."""
 
 
-def steps_impact(steps: Iterable[tuple[str, str]], new_peers: bool) -> list[Impact]:
+def steps_impact(steps: Iterable[tuple[str, str]]) -> list[Impact]:
     """What a host's steps do to traffic, the worst first; of what comes or is repaired beside running traffic, nothing.
 
     :param steps: stage and step as a run writes it down: ``write PATH``, ``run COMMAND``
-    :param new_peers: whether the host gets peers that it has not had, who disturb nobody
     """
-    rules = _STEPS if new_peers else (*_STEPS, _PEERS)
     lines = [" ".join(step) for step in steps]
-    found = {impact for line in lines for pattern, impact in rules if re.fullmatch(pattern, line)}
+    found = {impact for line in lines for pattern, impact in _STEPS if re.fullmatch(pattern, line)}
     return sorted(found, key=lambda impact: (-ORDER.index(impact.label), impact.flows))

@@ -155,7 +155,7 @@ def test_a_setting_does_what_the_plan_says_of_it(make: Make, fleet: Any, label: 
     assert max((impact.label for _, impact in changed), key=ORDER.index) is label
     found = told(before, after)
     assert {deed.kind for deed in found["h1"]} >= kinds
-    felt = steps_impact(steps(after.plan.hosts["h1"], answer(before.plan.hosts["h1"])), new_peers=False)
+    felt = steps_impact(steps(after.plan.hosts["h1"], answer(before.plan.hosts["h1"])))
     assert [impact.label for impact in felt][:1] == [Label.brief]
     back = told(after, before)
     assert {deed.kind for deed in back["h2"]} >= kinds
@@ -168,7 +168,7 @@ def test_a_setting_of_a_host(make: Make, fleets: Any, field: str, value: Any) ->
     found = told(before, after)
     felt: set[Impact] = set()
     for name in ("h1", "h2"):
-        felt |= {*steps_impact(steps(after.plan.hosts[name], answer(before.plan.hosts[name])), new_peers=False)}
+        felt |= {*steps_impact(steps(after.plan.hosts[name], answer(before.plan.hosts[name])))}
     if field == "mtu":
         assert {deed.kind for deed in found["h1"]} >= {"container", "overlay"} and "mesh" in str(found["h2"])
         assert not felt, "what is too large for the new MTU is said where the network's MTU changes"

@@ -188,7 +188,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         without("mesh", f"peer {key_of('h2')}"),
         {
             "add": [
-                "wg addconf privnet peers.conf",
+                "wg addconf privnet new-peers.conf",
                 "  ",
                 "  [Peer]",
                 "  # h2",

@@ -292,43 +292,50 @@ def test_each_host_with_what_it_gets_and_loses(written: Callable[..., Path], fle
 
 
 @pytest.mark.parametrize(
-    ("step", "new_peers", "label", "flows"),
+    ("step", "label", "flows"),
     [
-        ("add write /etc/privnet/guard.nft", False, None, ""),
-        ("add run systemctl start privnet-container@pnc0010000002.service", False, None, ""),
-        ("add run wg addconf privnet peers.conf", True, None, ""),
-        ("add run wg addconf privnet peers.conf", False, "brief", "flows to peers whose endpoint or key is another"),
-        ("add run wg set privnet listen-port 51900", False, "brief", "all flows between this host and others"),
-        ("add run sh /etc/privnet/lib/mesh.sh up restart", False, "brief", "all flows between this host and others"),
-        ("add run sh /etc/privnet/lib/mesh.sh up start", False, None, ""),
-        ("add run ip link delete dev pnx4096", False, "brief", "flows of that network between this host and others"),
-        ("retire run ip link delete dev pnx4096", False, None, ""),
-        ("retire run wg set privnet peer AAAA= remove", False, None, ""),
+        ("add write /etc/privnet/guard.nft", None, ""),
+        ("add run systemctl start privnet-container@pnc0010000002.service", None, ""),
+        ("add run wg addconf privnet new-peers.conf", None, ""),
+        ("add run wg addconf privnet peers.conf", "brief", "flows to peers whose endpoint or key is another"),
+        ("add run wg set privnet listen-port 51900", "brief", "all flows between this host and others"),
+        ("add run sh /etc/privnet/lib/mesh.sh up restart", "brief", "all flows between this host and others"),
+        ("add run sh /etc/privnet/lib/mesh.sh up start", None, ""),
+        ("add run ip link delete dev pnx4096", "brief", "flows of that network between this host and others"),
+        ("retire run ip link delete dev pnx4096", None, ""),
+        ("retire run wg set privnet peer AAAA= remove", None, ""),
         (
             "switch run systemctl restart privnet-dns@pn-1.service",
-            False,
             "brief",
             "questions for names of that network from this host",
         ),
         (
             "retire run systemctl stop privnet-container@pnc0010000002.service",
-            False,
             "outage",
             "flows of these containers on this host",
         ),
-        ("retire run systemctl stop privnet-container@pnc0010000001.service", False, None, ""),
+        ("retire run systemctl stop privnet-container@pnc0010000001.service", None, ""),
+        (
+            "retire run [ ! -e /sys/class/net/pnc0010000002 ] || ip link delete dev pnc0010000002",
+            "outage",
+            "flows of these containers on this host",
+        ),
+        ("retire run [ ! -e /sys/class/net/pnc0010000001 ] || ip link delete dev pnc0010000001", None, ""),
+        ("prepare run sh /etc/privnet/lib/mesh.sh key", None, ""),
+        ("prepare run sh /etc/privnet/lib/mesh.sh key anew", "brief", "all flows between this host and others"),
+        ("add run systemctl restart privnet-guard.service", "brief", "all flows of this host's containers"),
+        ("add run systemctl reload privnet-guard.service", None, ""),
         (
             "add run sh /etc/privnet/lib/container.sh name pnc0010000002 || "
             "systemctl restart privnet-namespace@pnc0010000002.service",
-            False,
             "outage",
             "flows of these containers, if their namespace is gone",
         ),
     ],
 )
-def test_a_step_on_a_host(step: str, new_peers: bool, label: str | None, flows: str) -> None:
+def test_a_step_on_a_host(step: str, label: str | None, flows: str) -> None:
     stage, _, line = step.partition(" ")
-    found = steps_impact([(stage, line), ("add", "write /etc/privnet/mesh.conf")], new_peers)
+    found = steps_impact([(stage, line), ("add", "write /etc/privnet/mesh.conf")])
     assert [(str(impact.label), impact.flows) for impact in found] == ([(label, flows)] if label else [])
 
 
@@ -337,7 +344,7 @@ def test_the_worst_step_comes_first() -> None:
         ("add", "run wg set privnet listen-port 51900"),
         ("retire", "run systemctl stop privnet-container@pnc0010000002.service"),
     ]
-    assert [impact.label for impact in steps_impact(steps, False)] == [Label.outage, Label.brief]
+    assert [impact.label for impact in steps_impact(steps)] == [Label.outage, Label.brief]
 
 
 # --- out of service ---------------------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ def prepare(state: HostState, script: Script) -> None:
             if differs(file, state) and not (running and file.path.startswith("/etc/systemd/network")):
                 script.place(file)
     if needs_key:
-        script.run("sh", "/etc/privnet/lib/mesh.sh", "key")
+        # It makes one where there is none. Who has tunnels already loses them by it.
+        anew = state.public_key is None and state.mesh is not None
+        script.run("sh", "/etc/privnet/lib/mesh.sh", "key", *(["anew"] if anew else []))
     if needs_networkd:
         # The drop-in that keeps foreign routes and rules is in place before networkd starts for the first time.
         script.run("systemctl", "daemon-reload")

@@ -43,11 +43,13 @@ def add(plan: HostPlan, state: HostState, script: Script) -> None:
         if (found := running.peers.get(peer.public_key)) and found.preshared != "no":
             # A file of peers can give a key, and not take one.
             script.run("wg", "set", INTERFACE, "peer", peer.public_key, "preshared-key", "/dev/null")
-    changed = [peer for peer in mesh.peers if not _is_running(peer, state)]
-    script.disturbs |= any(_is_known(peer, running) for peer in changed)
-    if changed:
-        # addconf, not syncconf: it touches the peers it is given and nothing else of the interface.
-        script.feed("peers.conf", "".join(map(peer_block, changed)).splitlines(), "wg", "addconf", INTERFACE)
+    others = [peer for peer in mesh.peers if not _is_running(peer, state)]
+    changed = [peer for peer in others if _is_known(peer, running)]
+    script.disturbs |= bool(changed)
+    # Apart, since only the first are felt. addconf, not syncconf: it touches the peers it is given and nothing else.
+    for name, peers in (("peers.conf", changed), ("new-peers.conf", [peer for peer in others if peer not in changed])):
+        if peers:
+            script.feed(name, "".join(map(peer_block, peers)).splitlines(), "wg", "addconf", INTERFACE)
     _interface(mesh, state, script)
 
 
