@@ -37,7 +37,10 @@ def unfit(made: Fleet, host: str) -> None:
 
 
 UNFIT = "h3 cannot: its clock is "
-SILENT = "h3 cannot: it does not answer. Put that right and run again, or leave the setting as it is until then"
+SILENT = (
+    "h3 cannot: it does not answer. Put that right, or let the host be out of service (`state: out`) until it is, and "
+    "run again"
+)
 
 
 @pytest.mark.parametrize("name", TOGETHER)
@@ -86,6 +89,19 @@ def test_the_mtu_of_a_network_is_changed_on_all_its_hosts_or_on_none(fleet: Call
     assert SILENT in why and ran.programs == {}
     made.data.clear()
     assert set(states(made.run("--json", "-y")).values()) == {"changed"}
+
+
+def test_a_host_that_is_out_of_service_is_waited_for_by_nobody(fleet: Callable[..., Fleet]) -> None:
+    """The way out that the refusal names."""
+    made = of_three(fleet)
+    made.settings(**PORT)
+    file = made.directory / "fleet.yaml"
+    declared = json.loads(file.read_text())
+    declared["hosts"]["h3"]["state"] = "out"
+    file.write_text(json.dumps(declared))
+    made.data["h3"] = {"away": True}
+    ran = made.run("--json", "-y")
+    assert {name: states(ran)[name] for name in ("h1", "h2")} == {"h1": "changed", "h2": "changed"}, ran.stderr
 
 
 @pytest.mark.parametrize("other", [{"dns": {"ttl": 9}}, {"domain": "other.internal"}])

@@ -95,7 +95,7 @@ def _refusal(name: str, cannot: Mapping[str, str]) -> str:
     if len(cannot) > LISTED_AT_MOST:
         listed.append(f"nor can {plural(len(cannot) - LISTED_AT_MOST, 'other host')}")
     why = f"hosts have to change {name} together, or would lose each other"
-    remedy = "Put that right and run again, or leave the setting as it is until then"
+    remedy = "Put that right, or let the host be out of service (`state: out`) until it is, and run again"
     return f"nothing is changed: {why}. {'; '.join(listed)}. {remedy}"
 
 
