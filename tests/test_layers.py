@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("render",),
     ("compiler",),
-    ("report", "new"),
+    ("report", "new", "committed"),
     ("lab", "known_hosts"),
     ("deploy", "audit"),
     ("importer",),

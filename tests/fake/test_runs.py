@@ -870,7 +870,7 @@ def test_without_a_lock_file_every_host_has_to_say_that_it_has_nothing(fleet: Ca
         assert ran.programs == {} and ran.outcome["stopped"]["kind"] == "stale"
         told = ran.outcome["stopped"]["why"]
         assert told.startswith(f"PN509: nothing is changed: {said}")
-        assert "h3" in told and "privnet import" in told and "git log -- " in told
+        assert "h3" in told and "privnet import" in told and "git log --all -- " in told
         assert ("run without `--limit` while every host answers" in told) == (why != "it has a record")
 
 

@@ -13,11 +13,12 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from privnet.committed import committed_locks
 from privnet.compiler import Compiled, compile_fleet
 from privnet.deploy import changes, preflight, releases
 from privnet.deploy.alone import Held, Unwritable, place, take
@@ -257,7 +258,7 @@ class Run:
         if self.judged is None or not self.executing:
             states = self.states()
             silent = [name for name in self.plan.fleet.hosts if name not in active or self._is_unknown(name)]
-            if why := doubt(self.directory, self.versions, states, silent):
+            if why := doubt(self.directory, self.versions, states, silent, lambda: self.committed):
                 self.stop(why, "stale")
             copies = preflight.twins(states)
             self.judged = {}
@@ -276,6 +277,11 @@ class Run:
     def versions(self) -> tuple[Version, ...]:
         """The lock file with which this run began, and those before it."""
         return lock_versions(self.compiled.known)
+
+    @cached_property
+    def committed(self) -> Sequence[tuple[str, Sequence[Version]]]:
+        """The lock files that git has."""
+        return [*committed_locks(self.directory, self.saved.fleet)]
 
     def _is_unknown(self, name: str) -> bool:
         return isinstance(self.answers.get((name, self.executing)), Unknown)

@@ -53,7 +53,8 @@ WRONG: dict[str, tuple[tuple[Version, ...], Remembered, str]] = {
     "an older copy": (
         known(5, 6),
         {"h1": own(6), "h2": own(7)},
-        "h2 was changed last by serial 7 of the lock file, and ",
+        "h2 was changed last by serial 7 of the lock file, and this one has 6: it is an older copy, as after `git revert`. "
+        "What is newer would be taken away. Take the newest lock file and keep the YAML: ",
     ),
     "the newest is named": (known(6), {"h1": own(7), "h2": own(9), "h3": own(8)}, "h2 was changed last by serial 9"),
     "no lock file": ((), {"h1": own(3)}, "h1 was changed last by serial 3 of the lock file, and there is none here"),
@@ -72,8 +73,10 @@ WRONG: dict[str, tuple[tuple[Version, ...], Remembered, str]] = {
         known(3, 4, 5, 6),
         {"h1": own(6), "h2": (4, OTHER), "h3": (5, OTHER)},
         "h2 was changed by run run-of-h2 with another lock file of serial 4 than the one from which this one, of 6, "
-        "comes (1 other host likewise): two copies have been deployed. Take the one of that run, `git log -- "
-        "inventory/prod/privnet.lock.yaml` shows its versions; where each copy has changed hosts, `privnet import` ",
+        "comes (1 other host likewise): two copies have been deployed, as two branches have them. Take the newest lock file "
+        "and keep the YAML: `git log --all -- inventory/prod/privnet.lock.yaml` shows its versions, `git checkout COMMIT "
+        "-- inventory/prod/privnet.lock.yaml` takes one. If it is lost, or each of two copies has changed hosts, `privnet "
+        "import` rebuilds it from the fleet",
     ),
 }
 
@@ -84,7 +87,7 @@ def test_a_lock_file_that_cannot_be_the_one_of_all_hosts(what: str) -> None:
     told = said(versions, hosts)
     assert told is not None
     assert told.startswith(f"PN509: nothing is changed: {sentence}")
-    assert "git log -- inventory/prod/privnet.lock.yaml" in told and "privnet import" in told
+    assert "git log --all -- inventory/prod/privnet.lock.yaml" in told and "privnet import" in told
 
 
 RIGHT: dict[str, tuple[tuple[Version, ...], Remembered]] = {
@@ -113,10 +116,11 @@ def test_hosts_that_do_not_answer_matter_only_without_a_lock_file() -> None:
     told = said((), hosts, silent=("h5", "h2", "h3", "h4"))
     assert told == (
         "PN509: nothing is changed: there is no privnet.lock.yaml in inventory/prod, and whether private networks are on "
-        "h2, h3, h4 and 1 other already nobody has said: numbers in use there would be given to others. If it was lost: "
-        "`git log -- inventory/prod/privnet.lock.yaml` shows its versions, else `privnet import` rebuilds it from the "
-        "fleet. If the fleet is new: run without `--limit` while every host answers, and leave hosts that are not there "
-        "yet out of inventory/prod/fleet.yaml"
+        "h2, h3, h4 and 1 other already nobody has said: numbers in use there would be given to others. Take the newest "
+        "lock file and keep the YAML: `git log --all -- inventory/prod/privnet.lock.yaml` shows its versions, `git "
+        "checkout COMMIT -- inventory/prod/privnet.lock.yaml` takes one. If it is lost, or each of two copies has changed "
+        "hosts, `privnet import` rebuilds it from the fleet. If the fleet is new: run without `--limit` while every host "
+        "answers, and leave hosts that are not there yet out of inventory/prod/fleet.yaml"
     )
 
 
