@@ -88,7 +88,7 @@ def missing_files(text: str) -> list[str]:
     """Paths of this repository that a text names and that are not there, but for a reader's own and a run's files."""
     found = []
     for path in re.findall(rf"(?<![\w/.-])(?:{'|'.join(TOP_FOLDERS)})/[\w./-]*[\w/]", text):
-        if not (ROOT / path).exists() and not re.match(r"inventory/(?:(?:mine|X)\b|\w+/privnet\.)", path):
+        if not (ROOT / path).exists() and not re.match(r"inventory/(?:(?:mine|X)\b|\w+/[.]?privnet[.])", path):
             found.append(path)
     return found
 

@@ -182,7 +182,9 @@ def test_a_host_that_waits_for_one_that_is_away_is_pending(typed: Typed) -> None
 
 
 def test_a_run_that_is_under_way_here_is_75(typed: Typed) -> None:
-    with (typed.fleet.directory / ".privnet.run").open("w+") as held:
+    folder = typed.fleet.directory / ".privnet"
+    folder.mkdir()
+    with (folder / "run").open("w+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         code, output, _ = typed("deploy", "test", "-y")
     assert (code, typed.asked()) == (75, set())

@@ -166,7 +166,7 @@ def test_a_fleet_s_directory_that_takes_no_lock_refuses_the_run(
     """Nobody could say any more that this run is the only one; and no number that it gives would be written down."""
     directory = typed.fleet.directory
     aside = directory.with_name("aside")
-    shutil.copytree(directory, aside, ignore=shutil.ignore_patterns(".privnet.run"))
+    shutil.copytree(directory, aside, ignore=shutil.ignore_patterns(".privnet"))
     with small(directory, "size=1m"):
         shutil.copytree(aside, directory, dirs_exist_ok=True)
         while not options:

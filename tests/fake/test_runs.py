@@ -727,7 +727,8 @@ def test_who_has_confirmed_something_does_not_say_that_nothing_has_been(
 
 def test_two_runs_of_one_directory_one_proceeds(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
-    path = made.directory / ".privnet.run"
+    path = made.directory / ".privnet" / "run"
+    path.parent.mkdir()
     who = f"run 20261123T000000-abcdef of alice@{socket.gethostname()}, process {os.getpid()}"
     path.write_text(f"{who}, since {int(time.time()) - 40}\n")
     with path.open() as held:
@@ -749,7 +750,8 @@ def test_something_else_in_the_place_of_the_lock_counts_as_held(fleet: Callable[
     """What it leads to is not ours to write; and nobody can say that no run is under way."""
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])
-    mine, lock = made.directory.parent / "mine", made.directory / ".privnet.run"
+    mine, lock = made.directory.parent / "mine", made.directory / ".privnet" / "run"
+    lock.parent.mkdir()
     mine.write_text("not privnet's\n")
     if what == "a link":
         lock.symlink_to(mine)

@@ -263,7 +263,7 @@ def _other_machine(tmp_path: Path) -> Path:
 
 def _copy_fleet(lab: Lab, machine: Path) -> None:
     shutil.rmtree(machine / "fleet", ignore_errors=True)
-    shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet.run"))
+    shutil.copytree(lab.inventory, machine / "fleet", ignore=shutil.ignore_patterns(".privnet"))
 
 
 def _wait_at_most(lab: Lab, seconds: int) -> None:

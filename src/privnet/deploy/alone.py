@@ -1,7 +1,8 @@
 """One run at a time over a fleet's directory on this machine: a file whose lock ends with the process that has it.
 
-The file lies in a checkout, so it may be anything. What is not an ordinary file of its own counts as held, and nothing
-is written through it.
+The file lies in a directory that git leaves alone: committed it would be in everybody's way, and `git stash` would put
+another file in its place. Both lie in a checkout, so they may be anything. What is not an ordinary file of its own
+counts as held, and nothing is written through it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import time
 from pathlib import Path
 
 from privnet.load import shown_path
+from privnet.store import replace_file
 
-UNDER_WAY = ".privnet.run"
+FOLDER = ".privnet"
+UNDER_WAY = f"{FOLDER}/run"
+IGNORED = "# Of this machine alone, and only for the time of a run.\n*\n"
 MACHINE_ID = Path("/etc/machine-id")
 LOCKS = Path("/proc/locks")
 
@@ -43,6 +47,12 @@ def take(directory: Path, run: str, owner: str) -> int:
     """Take the lock, until the process ends; its descriptor. Raises Held or Unwritable."""
     path = directory / UNDER_WAY
     try:
+        _make(path.parent)
+    except OSError as error:
+        if error.errno in _NO_PLACE or _is_ours(path.parent):
+            raise Unwritable(_unwritable(path, error)) from None
+        raise Held(_unusable(path.parent, f"cannot be used ({error.strerror})")) from None
+    try:
         # O_NONBLOCK: to open a FIFO must not wait.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         handle = os.open(path, flags, 0o600)
@@ -61,29 +71,47 @@ def take(directory: Path, run: str, owner: str) -> int:
     return handle
 
 
+def _make(folder: Path) -> None:
+    """The directory of the lock, for whoever may write the fleet's; with what git reads in it. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _let_in(handle, folder.parent, 0o755, 0o020, 0o002)
+    finally:
+        os.close(handle)
+    if not os.path.lexists(folder / ".gitignore"):
+        replace_file(folder / ".gitignore", IGNORED.encode())
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+
+
 def _take(handle: int, path: Path, run: str, owner: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Held(f"{holder(handle, shown_path(path.parent))}") from None
+        raise Held(f"{holder(handle, shown_path(path.parent.parent))}") from None
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not os.path.samestat(found, os.lstat(path)):
         raise Held(_unusable(path, "is not an ordinary file of its own"))
-    _let_in(handle, path.parent)
+    # Who can read a file can lock it.
+    _let_in(handle, path.parent.parent, 0o600, 0o060, 0o006)
     os.ftruncate(handle, 0)
     note = f"run {run} of {owner}, process {os.getpid()}, since {int(time.time())}\n"
     os.pwrite(handle, note.encode("ascii", "replace"), 0)
 
 
-def _let_in(handle: int, directory: Path) -> None:
-    """Who may write the directory may have the lock, and nobody else: who can read a file can lock it."""
+def _let_in(handle: int, directory: Path, owner: int, group: int, others: int) -> None:
+    """Who may write the directory may have the lock, and nobody else."""
     folder = directory.stat()
     if os.fstat(handle).st_uid != os.geteuid():
         return
     with contextlib.suppress(PermissionError):
         os.fchown(handle, -1, folder.st_gid)
-    group = 0o060 if folder.st_mode & stat.S_IWGRP and os.fstat(handle).st_gid == folder.st_gid else 0
-    os.fchmod(handle, 0o600 | group | (0o006 if folder.st_mode & stat.S_IWOTH else 0))
+    shared = folder.st_mode & stat.S_IWGRP and os.fstat(handle).st_gid == folder.st_gid
+    os.fchmod(handle, owner | (group if shared else 0) | (others if folder.st_mode & stat.S_IWOTH else 0))
 
 
 def _unwritable(path: Path, error: OSError) -> str:
@@ -101,7 +129,7 @@ def _unusable(path: Path, why: str) -> str:
         return f"{shown} {why}: it says whether a run is under way. Run as somebody who may write in its directory"
     if stat.S_ISLNK(found.st_mode):
         why = "is a symbolic link"
-    elif stat.S_ISDIR(found.st_mode):
+    elif stat.S_ISDIR(found.st_mode) and path.name != FOLDER:
         why = "is a directory"
     elif found.st_uid != os.geteuid():
         why += f", and belongs to {_user(found.st_uid)}"

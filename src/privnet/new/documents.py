@@ -12,6 +12,17 @@ from privnet.new.insert import Entry
 INVENTORY = "from privnet.deploy.inventory import groups as _groups\n\nglobals().update(_groups())\n"
 """What pyinfra is given; the fleet's directory lies beside it and has its name."""
 
+IGNORE = """\
+# What a run leaves here that is of this machine alone.
+/.privnet/
+/.*.new
+"""
+ATTRIBUTES = """\
+# The lock file has a checksum: git must not change its line ends.
+/privnet.lock.yaml text eol=lf
+/privnet.progress.json text eol=lf
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:

@@ -18,7 +18,7 @@ from privnet.store import lock_path, replace_file
 
 
 def new_fleet(directory: Path, hosts: Mapping[str, str]) -> list[Path]:
-    """A fleet's directory, and the inventory for pyinfra beside it. Raises NotWritten, OSError."""
+    """A fleet's directory, with what git reads, and pyinfra's inventory beside it. Raises NotWritten, OSError."""
     name = directory.resolve().name
     _right(check_fleet_name, name)
     inventory = directory.with_name(f"{name}.py")
@@ -28,9 +28,15 @@ def new_fleet(directory: Path, hosts: Mapping[str, str]) -> list[Path]:
     text = documents.fleet(name, directory, dict(hosts))
     _must_compile({FLEET_FILE: text}, None)
     (directory / PROJECTS_DIRECTORY).mkdir(parents=True, exist_ok=True)
-    _create(directory / FLEET_FILE, text)
-    _create(inventory, documents.INVENTORY)
-    return [directory / FLEET_FILE, inventory]
+    written = {
+        directory / FLEET_FILE: text,
+        inventory: documents.INVENTORY,
+        directory / ".gitignore": documents.IGNORE,
+        directory / ".gitattributes": documents.ATTRIBUTES,
+    }
+    for path, content in written.items():
+        _create(path, content)
+    return [*written]
 
 
 def new_project(directory: Path, name: str, terms: documents.Terms | None) -> Path:

@@ -19,7 +19,7 @@ from threading import Timer
 import pytest
 
 from privnet.deploy import alone
-from privnet.deploy.alone import UNDER_WAY, Held, Unwritable, place, take
+from privnet.deploy.alone import FOLDER, UNDER_WAY, Held, Unwritable, place, take
 
 OWNER = f"alice@{socket.gethostname()}"
 MINE = "not privnet's\n"
@@ -60,7 +60,7 @@ def _hard_link(path: Path, target: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "a link": (_link, "is a symbolic link"),
-    "a link into the fleet": (lambda path, _: path.symlink_to("fleet.yaml"), "is a symbolic link"),
+    "a link into the fleet": (lambda path, _: path.symlink_to("../fleet.yaml"), "is a symbolic link"),
     "a link to nothing": (lambda path, _: path.symlink_to("nowhere"), "is a symbolic link"),
     "a link to itself": (lambda path, _: path.symlink_to(path.name), "is a symbolic link"),
     "a link to a device": (lambda path, _: path.symlink_to("/dev/null"), "is a symbolic link"),
@@ -78,6 +78,7 @@ def test_what_is_no_file_of_its_own_is_held(directory: Path, tmp_path: Path, wha
     others = [tmp_path / "target", directory / "fleet.yaml"]
     for other in others:
         other.write_text(MINE)
+    (directory / FOLDER).mkdir()
     make(directory / UNDER_WAY, others[0])
     told = refused(directory)
     remove = "rm -r" if "directory" in what else "rm"
@@ -88,6 +89,30 @@ def test_what_is_no_file_of_its_own_is_held(directory: Path, tmp_path: Path, wha
     assert not (directory / "nowhere").exists()
     # The remedy is one.
     subprocess.run(["sh", "-c", f"{remove} {where}"], check=True)
+    os.close(take(directory, "my-run", OWNER))
+
+
+FOLDER_DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "a link": (_link, "is a symbolic link"),
+    "a link to nothing": (lambda path, _: path.symlink_to("nowhere"), "is a symbolic link"),
+    "a link to a directory": (lambda path, _: path.symlink_to("/var/tmp"), "is a symbolic link"),
+    "a file": (lambda path, _: path.write_text(MINE), "cannot be used (Not a directory)"),
+    "a FIFO": (lambda path, _: os.mkfifo(path), "cannot be used (Not a directory)"),
+}
+
+
+@pytest.mark.parametrize("what", FOLDER_DAMAGE)
+def test_what_is_no_directory_of_its_own_is_held(directory: Path, tmp_path: Path, what: str) -> None:
+    make, said = FOLDER_DAMAGE[what]
+    where = directory / FOLDER
+    (tmp_path / "target").write_text(MINE)
+    before = sorted(Path("/var/tmp").iterdir())
+    make(where, tmp_path / "target")
+    told = refused(directory)
+    assert told.startswith(f"{where} {said}")
+    assert told.endswith(f" and it counts as held. If none is: `rm {where}`, then run again")
+    assert (tmp_path / "target").read_text() == MINE and sorted(Path("/var/tmp").iterdir()) == before
+    subprocess.run(["sh", "-c", f"rm {where}"], check=True)
     os.close(take(directory, "my-run", OWNER))
 
 
@@ -134,6 +159,7 @@ def test_two_users_of_one_checkout() -> None:
 @pytest.mark.parametrize("before", [None, 0o644])
 def test_who_may_write_the_directory_may_have_it(directory: Path, mode: int, wanted: int, before: int | None) -> None:
     if before is not None:
+        (directory / FOLDER).mkdir()
         (directory / UNDER_WAY).touch(before)
     directory.chmod(mode)
     os.chown(directory, 0, 100)
@@ -148,7 +174,7 @@ def test_who_may_write_the_directory_may_have_it(directory: Path, mode: int, wan
 
 def test_a_directory_that_nothing_can_be_written_in(directory: Path) -> None:
     told = refused(directory / "nowhere")
-    assert "cannot be opened (No such file or directory): it says whether a run is under way" in told
+    assert "cannot be used (No such file or directory): it says whether a run is under way" in told
 
 
 @pytest.mark.parametrize("call", ["flock", "ftruncate", "pwrite", "fchmod"])
@@ -182,6 +208,44 @@ def test_a_file_system_that_takes_no_lock_is_no_other_run(directory: Path, kind:
             take(directory, "my-run", OWNER)
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+# --- git ----------------------------------------------------------------------------------------------
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=ops", "-c", "user.email=ops@example.com", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *identity, *arguments], cwd=directory, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_git_does_not_look_at_the_lock(directory: Path) -> None:
+    """Also of a fleet that was not begun by `privnet new fleet`."""
+    (directory / "fleet.yaml").write_text("fleet: prod\n")
+    git(directory, "init", "--quiet")
+    handle = take(directory, "my-run", OWNER)
+    assert git(directory, "status", "--porcelain", "--untracked-files=all") == "?? fleet.yaml\n"
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--message", "as the guide says")
+    assert git(directory, "ls-files") == "fleet.yaml\n"
+    os.close(handle)
+
+
+@pytest.mark.parametrize("command", [("stash", "--include-untracked"), ("clean", "-fd"), ("checkout", "--", ".")])
+def test_a_run_keeps_its_lock_whatever_git_does_to_the_checkout(directory: Path, command: tuple[str, ...]) -> None:
+    (directory / "fleet.yaml").write_text("fleet: prod\n")
+    git(directory, "init", "--quiet")
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--message", "begin")
+    handle = take(directory, "my-run", OWNER)
+    (directory / "fleet.yaml").write_text("fleet: other\n")
+    git(directory, *command)
+    assert refused(directory).startswith(f"run my-run of {OWNER}, process {os.getpid()}, is under way in {directory} ")
+    if command[0] == "stash":
+        git(directory, "stash", "pop")
+        assert refused(directory).startswith(f"run my-run of {OWNER}, ")
+    os.close(handle)
+    os.close(take(directory, "my-run", OWNER))
 
 
 # --- who has it --------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from privnet.load import Document, parse_document, read_declaration
 from privnet.new import NotWritten
 from privnet.new.insert import Entry, insert
 from privnet.new.write import new_host
+from privnet.store import load_lock, save_lock
 
 ROOT = Path(__file__).parents[3]
 SHOP = ROOT / "tests" / "errors" / "base"
@@ -46,7 +47,13 @@ def changes(before: str, after: str) -> list[str]:
 
 def test_a_fleet_from_nothing_holds_at_every_step(tmp_path: Path) -> None:
     said = typed("new", "fleet", "inventory/prod", cwd=tmp_path)
-    assert said.splitlines()[:2] == ["inventory/prod/fleet.yaml written", "inventory/prod.py written"]
+    assert said.splitlines() == [
+        "inventory/prod/fleet.yaml written",
+        "inventory/prod.py written",
+        "inventory/prod/.gitignore written",
+        "inventory/prod/.gitattributes written",
+        "next: privnet new project inventory/prod NAME",
+    ]
     fleet = tmp_path / "inventory" / "prod"
     compile_fleet(fleet)
     typed("new", "host", "inventory/prod", "par-a-1", "192.0.2.21", "--zone", "par-a", cwd=tmp_path)
@@ -64,6 +71,33 @@ def test_a_fleet_from_nothing_holds_at_every_step(tmp_path: Path) -> None:
     assert [a.name for a in shop.applications.values()] == ["storefront", 'a "quoted" \\name: # with everything']
     assert declaration.fleet.hosts["par-a-1"].zone == "par-a"
     assert "1 private network, 2 containers" in typed("check", "inventory/prod", cwd=tmp_path)
+
+
+def test_git_gets_what_the_fleet_needs_and_nothing_of_this_machine(tmp_path: Path) -> None:
+    """What a run and a power cut leave is not committed; the lock file is, and keeps its line ends and checksum."""
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=ops", "-c", "user.email=ops@example.com", "-c", "commit.gpgsign=false")
+        command = ["git", *identity, "-c", "core.autocrlf=true", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    typed("new", "fleet", "prod", "--host", "a=192.0.2.1", cwd=tmp_path)
+    fleet = tmp_path / "prod"
+    lock = save_lock(fleet, compile_fleet(fleet).lock)
+    for left in (".privnet/run", ".privnet.lock.yaml.new", ".privnet.progress.json.new", ".fleet.yaml.new"):
+        (fleet / left).parent.mkdir(exist_ok=True)
+        (fleet / left).write_text("left\n")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "as the guide says")
+    names = [".gitattributes", ".gitignore", "fleet.yaml", "privnet.lock.yaml"]
+    assert git("ls-files").splitlines() == ["prod.py", *(f"prod/{name}" for name in names)]
+    (fleet / "privnet.lock.yaml").unlink()
+    (fleet / "fleet.yaml").unlink()
+    git("checkout", "--", ".")
+    assert b"\r\n" in (fleet / "fleet.yaml").read_bytes(), "the twin: what has no attribute is converted"
+    assert load_lock(fleet, "prod") == lock
+    assert compile_fleet(fleet).known == lock
 
 
 def test_identifiers_are_fresh(tmp_path: Path) -> None:
