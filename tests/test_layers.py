@@ -16,6 +16,7 @@ SOURCE = ROOT / "src" / "privnet"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("diagnostics", "unread"),
     ("model",),
+    ("fields",),
     ("shape",),
     ("load", "lock_lines", "schema"),
     ("check", "store", "progress"),
@@ -39,7 +40,7 @@ ONLY_IN = {
     "yaml": "load",
     "typer": "cli",
 }
-LEFT = ("model", "shape", "check", "plan", "diagnostics")
+LEFT = ("model", "fields", "shape", "check", "plan", "diagnostics")
 """Standard library and pydantic only."""
 
 

@@ -2,13 +2,14 @@
 
 Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
 
-    {diagnostics, unread} ◀ model ◀ shape ◀ {load, lock_lines} ◀ {check, store, progress} ◀ plan ◀ render ◀ compiler
-    compiler ◀ {report, new, committed} ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
+    {diagnostics, unread} ◀ model ◀ fields ◀ shape ◀ {load, lock_lines} ◀ {check, store, progress} ◀ plan
+    plan ◀ render ◀ compiler ◀ {report, new, committed} ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
 
 ===============  ==========================================================================================
 ``diagnostics``  a problem: code, place, sentence, help; and how problems are shown
 ``unread``       output that nobody reads to its end
 ``model``        frozen pydantic models of the documents, checked identifiers, the lock file's content
+``fields``       which fields the models have
 ``shape``        which shape a document has, and what is said when it has another
 ``load``         the only reader of YAML: text → nodes with positions → model
 ``schema``       JSON Schemas for editors, from the models

@@ -230,12 +230,13 @@ def deploy(
     with _told():
         from privnet.check.removal import ALLOW
         from privnet.deploy.command import Request, chosen, judge, perform
+        from privnet.deploy.groups import groups
 
         compiled = _compile(inventory)
         told = allow_removals if allow_removals is not None else os.environ.get(ALLOW)
         hosts, unknown = chosen(compiled.plan.fleet, limit or [])
         for pattern in unknown:
-            _known_host(pattern, compiled)
+            _known_host(pattern, compiled, groups(compiled.plan.fleet))
         if plan is not None:
             _still_the_plan(plan, compiled)
         _agree(compiled, told, ask=not (yes or dry))
@@ -545,15 +546,21 @@ def _fleets_nearby(inventory: Path | None) -> list[str]:
     return sorted(str(path) for path in found)
 
 
-def _known_host(host: str, compiled: Compiled) -> None:
-    from privnet.diagnostics import nearest, quoted
+def _known_host(host: str, compiled: Compiled, groups: Iterable[str] = ()) -> None:
+    from privnet.diagnostics import nearest, quoted, some
 
     hosts = compiled.plan.hosts
     if host in compiled.plan.fleet.out:
         _refuse(f"{host} is out of service (`state: out` in fleet.yaml), so no run goes there and it has no plan")
-    if host not in hosts:
-        some = f"its hosts are {', '.join(sorted(hosts))}" if len(hosts) <= 20 else f"it has {len(hosts):,} hosts"
-        _refuse(f"the fleet has no host {quoted(host)}" + _also(nearest(host, hosts) or some))
+    if host in hosts:
+        return
+    there = f"its hosts are {', '.join(sorted(hosts))}" if len(hosts) <= 20 else f"it has {len(hosts):,} hosts"
+    if groups:
+        there += f"; its groups are {some(sorted(groups), 20)}"
+        _refuse(
+            f"the fleet has no host or group {quoted(host)}" + _also(nearest(host, [*hosts, *groups])) + _also(there)
+        )
+    _refuse(f"the fleet has no host {quoted(host)}" + _also(nearest(host, hosts) or there))
 
 
 def _also(more: str) -> str:

@@ -32,7 +32,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from privnet import shape
+from privnet import fields, shape
 from privnet.diagnostics import COUNTED_AT_MOST, DeclarationError, Place, Problem, Related, quoted
 from privnet.model import nodes
 from privnet.model.fleet import Fleet
@@ -84,7 +84,7 @@ class Declaration:
 
     def declares(self, *keys: str | int) -> bool:
         """Whether a part of ``fleet.yaml`` stands in the file, or has its default."""
-        return shape.find(self.fleet_node, keys) is not None
+        return fields.find(self.fleet_node, keys) is not None
 
     def project_place(self, project: str, *keys: str | int) -> Place:
         """The same for a part of the project called ``project``. Raises KeyError for an unknown project."""
@@ -197,11 +197,11 @@ def validate(model: type[T], documents: list[Document], problems: list[Problem])
     """
     good = [(document, document.node) for document in documents if document.node is not None]
     adapter = TypeAdapter(list[model])  # type: ignore[valid-type]
-    fields = frozenset(shape.field_names(model))
+    names = frozenset(fields.field_names(model))
     hopeless = {}
     for document, node in good:
         if len(document.text) > LARGE:
-            first = _mistakes(adapter, [_beginning(node, fields)]).get(0, [])
+            first = _mistakes(adapter, [_beginning(node, names)]).get(0, [])
             if len(first) >= PROBLEMS_PER_FILE:
                 hopeless[document.path] = first
     rest = [(document, node) for document, node in good if document.path not in hopeless]
@@ -465,6 +465,7 @@ class _Composer:
         self.stack: list[tuple[nodes.Mapping | nodes.Sequence, Scalar | None]] = []
         self.parent: nodes.Mapping | nodes.Sequence | None = None
         self.key: Scalar | None = None
+        self.trail: list[Scalar | None] = []
         self.documents = 0
         self.count = 0
         self.complex_keys: list[Problem] = []
@@ -530,6 +531,7 @@ class _Composer:
     def _enter(self, event: Any, node: nodes.Mapping | nodes.Sequence) -> None:
         if event.anchor is not None or event.tag is not None:
             self._decorated(event)
+        self.trail.append(self.key)
         self._add(_at(node, event), container=True)
         self.stack.append((self.parent, self.key))  # type: ignore[arg-type]
         self.parent, self.key = node, None
@@ -544,6 +546,7 @@ class _Composer:
             node.end_line = event.end_mark.line + 1
             node.end_column = event.end_mark.column + 1
         self.parent, self.key = self.stack.pop()
+        self.trail.pop()
 
     def _add(self, node: Node, container: bool = False) -> None:
         self.count += 1
@@ -569,7 +572,10 @@ class _Composer:
                 parent[key] = node
 
     def _no_value(self, node: Node, message: str) -> None:
-        help = "write a value, or delete the line"
+        keys = tuple(key for key in self.trail[1:] if key is not None)
+        none = fields.nothing_in((*keys, str(node))) if isinstance(self.parent, nodes.Mapping) else ""
+        empty = f", `{node}: {none}` for nothing" if none else ""
+        help = f"write a value{empty}, or delete the line"
         self.problems.append(Problem("PN204", message, self._place(node), help=help))
 
     def _new_key(self, parent: nodes.Mapping, node: Node) -> None:

@@ -7,20 +7,15 @@ written, the nearest field name, and where a misplaced field belongs.
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Iterable, Iterator, Mapping
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any
 
 from privnet.diagnostics import Place, Problem, close, hidden, nearest, quoted, sentences
+from privnet.fields import fields_at, find, homes
 from privnet.model import nodes
 from privnet.model.application import Spread
-from privnet.model.fleet import Fleet
 from privnet.model.identifiers import Invalid, kind_of
 from privnet.model.nodes import Node, Scalar
-from privnet.model.project import Project
 
 _STRANGERS = {
     "version": "a declaration has no version",
@@ -63,7 +58,7 @@ def explain_all(model: Any, path: str, node: Node, found: Iterable[Mapping[str, 
     misspelt: set[tuple[str | int, ...]] = set()
     for loc in unknown:
         keys, _ = _walkable(loc)
-        owner = _fields_at(model, node, keys[:-1])
+        owner = fields_at(model, node, keys[:-1])
         misspelt.update((*keys[:-1], name) for name in close(str(keys[-1]), owner.model_fields if owner else ()))
     placements = {_walkable(loc)[0][:-1] for loc in unknown if len(_walkable(loc)[0]) == 5}
     mistaken: set[tuple[str | int, ...]] = set()
@@ -102,14 +97,14 @@ def _example_of(model: Any, node: Node, keys: tuple[str | int, ...]) -> str:
     """The field that ``keys`` lead to with a value that it may have, as a help."""
     while keys and isinstance(keys[-1], int):
         keys = keys[:-1]
-    owner = _fields_at(model, node, keys[:-1]) if keys else None
+    owner = fields_at(model, node, keys[:-1]) if keys else None
     name = str(keys[-1]) if keys else ""
     if owner is not None and name in owner.model_fields:
         examples = owner.model_fields[name].examples
         if name in _EVIDENCE:
             return f"write `{name}: {_EVIDENCE[name]}`"
         return f"for example `{name}: {_flow(examples[0])}`" if examples else ""
-    inside = _fields_at(model, node, keys)
+    inside = fields_at(model, node, keys)
     if inside is None:
         return ""
     required = {key: f.examples[0] for key, f in inside.model_fields.items() if f.is_required() and f.examples}
@@ -126,22 +121,6 @@ def _walkable(loc: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], bool]:
     if len(keys) > 4 and keys[0] == "applications" and keys[2] == "formation" and keys[4] in _BRANCHES:
         keys = keys[:4] + keys[5:]
     return keys, is_key
-
-
-def _step(node: Node | None, part: str | int) -> Node | None:
-    if isinstance(node, nodes.Mapping) and isinstance(part, str):
-        return node.get(typing.cast("Scalar", part))
-    if isinstance(node, nodes.Sequence) and isinstance(part, int) and part < len(node):
-        return node[part]
-    return None
-
-
-def find(node: Node, keys: Iterable[str | int]) -> Node | None:
-    """The part of ``node`` that ``keys`` lead to, or None."""
-    here: Node | None = node
-    for part in keys:
-        here = _step(here, part)
-    return here
 
 
 # --- places ---------------------------------------------------------------------------------------
@@ -180,66 +159,6 @@ def _place(path: str, node: Node) -> Place:
     return Place(path, node.line, node.column, node.end_line, node.end_column)
 
 
-# --- the fields that there are --------------------------------------------------------------------
-
-
-def _fields_at(model: Any, node: Node, keys: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model that holds the fields of the part ``keys``."""
-    here = model
-    for length, part in enumerate(keys):
-        here = _inner(here, part, find(node, keys[: length + 1]))
-    here = _bare(here)
-    return here if isinstance(here, type) and issubclass(here, BaseModel) else None
-
-
-def _inner(kind: Any, part: str | int, node: Node | None) -> Any:
-    kind = _bare(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(str(part))
-        inner: Any = field.annotation if field else None
-    else:
-        arguments = get_args(kind)
-        inner = arguments[-1] if arguments and arguments[-1] is not ... else arguments[0] if arguments else None
-    bare = _bare(inner)
-    if get_origin(bare) in (Union, UnionType):
-        members = [_bare(member) for member in get_args(bare)]
-        models = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
-        return models[0] if models and isinstance(node, nodes.Mapping) else next(iter(members), None)
-    return inner
-
-
-def _bare(kind: Any) -> Any:
-    while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    return kind
-
-
-def _homes(name: str) -> list[str]:
-    """Where a field of this name may stand, as `part.field` and the document it belongs to."""
-    found: list[str] = []
-    for document, model in (("fleet.yaml", Fleet), ("a project's file", Project)):
-        found.extend(f"{trail} in {document}" for trail in _trails(model, "") if trail.split(".")[-1] == name)
-    return found
-
-
-def field_names(model: Any) -> Iterator[str]:
-    """The names of all fields of a document, whatever part they belong to."""
-    return (trail.rpartition(".")[2] for trail in _trails(model, ""))
-
-
-def _trails(kind: Any, prefix: str) -> Iterable[str]:
-    kind = _bare(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        for name, field in kind.model_fields.items():
-            yield f"{prefix}{name}"
-            yield from _trails(field.annotation, f"{prefix}{name}.")
-    elif get_origin(kind) is dict:
-        yield from _trails(get_args(kind)[1], f"{prefix[:-1]}.<name>.")
-    elif get_origin(kind) in (Union, UnionType):
-        for member in get_args(kind):
-            yield from _trails(member, prefix)
-
-
 # --- what is said ---------------------------------------------------------------------------------
 
 
@@ -249,7 +168,7 @@ def _where(keys: tuple[str | int, ...]) -> str:
 
 def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
     name = str(keys[-1])
-    owner = _fields_at(model, node, keys[:-1])
+    owner = fields_at(model, node, keys[:-1])
     if _SECRET.search(name.lower()):
         return _secret(path, node, keys)
     if name not in _STRANGERS and _looks_like_a_key(find(node, keys)):
@@ -257,11 +176,11 @@ def _unknown_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...
     known = list(owner.model_fields) if owner else []
     meant = nearest(name, known)
     why_not = "" if meant else _STRANGERS.get(name, "")
-    homes = [] if meant or why_not else _homes(name)
+    places = [] if meant or why_not else homes(name)
     help = sentences(
         meant,
         f"delete the line: {why_not}" if why_not else "",
-        f"it belongs to {' or '.join(homes[:2])}" if homes else "",
+        f"it belongs to {' or '.join(places[:2])}" if places else "",
     )
     return Problem(
         "PN202",
@@ -305,7 +224,7 @@ def _secret(path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
 
 def _missing_field(model: Any, path: str, node: Node, keys: tuple[str | int, ...]) -> Problem:
     name = str(keys[-1])
-    owner = _fields_at(model, node, keys[:-1])
+    owner = fields_at(model, node, keys[:-1])
     field = owner.model_fields.get(name) if owner else None
     place = key_place(path, node, keys[:-1])
     example = f"add `{name}: {_flow(field.examples[0])}`" if field and field.examples else f"add `{name}:`"

@@ -120,7 +120,8 @@ def test_done(typed: Typed) -> None:
 
 
 def test_nobody_is_asked_when_nobody_can_agree_or_no_host_is_meant(typed: Typed) -> None:
-    for words, said in ((("deploy", "test"), "`-y`"), (("deploy", "test", "-y", "--limit", "h9"), 'no host "h9"')):
+    unknown = 'the fleet has no host or group "h9"; its hosts are h1, h2, h3; its groups are fleet'
+    for words, said in ((("deploy", "test"), "`-y`"), (("deploy", "test", "-y", "--limit", "h9"), unknown)):
         code, _, errors = typed(*words)
         assert (code, typed.asked()) == (2, set())
         assert said in errors

@@ -22,6 +22,7 @@ from typing import Any
 from privnet.check.removal import ALLOW
 from privnet.compiler import Compiled
 from privnet.deploy import outcome
+from privnet.deploy.groups import EVERY, groups
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges, State
 from privnet.diagnostics import plural, visible
 from privnet.model.fleet import Fleet
@@ -163,14 +164,12 @@ def read_outcome(text: bytes) -> Outcome | None:
 
 def chosen(fleet: Fleet, limit: Iterable[str]) -> tuple[set[str], list[str]]:
     """The hosts that a run is about, as pyinfra understands ``--limit``; and limits that mean no host."""
-    patterns, hosts = list(limit), fleet.hosts.keys() - set(fleet.out)
+    patterns, known = list(limit), groups(fleet)
+    hosts = set(known[EVERY])
     if not patterns:
         return hosts, []
-    groups: dict[str, set[str]] = {"all": hosts, "fleet": hosts}
-    for name in hosts:
-        if zone := fleet.hosts[name].zone:
-            groups.setdefault(f"zone_{zone.replace('-', '_')}", set()).add(name)
-    found = {pattern: groups.get(pattern) or set(fnmatch.filter(hosts, pattern)) for pattern in patterns}
+    known["all"] = known[EVERY]
+    found = {pattern: set(known.get(pattern) or fnmatch.filter(hosts, pattern)) for pattern in patterns}
     return set().union(*found.values()), [pattern for pattern, hosts in found.items() if not hosts]
 
 

@@ -19,6 +19,7 @@ from pyinfra.api.exceptions import InventoryError
 from privnet.check import removal
 from privnet.compiler import refuse
 from privnet.deploy.connection import connections_to
+from privnet.deploy.groups import groups as groups_of
 from privnet.deploy.host_keys import Identity, leave_out_unchecked
 from privnet.deploy.run import Run, begin
 from privnet.diagnostics import DeclarationError, Problem, plural, render_text
@@ -65,11 +66,7 @@ def fleet_groups(directory: Path) -> Groups:
     except LabError as error:
         raise InventoryError(str(error)) from None
     leave_out_unchecked()
-    found: Groups = {"fleet": list(hosts.items())}
-    for name, data in hosts.items():
-        if zone := declaration.fleet.hosts[name].zone:
-            found.setdefault(f"zone_{zone.replace('-', '_')}", []).append((name, data))
-    return found
+    return {group: [(name, hosts[name]) for name in some] for group, some in groups_of(declaration.fleet).items()}
 
 
 def _refuse_apart() -> None:

@@ -235,7 +235,7 @@ def _identifier(text: str, prefix: str, what: str) -> str:
         raise Invalid(
             "PN211",
             f"{what} {quoted(text)} is not an identity: every digit is the same",
-            help=f"take a new id: python3 -c 'import uuid; print(f\"{prefix}{{uuid.uuid4()}}\")'",
+            help=f"take a new id: {_new_id(prefix)}",
         )
     return text
 
@@ -244,14 +244,18 @@ def _id_meant(text: str, prefix: str) -> str:
     other = {"ap-": "pn-", "pn-": "ap-"}[prefix]
     if _IDS[other].fullmatch(text):
         kinds = {"ap-": "an application", "pn-": "a private network"}
-        return f"this is the id of {kinds[other]}; {kinds[prefix]} has an id that begins with `{prefix}`"
-    if not 32 <= len(text) <= 100:
-        return ""  # no UUID, however it is written
-    digits = re.sub("[^0-9a-f]", "", re.sub("^(ap|pn)-|urn:uuid:", "", text.lower().strip()))
-    if len(digits) == 32 and text.isascii():
+        meant = f"this is the id of {kinds[other]}; {kinds[prefix]} has an id that begins with `{prefix}`"
+        return f"{meant}. For a new one: {_new_id(prefix)}"
+    start = text[:100].lower().strip()
+    digits = re.sub("[^0-9a-f]", "", re.sub("^(ap|pn)-|urn:uuid:", "", start))
+    if len(digits) == 32 and text.isascii() and len(text) <= 100:
         meant = f"{prefix}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
         return f"write {meant}"
-    return ""
+    return f"write the id that it has; for a new one: {_new_id(prefix)}"
+
+
+def _new_id(prefix: str) -> str:
+    return f"python3 -c 'import uuid; print(f\"{prefix}{{uuid.uuid4()}}\")'"
 
 
 def check_domain(text: str) -> str:

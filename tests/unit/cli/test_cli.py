@@ -405,6 +405,22 @@ def test_render_does_not_remove_outside_its_directory(shop: Path, tmp_path: Path
     assert precious.read_text() == "mine"
 
 
+def test_a_limit_that_means_no_host_is_told_with_the_groups(fleets: Any, written: Callable[..., Path]) -> None:
+    """A zone's name is not its group's: a group is a variable of pyinfra's inventory."""
+    hosts = {name: {**host, "zone": "par-b"} for name, host in fleets.hosts("h1", "h2").items()}
+    fleet = written({"hosts": hosts}, {"shop": fleets.project("shop", {"a": {"web": ["h1"]}})})
+    there = "; its hosts are h1, h2; its groups are fleet, zone_par_b\n"
+    said = {
+        "par-b": there,
+        "zone-par-b": f"; did you mean `zone_par_b`?{there}",
+        "h11": f"; did you mean `h1`?{there}",
+        "x*": there,
+    }
+    for limit, text in said.items():
+        told = f'error: the fleet has no host or group "{limit}"{text}'
+        assert refused("deploy", fleet, "-y", "--limit", limit) == told
+
+
 def test_render_knows_its_hosts(shop: Path, tmp_path: Path) -> None:
     text = refused("render", shop, "--host", "h11", "--output", tmp_path / "out")
     assert text == 'error: the fleet has no host "h11"; did you mean `h1`?\n'
