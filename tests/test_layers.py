@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diagnostics", "unread"),
     ("model",),
     ("fields",),
+    ("indentation",),
     ("shape",),
     ("load", "lock_lines", "schema"),
     ("check", "store", "progress"),
@@ -40,7 +41,7 @@ ONLY_IN = {
     "yaml": "load",
     "typer": "cli",
 }
-LEFT = ("model", "fields", "shape", "check", "plan", "diagnostics")
+LEFT = ("model", "fields", "indentation", "shape", "check", "plan", "diagnostics")
 """Standard library and pydantic only."""
 
 

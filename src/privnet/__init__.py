@@ -2,7 +2,7 @@
 
 Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
 
-    {diagnostics, unread} ◀ model ◀ fields ◀ shape ◀ {load, lock_lines} ◀ {check, store, progress} ◀ plan
+    {diagnostics, unread} ◀ model ◀ fields ◀ indentation ◀ shape ◀ {load, lock_lines} ◀ {check, store, progress} ◀ plan
     plan ◀ render ◀ compiler ◀ {report, new, committed} ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
 
 ===============  ==========================================================================================
@@ -10,6 +10,7 @@ Begin with ``compiler``: it is one line a pass. Imports go to the left only (``t
 ``unread``       output that nobody reads to its end
 ``model``        frozen pydantic models of the documents, checked identifiers, the lock file's content
 ``fields``       which fields the models have
+``indentation``  entries that stand at another depth than what they belong to
 ``shape``        which shape a document has, and what is said when it has another
 ``load``         the only reader of YAML: text → nodes with positions → model
 ``schema``       JSON Schemas for editors, from the models

@@ -33,6 +33,7 @@ CODES: dict[str, str] = {
     "PN110": "a file declares nothing",
     "PN111": "a key that is not a name",
     "PN112": "a value that goes over several lines",
+    "PN113": "an entry that is indented too little or too far",
     "PN201": "a mapping, a list or a single value where another of them is wanted",
     "PN202": "an unknown field",
     "PN203": "a required field is missing",

@@ -41,6 +41,16 @@ def kind_at(model: Any, node: Node | None, keys: tuple[str | int, ...]) -> Any:
     return bare(here)
 
 
+def kinds_at(model: Any, node: Node, keys: tuple[str | int, ...]) -> list[Any]:
+    """The types that the part ``keys`` may have; only mappings' where one stands there."""
+    some = members(_inner(kind_at(model, node, keys[:-1]), keys[-1])) if keys else [bare(model)]
+    return [kind for kind in some if not isinstance(find(node, keys), nodes.Mapping) or not _is_list(kind)]
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
 def fields_at(model: Any, node: Node, keys: tuple[str | int, ...]) -> type[BaseModel] | None:
     """The model that holds the fields of the part ``keys``."""
     here = kind_at(model, node, keys)

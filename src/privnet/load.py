@@ -32,7 +32,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from privnet import fields, shape
+from privnet import fields, indentation, shape
 from privnet.diagnostics import COUNTED_AT_MOST, DeclarationError, Place, Problem, Related, quoted
 from privnet.model import nodes
 from privnet.model.fleet import Fleet
@@ -429,6 +429,8 @@ def _compose(document: Document, nodes_at_most: int) -> None:
         document.problems = [problem for problem in document.problems if problem.code != "PN204"]
         document.problems.extend(composer.complex_keys)
     root = composer.root
+    if isinstance(root, nodes.Mapping):
+        document.problems = [composer.of_indentation(problem, root) for problem in document.problems]
     if root is None:
         if not document.problems:
             document.problems.append(_declares_nothing(document))
@@ -466,6 +468,7 @@ class _Composer:
         self.parent: nodes.Mapping | nodes.Sequence | None = None
         self.key: Scalar | None = None
         self.trail: list[Scalar | None] = []
+        self.valueless: dict[Place, tuple[Scalar, ...]] = {}
         self.documents = 0
         self.count = 0
         self.complex_keys: list[Problem] = []
@@ -574,9 +577,18 @@ class _Composer:
     def _no_value(self, node: Node, message: str) -> None:
         keys = tuple(key for key in self.trail[1:] if key is not None)
         none = fields.nothing_in((*keys, str(node))) if isinstance(self.parent, nodes.Mapping) else ""
+        if isinstance(node, Scalar) and isinstance(self.parent, nodes.Mapping):
+            self.valueless[self._place(node)] = (*keys, node)
         empty = f", `{node}: {none}` for nothing" if none else ""
         help = f"write a value{empty}, or delete the line"
         self.problems.append(Problem("PN204", message, self._place(node), help=help))
+
+    def of_indentation(self, problem: Problem, root: nodes.Mapping) -> Problem:
+        """A field without a value may be one whose lines are indented too little."""
+        keys = self.valueless.get(problem.place) if problem.code == "PN204" and problem.place else None
+        model = next((model for model in (Fleet, Project) if keys and keys[0] in model.model_fields), None)
+        found = indentation.below(model, self.path, root, keys) if keys and model else None
+        return found[1] if found else problem
 
     def _new_key(self, parent: nodes.Mapping, node: Node) -> None:
         if not isinstance(node, Scalar):

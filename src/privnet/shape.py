@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from privnet import indentation
 from privnet.diagnostics import Place, Problem, close, hidden, nearest, quoted, sentences
 from privnet.fields import fields_at, find, homes
 from privnet.model import nodes
@@ -48,12 +50,16 @@ _EVIDENCE = {
     "on": "YYYY-MM-DD",
 }
 """Fields that are evidence: no example of them could be pasted as it is."""
+Keys = tuple[str | int, ...]
 _BRANCHES = frozenset(("hosts", "spread"))
 
 
 def explain_all(model: Any, path: str, node: Node, found: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
     """What pydantic found in one document, each thing once: a misspelt field is not also a missing one."""
     every = list(found)
+    shifted = _shifted(model, path, node, every)
+    yield from shifted.problems.values()
+    every = [error for error in every if not shifted.explains(_walkable(error["loc"])[0], error["type"])]
     unknown = {tuple(error["loc"]) for error in every if error["type"] == "extra_forbidden"}
     misspelt: set[tuple[str | int, ...]] = set()
     for loc in unknown:
@@ -71,6 +77,40 @@ def explain_all(model: Any, path: str, node: Node, found: Iterable[Mapping[str, 
             continue
         elif error["type"] != "missing" or keys not in misspelt:
             yield explain(model, path, node, error["loc"], error)
+
+
+@dataclass(slots=True)
+class _Shifted:
+    """Entries at another depth than what they belong to, and the fields that are missed there."""
+
+    problems: dict[Keys, Problem]
+    missed: set[Keys]
+
+    def explains(self, keys: Keys, kind: str) -> bool:
+        if kind == "missing" and keys in self.missed:
+            return True
+        return any(keys[:length] in self.problems for length in range(1, len(keys) + 1))
+
+
+def _shifted(model: Any, path: str, node: Node, every: Iterable[Mapping[str, Any]]) -> _Shifted:
+    found = _Shifted({}, set())
+    if not isinstance(node, nodes.Mapping):
+        return found
+    for keys in dict.fromkeys(_walkable(error["loc"])[0] for error in every if error["type"] != "missing"):
+        for length in range(1, len(keys) + 1):
+            entry = keys[:length]
+            if entry in found.problems:
+                break
+            if not _is_strange(entry) and (moved := indentation.moved(model, path, node, entry)):
+                found.problems[entry] = moved[1]
+                found.missed.add((*moved[0], entry[-1]))
+                break
+    return found
+
+
+def _is_strange(keys: Keys) -> bool:
+    """A secret, or a field of another tool: there is more to say of it than where it stands."""
+    return bool(_SECRET.search(str(keys[-1]).lower())) or keys[-1] == "key"
 
 
 def explain(model: Any, path: str, node: Node, loc: tuple[str | int, ...], details: Mapping[str, Any]) -> Problem:

@@ -188,6 +188,8 @@ MORE: tuple[str, ...] = (
     "project/T19-",
     "project/Y25-",
     "project/Y26-",
+    "fleet/Y26-",
+    "project/Y26-",
     "project/Y27-",
     "project/Z01-",
     "tree/P11-",
