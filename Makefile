@@ -29,8 +29,8 @@ test-faults: ## strike a run at every place, in every way: days; EACH=command: a
 lock: ## pin the newest versions of all Python packages in requirements.lock
 	@sh setup/lock.sh
 
-down: ## remove the demo's hosts
-	@[ ! -x .venv/bin/privnet ] || .venv/bin/privnet lab down
+down: ## remove the demo's hosts; the lab of another fleet is left alone
+	@[ ! -x .venv/bin/privnet ] || .venv/bin/privnet lab down inventory/lab
 
 clean: down ## the same, and .venv and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -52,7 +52,7 @@ sh setup/setup.sh
 step '2 of 6: three Debian hosts on an underlay of their own (the first time: about a minute more)'
 show 'do as it says above, or begin again: git checkout inventory/lab; make down' \
     $bin/privnet check inventory/lab
-show 'it says above what is missing; `make down` removes what is there of the demo' \
+show 'it says above what is missing, or that the lab runs another fleet: `PRIVNET_LAB=demo make demo` leaves that alone' \
     $bin/privnet lab up inventory/lab
 
 step '3 of 6: two private networks over them, with the one command there is'

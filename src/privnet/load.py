@@ -49,6 +49,8 @@ ENTRIES_TRIED = 500
 
 FLEET_FILE = "fleet.yaml"
 LOCK_FILE = "privnet.lock.yaml"
+LOCK_OF_RUNS = ".privnet"
+"""A directory in a fleet's, with the lock that keeps runs of this machine apart; git leaves it alone."""
 PROJECTS_DIRECTORY = "projects"
 
 T = TypeVar("T")

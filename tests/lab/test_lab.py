@@ -394,8 +394,10 @@ def test_up_again_starts_only_what_is_missing_and_new_hosts_are_reached_by_all(l
 
 def test_another_inventory_is_refused_while_one_is_up(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text(FLEET)
-    with pytest.raises(LabError, match="already runs"):
-        Lab(tmp_path, name=lab.name).up()
+    for refused in (Lab(tmp_path, name=lab.name).up, Lab(tmp_path, name=lab.name).down):
+        with pytest.raises(LabError, match="runs another fleet"):
+            refused()
+    assert lab.exists and {one.state for one in lab.status()} != {"off"}
 
 
 def test_two_labs_with_the_same_hosts_do_not_meet(lab: Lab, fleet: Callable[..., Lab], trial: Path) -> None:
@@ -527,6 +529,12 @@ def test_a_rehearsal_runs_on_a_copy_and_leaves_the_original_alone(tmp_path: Path
         assert "mesh: 100.64.0.7" in locked
         assert "wireguard" not in locked and "ssh" not in locked
         assert str(lab.inventory) in lab.deploy_command()
+        of_runs = [lab.inventory / name for name in ("privnet.lock.yaml", "privnet.progress.json")]
+        for path in of_runs:
+            path.write_text(f"what a run has written into {path.name}\n")
+        lab.up("alpha")
+        assert all(path.read_text() == f"what a run has written into {path.name}\n" for path in of_runs)
+        of_runs[0].write_text(locked)
         # The copy leads to this lab whatever PRIVNET_LAB says; the original leads to no lab.
         assert ssh_config_of(lab.inventory) == lab.ssh_config
         with pytest.raises(LabError):

@@ -20,11 +20,10 @@ import stat
 import time
 from pathlib import Path
 
-from privnet.load import shown_path
+from privnet.load import LOCK_OF_RUNS, shown_path
 from privnet.store import replace_file
 
-FOLDER = ".privnet"
-UNDER_WAY = f"{FOLDER}/run"
+UNDER_WAY = f"{LOCK_OF_RUNS}/run"
 IGNORED = "# Of this machine alone, and only for the time of a run.\n*\n"
 MACHINE_ID = Path("/etc/machine-id")
 LOCKS = Path("/proc/locks")
@@ -129,7 +128,7 @@ def _unusable(path: Path, why: str) -> str:
         return f"{shown} {why}: it says whether a run is under way. Run as somebody who may write in its directory"
     if stat.S_ISLNK(found.st_mode):
         why = "is a symbolic link"
-    elif stat.S_ISDIR(found.st_mode) and path.name != FOLDER:
+    elif stat.S_ISDIR(found.st_mode) and path.name != LOCK_OF_RUNS:
         why = "is a directory"
     elif found.st_uid != os.geteuid():
         why += f", and belongs to {_user(found.st_uid)}"

@@ -94,7 +94,8 @@ def up(
         lab = Lab(inventory, name=name, say=progress)
         lab.up(*(host or []), bare=bare or [], machines=machine or [], releases=_releases(release or []))
         if lab.rehearsal:
-            typer.echo(f"A rehearsal on a copy: {lab.source} is not written to, its hosts are not contacted.")
+            typer.echo(f"A rehearsal: {lab.source} is not written to, and its hosts are not contacted.")
+            typer.echo(f"Its copy, for `privnet plan`, `deploy` and `audit`: {lab.inventory}")
         typer.echo(f"Deploy with:  {lab.deploy_command()}")
         typer.echo(f"Log in with:  ssh -F {lab.ssh_config} {lab.hosts[0]}")
 
@@ -108,10 +109,13 @@ def _releases(options: list[str]) -> dict[str, str]:
 
 
 @app.command()
-def down(name: Name = DEFAULT_NAME) -> None:
+def down(
+    inventory: Annotated[Path | None, typer.Argument(help="Only if the lab runs this inventory.")] = None,
+    name: Name = DEFAULT_NAME,
+) -> None:
     """Remove the lab: processes, namespaces, mounts, disks; also what a crash has left."""
     with _told():
-        Lab(name=name, say=_Progress()).down()
+        Lab(inventory, name=name, say=_Progress()).down()
 
 
 @app.command()

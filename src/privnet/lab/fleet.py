@@ -11,7 +11,7 @@ from typing import Any
 
 from privnet.lab import settings
 from privnet.lab.errors import LabError
-from privnet.load import LOCK_FILE, read_declaration
+from privnet.load import LOCK_FILE, LOCK_OF_RUNS, read_declaration
 from privnet.model.lock import forget_host_keys
 from privnet.progress import PROGRESS_FILE
 from privnet.store import load_lock, lock_text
@@ -20,6 +20,7 @@ _SHIM = """from privnet.deploy.inventory import groups as _groups
 
 globals().update(_groups())
 """
+_OF_RUNS = (LOCK_FILE, PROGRESS_FILE, LOCK_OF_RUNS)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -86,20 +87,19 @@ def forget_lock(directory: Path) -> bool:
 def rehearse(fleet: LabFleet, copy: Path) -> None:
     """Copy an inventory to `copy`, as a fleet of the lab; the inventory itself is only read.
 
-    The YAML is taken anew each time; the lock file only the first time, without the keys of its hosts: from
-    then on the copy's own lock file tells of the lab's hosts.
+    The YAML is taken anew each time; the lock file only the first time, without the keys of its hosts: from then on
+    what runs have written into the copy tells of the lab's hosts.
     """
-    lock = copy / LOCK_FILE
-    kept = lock.read_bytes() if lock.is_file() else None
-    if copy.is_dir():
-        shutil.rmtree(copy)
-    shutil.copytree(fleet.directory, copy, ignore=shutil.ignore_patterns(f"{LOCK_FILE}*", PROGRESS_FILE, ".*"))
+    first = not (copy / LOCK_FILE).is_file()
+    for path in copy.iterdir() if copy.is_dir() else ():
+        if path.name not in _OF_RUNS:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    ignored = shutil.ignore_patterns(f"{LOCK_FILE}*", PROGRESS_FILE, ".*")
+    shutil.copytree(fleet.directory, copy, ignore=ignored, dirs_exist_ok=True)
     _mark_as_lab(copy / "fleet.yaml")
     _copy_shim(fleet.directory, copy)
-    if kept is not None:
-        lock.write_bytes(kept)
-    elif (fleet.directory / LOCK_FILE).is_file():
-        lock.write_text(lock_text(forget_host_keys(load_lock(fleet.directory, fleet.name))))
+    if first and (fleet.directory / LOCK_FILE).is_file():
+        (copy / LOCK_FILE).write_text(lock_text(forget_host_keys(load_lock(fleet.directory, fleet.name))))
 
 
 def _mark_as_lab(file: Path) -> None:

@@ -218,16 +218,18 @@ class Lab:
 
     def _wanted_source(self) -> Path:
         if self.exists:
-            running = self._described().source
-            if self._source not in (None, running):
-                raise LabError(
-                    f"lab {self.name!r} already runs {running}",
-                    help=f"`privnet lab down --name {self.name}`, or give this one a `--name` of its own",
-                )
-            return running
+            self._check_source(f"give this one a lab of its own, with `--name` or {ENVIRONMENT}")
+            return self._described().source
         if self._source is None:
             raise LabError(f"lab {self.name!r} is not up, and no inventory is named", help="name a directory")
         return self._source
+
+    def _check_source(self, help: str) -> None:
+        """Leave the lab of another fleet alone."""
+        if self._source is None or not self.exists or self._source == (running := self._described().source):
+            return
+        removes = f"`privnet lab down --name {self.name}` removes the hosts of that fleet"
+        raise LabError(f"lab {self.name!r} runs another fleet, {running}", help=f"{help}; {removes}")
 
     def _check_disks(self, disks: _Disks) -> None:
         """A disk keeps its release and its kind: refuse to have asked for another in vain."""
@@ -323,8 +325,12 @@ class Lab:
             raise LabError(f"sshd of host {machine.name} does not answer the operator at {where}")
 
     def down(self) -> None:
-        """Remove hosts, disks, namespaces, mounts and files of this lab; also what a crash of `up` left."""
+        """Remove hosts, disks, namespaces, mounts and files of this lab; also what a crash of `up` left.
+
+        When an inventory was named: unless the lab runs another one.
+        """
         with self._changing():
+            self._check_source("nothing was removed")
             directories = self.settings.state / "hosts"
             names = [entry.name for entry in directories.iterdir()] if directories.is_dir() else []
             if names:
@@ -419,9 +425,8 @@ class Lab:
     # for people
 
     def deploy_command(self) -> str:
-        """What deploys to this lab, to be typed in the repository's root."""
-        pyinfra = _beside_python("pyinfra")
-        command = shlex.join([pyinfra, f"{_relative(self.inventory)}.py", "deploys/private_network.py"])
+        """What deploys to this lab."""
+        command = shlex.join([_beside_python("privnet"), "deploy", f"{_relative(self.inventory)}"])
         return command if self.rehearsal or self.name == DEFAULT_NAME else f"PRIVNET_LAB={self.name} {command}"
 
     def report(self) -> str:

@@ -143,7 +143,8 @@ def ssh_config_of(directory: Path) -> Path:
     if runs != directory.resolve():
         raise LabError(
             f"{directory} is not what lab {lab.name!r} runs: that is {runs}",
-            help=f"privnet lab down --name {lab.name}, then {up}; or name another lab in {ENVIRONMENT}",
+            help=f"give it a lab of its own, `privnet lab up {directory} --name NAME`, and say NAME in {ENVIRONMENT}; "
+            f"`privnet lab down --name {lab.name}` removes the hosts of the other fleet",
         )
     return lab.ssh_config
 

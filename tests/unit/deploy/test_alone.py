@@ -19,7 +19,8 @@ from threading import Timer
 import pytest
 
 from privnet.deploy import alone
-from privnet.deploy.alone import FOLDER, UNDER_WAY, Held, Unwritable, place, take
+from privnet.deploy.alone import UNDER_WAY, Held, Unwritable, place, take
+from privnet.load import LOCK_OF_RUNS as FOLDER
 
 OWNER = f"alice@{socket.gethostname()}"
 MINE = "not privnet's\n"

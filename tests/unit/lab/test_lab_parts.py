@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import shutil
@@ -12,8 +13,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from privnet.lab import LabError, archive, image, process, requirements, settings, underlay
+from privnet.lab.cli import app
 from privnet.lab.fleet import LabHost, read_fleet, rehearse
 from privnet.lab.process import Process
 from privnet.lab.settings import Settings, check_host_name, port_name, ssh_config_of
@@ -208,15 +211,26 @@ def test_a_copy_is_marked_as_a_fleet_of_the_lab(production: Path, tmp_path: Path
     assert (tmp_path / "copies" / "prod.py").is_file()
 
 
-def test_a_copy_takes_new_yaml_and_keeps_its_own_lock_file(production: Path, tmp_path: Path) -> None:
+def test_a_copy_takes_new_yaml_and_keeps_what_runs_have_written(production: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copies" / "prod"
     rehearse(read_fleet(production), copy)
-    (copy / "privnet.lock.yaml").write_text("what the rehearsal has given\n")
+    of_runs = {
+        name: f"{name} of the rehearsal\n" for name in ("privnet.lock.yaml", "privnet.progress.json", ".privnet/run")
+    }
+    (copy / ".privnet").mkdir()
+    for name, text in of_runs.items():
+        (copy / name).write_text(text)
+    inode = (copy / ".privnet" / "run").stat().st_ino
+    (production / "privnet.progress.json").write_text("of production's own hosts\n")
+    (copy / "projects").mkdir()
+    (copy / "projects" / "gone.yaml").write_text("project: gone\n")
     with (production / "fleet.yaml").open("a") as file:
         file.write("  c: {address: 192.0.2.13}\n")
     rehearse(read_fleet(production), copy)
     assert [one.name for one in read_fleet(copy).hosts] == ["a", "b", "c"]
-    assert (copy / "privnet.lock.yaml").read_text() == "what the rehearsal has given\n"
+    assert {name: (copy / name).read_text() for name in of_runs} == of_runs
+    assert (copy / ".privnet" / "run").stat().st_ino == inode, "a run that is under way keeps its lock"
+    assert not (copy / "projects").exists(), "the YAML is that of the inventory alone"
 
 
 def test_the_users_own_shim_is_copied(production: Path, tmp_path: Path) -> None:
@@ -237,6 +251,59 @@ def test_a_copy_belongs_to_the_lab_it_lies_in(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("PRIVNET_LAB", "another")
     assert settings.lab_of(tmp_path / "first" / "inventory" / "prod").name == "first"
     assert settings.lab_of(tmp_path.parent / "elsewhere").name == "another"
+
+
+# the lab of another fleet
+
+
+@pytest.fixture
+def taken(production: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A lab called `taken` that rehearses `production`; nothing of it really runs."""
+    monkeypatch.setattr(settings, "STATE_ROOT", tmp_path / "labs")
+    monkeypatch.setattr(settings, "RUN_ROOT", tmp_path / "run")
+    monkeypatch.setattr(requirements, "check", lambda **_: None)
+    monkeypatch.setattr(requirements, "make_room", lambda: "")
+    lab = Settings("taken")
+    lab.state.mkdir(parents=True)
+    described = {"source": str(production), "inventory": str(lab.inventory / "prod"), "fleet": "prod", "hosts": {}}
+    network = Underlay.around(read_fleet(production).hosts).to_json()
+    lab.description.write_text(json.dumps({**described, "underlay": network}))
+    lab.ssh_config.touch()
+    return lab
+
+
+def test_the_lab_of_another_fleet_is_left_alone(taken: Settings, production: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "fleet.yaml").write_text(PRODUCTION.format(lab="lab: true\n"))
+    before = taken.description.read_bytes()
+    runs = f"lab 'taken' runs another fleet, {production}"
+    removes = "`privnet lab down --name taken` removes the hosts of that fleet"
+    for command, advice in (
+        ("up", "give this one a lab of its own, with `--name` or PRIVNET_LAB"),
+        ("down", "nothing was removed"),
+    ):
+        told = CliRunner().invoke(app, [command, str(other), "--name", "taken"])
+        assert (told.exit_code, told.stderr) == (2, f"error: {runs}\n  = help: {advice}; {removes}\n")
+        assert taken.description.read_bytes() == before
+    # The twin: its own fleet, or none that is named.
+    for words in ([str(production)], []):
+        taken.state.mkdir(parents=True, exist_ok=True)
+        taken.description.write_bytes(before)
+        assert CliRunner().invoke(app, ["down", *words, "--name", "taken"]).exit_code == 0
+        assert not taken.state.exists()
+
+
+def test_a_fleet_is_not_deployed_to_the_lab_of_another(
+    taken: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRIVNET_LAB", "taken")
+    with pytest.raises(LabError, match="is not what lab 'taken' runs") as error:
+        ssh_config_of(tmp_path / "other")
+    assert error.value.help == (
+        f"give it a lab of its own, `privnet lab up {tmp_path}/other --name NAME`, and say NAME in PRIVNET_LAB; "
+        "`privnet lab down --name taken` removes the hosts of the other fleet"
+    )
 
 
 # what is missing
