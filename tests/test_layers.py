@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("render",),
     ("compiler",),
     ("report", "new", "committed"),
+    ("hosts",),
     ("lab", "known_hosts"),
     ("deploy", "audit"),
     ("importer",),

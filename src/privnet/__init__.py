@@ -3,7 +3,7 @@
 Begin with ``compiler``: it is one line a pass. Imports go to the left only (``tests/test_layers.py``)::
 
     {diagnostics, unread} ◀ model ◀ fields ◀ indentation ◀ shape ◀ {load, lock_lines} ◀ {check, store, progress} ◀ plan
-    plan ◀ render ◀ compiler ◀ {report, new, committed} ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
+    plan ◀ render ◀ compiler ◀ {report, new, committed} ◀ hosts ◀ lab ◀ {deploy, audit} ◀ importer ◀ cli
 
 ===============  ==========================================================================================
 ``diagnostics``  a problem: code, place, sentence, help; and how problems are shown
@@ -23,7 +23,8 @@ Begin with ``compiler``: it is one line a pass. Imports go to the left only (``t
 ``compiler``     load → lock file → check → allocate → plan
 ``report``       what ``privnet plan``, ``names``, ``render`` and ``explain`` say
 ``new``          new documents and entries, put into files that people wrote
-``committed``    the lock files that git has
+``committed``    what git has of a fleet
+``hosts``        the hosts of a fleet, however wrong the rest of its declaration is
 ``lab``          a real fleet on this machine
 ``known_hosts``  SSH host keys of the lock file for SSH clients
 ``deploy``       the only place that imports pyinfra: one question a host, three waves of changes

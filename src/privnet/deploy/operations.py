@@ -29,7 +29,7 @@ from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Addresses, Snapshot, question
 from privnet.deploy.host_keys import OtherHostKey
 from privnet.deploy.outcome import State
-from privnet.deploy.run import Run, begin
+from privnet.deploy.run import Run, begin, runs
 from privnet.deploy.script import CONFIRM, RUN, Script, Turn
 from privnet.deploy.state import Armed, HostState, Unknown, parse_snapshot
 from privnet.deploy.terminal import guard
@@ -59,6 +59,25 @@ SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT:
 """In seconds, and probes (tcp(7)): a host that is gone is noticed within 30 s; its program would be waited for."""
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
+
+
+def outside() -> str:
+    """Why this run of pyinfra can do nothing to a host; empty for the hosts of a fleet."""
+    directory = host.data.get("privnet_directory")
+    run = runs().get(Path(directory)) if directory else None
+    if run is not None and host.name in run.plan.hosts:
+        return ""
+    return (
+        f"{host.name} is no host of a fleet in this inventory, so nothing is done to it. Deploy with `privnet deploy "
+        'INVENTORY` or the fleet\'s own inventory file; in a larger project: `if "fleet" in host.groups: '
+        "private_network()`"
+    )
+
+
+@operation()
+def leave_alone() -> Commands:
+    """Do nothing to a host of somebody else's, and say so: other hosts go on."""
+    yield FunctionCommand(_say_and_fail, (outside(),), {})
 
 
 @operation()
@@ -938,6 +957,11 @@ def _withdrawn(state: Any, host: Any, run: Run, connector_arguments: Any) -> boo
 
 def _refuse(state: Any, host: Any) -> bool:  # pyinfra passes these two by their names
     """A command that fails when all is said."""
+    return False
+
+
+def _say_and_fail(state: Any, host: Any, why: str) -> bool:  # pyinfra passes these two by their names
+    logger.error(f"{host.print_prefix}privnet: {visible(why)}")
     return False
 
 

@@ -12,6 +12,9 @@ lookups.install()
 @deploy("Private network")
 def private_network() -> None:
     """Make the fleet so: everything from an empty host to a working private network."""
+    if operations.outside():
+        operations.leave_alone(name="leave alone")
+        return
     operations.ask(name="ask")
     operations.record(name="record numbers")
     operations.prepare_one(name="prepare one host")

@@ -12,6 +12,7 @@ from privnet.compiler import compile_fleet
 from privnet.store import save_lock
 
 ROOT = Path(__file__).parents[3]
+DEPLOY = str(ROOT / "deploys" / "private_network.py")
 PYINFRA = Path(sys.executable).with_name("pyinfra")
 
 
@@ -29,7 +30,7 @@ def test_a_refused_declaration_is_one_message_and_exit_code_1(tmp_path: Path) ->
     lay(tmp_path)
     shop = tmp_path / "inventory" / "small" / "projects" / "shop.yaml"
     shop.write_text(shop.read_text().replace("par-a-2", "par-a-9"))
-    done = run(tmp_path, "exec", "--", "true")
+    done = run(tmp_path, "-y", DEPLOY)
     said = done.stdout + done.stderr
     assert done.returncode == 1
     assert said.count("error[PN301]") == 1
@@ -64,8 +65,7 @@ def test_a_mass_removal_is_refused_before_any_host_is_asked(tmp_path: Path) -> N
     save_lock(fleet, compile_fleet(fleet).lock)
     lock = (fleet / "privnet.lock.yaml").read_bytes()
     (fleet / "projects" / "shop.yaml").unlink()
-    deploy = str(ROOT / "deploys" / "private_network.py")
-    for arguments in (("-y", deploy), ("--dry", deploy)):
+    for arguments in (("-y", DEPLOY), ("--dry", DEPLOY)):
         for told in ({}, {"PRIVNET_ALLOW_REMOVALS": "2"}, {"PRIVNET_ALLOW_REMOVALS": "all"}):
             done = run(tmp_path, *arguments, **told)
             said = done.stdout + done.stderr
