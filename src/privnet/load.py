@@ -88,6 +88,10 @@ class Declaration:
         """Whether a part of ``fleet.yaml`` stands in the file, or has its default."""
         return fields.find(self.fleet_node, keys) is not None
 
+    def keeps_vni(self, vni: int) -> bool:
+        """Whether a network that has ``vni`` keeps it: only a range that is declared takes a number away."""
+        return vni in self.fleet.vxlan.vni or not self.declares("vxlan", "vni")
+
     def project_place(self, project: str, *keys: str | int) -> Place:
         """The same for a part of the project called ``project``. Raises KeyError for an unknown project."""
         path, node = self.project_nodes[project]

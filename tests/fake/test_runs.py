@@ -210,11 +210,12 @@ def test_a_host_that_is_not_as_planned_after_its_last_wave_is_not_said_to_be(fle
     """Each step has succeeded there; the other hosts are done."""
     made = fleet()
     made.project("p0", 0, ["h1", "h3"])
-    stays = [line for line in made.planned()["h1"] if " dev pnx4096 " not in line]
+    stays = [line for line in made.planned()["h1"] if " dev pnx7000000 " not in line]
     made.data["h1"] = {"confirmed": stays, "later": stays}
     ran = made.run("--json", "-y")
     assert ran.code == 0, ran.stderr
-    why = "it was changed, and is not as planned: a run would still `run systemctl reload privnet-overlay@4096.service`"
+    step = "systemctl reload privnet-overlay@7000000.service"
+    why = f"it was changed, and is not as planned: a run would still `run {step}`"
     assert ran.outcome["hosts"]["h1"]["state"] == "pending" and ran.outcome["hosts"]["h1"]["why"] == why
     assert f"privnet: h1: {why}" in ran.stderr
     assert {name: ran.outcome["hosts"][name]["state"] for name in ("h2", "h3")} == {"h2": "changed", "h3": "changed"}

@@ -162,7 +162,7 @@ def test_devices_of_others_in_and_on_a_private_networks_bridge(lab: Lab, monkeyp
     """A run names each before it changes anything, and so does the audit; without them all is as planned."""
     monkeypatch.setenv("PRIVNET_LAB", lab.name)  # the audit runs in this process
     deploy(lab)
-    bridge, before = "pnb4096", dump(lab, "lab-1")
+    bridge, before = plan_of(lab).hosts["lab-1"].overlays[0].network.bridge, dump(lab, "lab-1")
     edit(lab, "blog", "worker: [lab-3]", "worker: [lab-1]")
     for name, (_, make) in GUESTS.items():
         lab.exec("lab-1", f"{make}; ip link set dev {name} master {bridge} up")

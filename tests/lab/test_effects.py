@@ -50,7 +50,7 @@ EFFECTS = {
         "systemctl stop wg-quick@privnet.service; ip link add privnet type dummy"
     ),
     "devices of an overlay whose unit is inactive": (
-        "systemctl stop privnet-overlay@4097.service; ip link set pnx4097 up; sleep 1"
+        "systemctl stop privnet-overlay@VNI.service; ip link set pnxVNI up; sleep 1"
     ),
     "the guard's unit stopped": "systemctl stop privnet-guard.service",
 }
@@ -99,10 +99,10 @@ def pairs() -> tuple[tuple[str, str], ...]:
 
 @pytest.mark.parametrize("what", EFFECTS)
 def test_one_run_repairs_it_and_cuts_nothing(lab: Lab, planned: list[str], what: str) -> None:
-    assert plan_of(lab).networks[SHOP].vni == 4097
+    command = EFFECTS[what].replace("VNI", str(plan_of(lab).networks[SHOP].vni))
     with living(lab, MINE, NEIGHBOUR):
         before = {slot: _namespace(lab, slot) for slot in (MINE, NEIGHBOUR)}
-        lab.exec(HOST, EFFECTS[what], check=False)
+        lab.exec(HOST, command, check=False)
         assert look(lab) != planned, "the deviation changes nothing: the test sees nothing"
         assert audit(lab) != {}
         with flowing(lab, *pairs()) as flows:

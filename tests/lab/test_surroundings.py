@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runs import PYINFRA, STOREFRONT, assert_lossless, assert_reachable, deploy, flowing
+from runs import PYINFRA, STOREFRONT, assert_lossless, assert_reachable, deploy, flowing, plan_of
 
 from privnet.lab import Lab
 
@@ -22,6 +22,11 @@ def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab
     lab = fleet(inventory_copy("lab"))
     deploy(lab)
     return lab
+
+
+def vxlan(lab: Lab) -> str:
+    """A VXLAN device of `lab-2`."""
+    return plan_of(lab).hosts["lab-2"].overlays[0].network.vxlan
 
 
 def privnet(lab: Lab, *words: str) -> tuple[int, str]:
@@ -51,7 +56,7 @@ def test_a_unit_that_fails_says_why(lab: Lab, unit: str) -> None:
 
 @pytest.mark.parametrize("shell", ["/bin/tcsh", "/bin/rbash"])
 def test_any_login_shell_will_do(lab: Lab, tmp_path: Path, shell: str) -> None:
-    lab.exec("lab-2", f"usermod -s {shell} root; ip link delete dev pnx4096")
+    lab.exec("lab-2", f"usermod -s {shell} root; ip link delete dev {vxlan(lab)}")
     try:
         assert privnet(lab, "deploy", str(lab.inventory), "-y")[0] == 0
         audited = privnet(lab, "audit", str(lab.inventory), "--quick")
@@ -65,14 +70,14 @@ def test_any_login_shell_will_do(lab: Lab, tmp_path: Path, shell: str) -> None:
 
 @pytest.mark.parametrize("words", ["audit {}", "audit {} 2>&1", "deploy {} -y 2>&1", "plan {} --live"])
 def test_an_output_that_nobody_reads_ends_nothing_with_a_traceback(lab: Lab, words: str) -> None:
-    lab.exec("lab-2", "ip link delete dev pnx4096")
+    lab.exec("lab-2", f"ip link delete dev {vxlan(lab)}")
     command = f"{PYINFRA.with_name('privnet')} {words.format(lab.inventory)} | head -1"
     environment = os.environ | {"PRIVNET_LAB": lab.name}
     done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert "Broken" not in done.stderr and "Traceback" not in done.stderr and "INTERNALERROR" not in done.stderr
     # A run goes on to its end, whoever has read that it began.
-    there = lab.exec("lab-2", "ip link show dev pnx4096", check=False).returncode == 0
+    there = lab.exec("lab-2", f"ip link show dev {vxlan(lab)}", check=False).returncode == 0
     assert there == words.startswith("deploy")
     deploy(lab)
 
@@ -100,7 +105,7 @@ def test_a_file_for_every_device_leaves_bridges_whole_over_a_restart(lab: Lab, n
         assert_reachable(lab)
         # The twin: one that comes before ours is refused, with nothing changed.
         lab.exec("lab-2", f"mv {NETWORK.format(name)} {NETWORK.format('01-all')}")
-        lab.exec("lab-2", "ip link delete dev pnx4096")
+        lab.exec("lab-2", f"ip link delete dev {vxlan(lab)}")
         refused = deploy(lab, check=False)
         assert f"privnet: lab-2: networkd would set up devices of private networks by {NETWORK.format('01-all')}" in (
             refused.output
@@ -120,7 +125,7 @@ def test_a_file_for_every_device_leaves_bridges_whole_over_a_restart(lab: Lab, n
 
 def test_files_with_the_names_of_before_give_way_without_loss(lab: Lab) -> None:
     """They began with 60-, so that a file of others for every device came first."""
-    older = "cd /etc/systemd/network; for f in 05-privnet-4*; do mv $f 60-${f#05-}; done; networkctl reload"
+    older = "cd /etc/systemd/network; for f in 05-privnet-[0-9]*; do mv $f 60-${f#05-}; done; networkctl reload"
     for host in lab.hosts:
         lab.exec(host, older)
     devices = "cat /sys/class/net/pn[bx]*/ifindex"
@@ -135,13 +140,13 @@ def test_files_with_the_names_of_before_give_way_without_loss(lab: Lab) -> None:
 
 @pytest.mark.parametrize("unit", ["systemd-networkd.service", "wg-quick@.service"])
 def test_a_masked_unit_that_is_needed_is_said_before_the_first_change(lab: Lab, unit: str) -> None:
-    lab.exec("lab-2", f"systemctl mask {unit}; ip link delete dev pnx4096")
+    lab.exec("lab-2", f"systemctl mask {unit}; ip link delete dev {vxlan(lab)}")
     try:
         refused = deploy(lab, check=False)
         assert f"privnet: lab-2: its {unit} is masked, and private networks need it: `systemctl unmask {unit}`" in (
             refused.output
         )
-        assert lab.exec("lab-2", "ip link show dev pnx4096", check=False).returncode != 0
+        assert lab.exec("lab-2", f"ip link show dev {vxlan(lab)}", check=False).returncode != 0
     finally:
         lab.exec("lab-2", f"systemctl unmask {unit}; systemctl daemon-reload")
     # The twin: the remedy is one.

@@ -8,6 +8,9 @@ from privnet.diagnostics import Problem, Related
 from privnet.load import Declaration
 from privnet.model.project import Project
 
+_VLANS = range(1, 4096)
+"""What makes VXLANs of VLANs gives them their numbers: who wants one of these declares a range."""
+
 
 def check(declaration: Declaration) -> Iterator[Problem]:
     """No application, network or VNI is declared twice; a declared VNI is one of the fleet's."""
@@ -61,7 +64,7 @@ def _vnis(declaration: Declaration) -> Iterator[Problem]:
         if network is None or network.vni is None:
             continue
         place = declaration.project_place(project.project, "private_network", "vni")
-        if network.vni not in allowed:
+        if network.vni not in allowed and (network.vni in _VLANS or not declaration.keeps_vni(network.vni)):
             yield Problem(
                 "PN307",
                 f"VNI {network.vni} is outside the fleet's range {allowed}",

@@ -52,6 +52,10 @@ class WireGuard(Part):
     )
 
 
+VNIS = VniRange(7000000, 7999999)
+"""Where nothing is declared. Other users of VXLAN, as swarm engines, count from 1 or 4096."""
+
+
 class Vxlan(Part):
     """The overlays inside the mesh."""
 
@@ -59,10 +63,10 @@ class Vxlan(Part):
         default=4789, description="UDP port of VXLAN inside the mesh.", examples=[4789]
     )
     vni: VniRange = Field(
-        default=VniRange(4096, 1048575),
+        default=VNIS,
         description=f"VNIs that private networks are given, first-last, within 1-{VNI_LAST}.",
-        examples=["4096-1048575"],
-        json_schema_extra={"default": "4096-1048575"},
+        examples=[str(VNIS)],
+        json_schema_extra={"default": str(VNIS)},
     )
 
 
@@ -212,9 +216,7 @@ class Fleet(Part):
     wireguard: WireGuard = Field(
         default=WireGuard(), description="The mesh between the hosts.", examples=[{"mesh": "100.64.0.0/16"}]
     )
-    vxlan: Vxlan = Field(
-        default=Vxlan(), description="The overlays inside the mesh.", examples=[{"vni": "4096-1048575"}]
-    )
+    vxlan: Vxlan = Field(default=Vxlan(), description="The overlays inside the mesh.", examples=[{"vni": str(VNIS)}])
     network: NetworkDefaults = Field(
         default=NetworkDefaults(),
         description="What a private network is unless its project says otherwise.",

@@ -637,12 +637,12 @@ class VniRange:
             raise Invalid(
                 "PN209",
                 f"{quoted(text)} is not a range of VNIs",
-                help="write first-last, for example 4096-1048575",
+                help="write first-last, for example 7000000-7999999",
             )
         first, last = (int(part) for part in text.split("-"))
         if not 1 <= first <= last <= VNI_LAST:
             message = f"VNI range {text} is not within 1-{VNI_LAST}, lowest first"
-            raise Invalid("PN207", message, help="for example 4096-1048575")
+            raise Invalid("PN207", message, help="for example 7000000-7999999")
         return cls(first, last)
 
     def __contains__(self, vni: int) -> bool:
@@ -659,7 +659,7 @@ class VniRange:
 def _vni_range(value: object) -> VniRange:
     if isinstance(value, VniRange):
         return value
-    return VniRange.parse(_scalar(value, "the VNI range", "text like 4096-1048575", "PN209"))
+    return VniRange.parse(_scalar(value, "the VNI range", "text like 7000000-7999999", "PN209"))
 
 
 @dataclass(frozen=True, slots=True)

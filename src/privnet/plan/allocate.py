@@ -163,7 +163,7 @@ def _allocate_vnis(
         declared = project.private_network.vni if project.private_network else None
         if declared is not None:
             vnis[network_id] = declared
-        elif known is not None and span.first <= known.vni <= span.last:
+        elif known is not None and declaration.keeps_vni(known.vni):
             vnis[network_id] = known.vni
     problems.extend(_vni_conflicts(declaration, projects, vnis))
     for network_id, known in lock.networks.items():

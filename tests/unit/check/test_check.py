@@ -116,6 +116,11 @@ def test_a_declared_vni_is_one_of_the_fleets(small: Small, vni: int, codes: list
     assert small.project("shop", network(f"vni: {vni}, ")).codes() == codes
 
 
+@pytest.mark.parametrize(("vni", "codes"), [(4095, ["PN307"]), (4096, []), (7000000, []), (16777215, [])])
+def test_without_a_range_a_declared_vni_is_any_that_no_vlan_has(small: Small, vni: int, codes: list[str]) -> None:
+    assert small.project("shop", network(f"vni: {vni}, ")).codes() == codes
+
+
 def test_three_networks_with_one_vni_are_two_problems(small: Small) -> None:
     for number, name in enumerate(("p", "q", "r")):
         small.project(name, network("vni: 5000, ", pn(number + 1)))

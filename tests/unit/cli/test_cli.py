@@ -149,8 +149,8 @@ def test_a_directory_that_may_not_be_written_to(shop: Path, tmp_path: Path) -> N
 def test_plan_shows_hosts_networks_and_numbers(shop: Path) -> None:
     text = fine("plan", shop)
     assert "fleet test: 2 hosts, 1 project, 1 private network, 2 containers\n" in text
-    assert "  VNI 4096  10.240.0.0/22  MTU 1390  2 containers on 2 hosts\n" in text
-    assert "host h1  mesh 100.64.0.1       1 peer  1 container  in VNI 4096\n" in text
+    assert "  VNI 7000000  10.240.0.0/22  MTU 1390  2 containers on 2 hosts\n" in text
+    assert "host h1  mesh 100.64.0.1       1 peer  1 container  in VNI 7000000\n" in text
     assert text.endswith("No lock file yet: everything is new, and the first deploy writes these numbers down.\n")
 
 
@@ -169,16 +169,16 @@ def test_plan_shows_what_differs_from_the_lock_file(shop: Path, fleets: Any) -> 
         f"  + application {fleets.ap('b')}: project shop",
         "  - host h1: was mesh 100.64.0.1",
         "      none: its containers are with their networks below; what still runs on it is cut off from all others",
-        f"private network {blog} of project blog, VNI 4097",
-        f"  + network {blog}: project blog, VNI 4097, 10.240.0.0/22",
-        f"private network {pn} of project shop, VNI 4096",
+        f"private network {blog} of project blog, VNI 7000001",
+        f"  + network {blog}: project blog, VNI 7000001, 10.240.0.0/22",
+        f"private network {pn} of project shop, VNI 7000000",
         f"  + container 3.web.{a}: 10.240.0.4 on h3",
         f"  ~ container 1.web.{a}: h1 → h2, keeps 10.240.0.2",
         "      outage, flows of the moved container: from the moment it is switched until its process runs on the new "
         "host; it keeps address and names",
         "hosts",
-        "  h2  1 container more, + peer h3, - peer h1, new entries in VNI 4096",
-        "  h3  1 container more, + peer h2, enters VNI 4096",
+        "  h2  1 container more, + peer h3, - peer h1, new entries in VNI 7000000",
+        "  h3  1 container more, + peer h2, enters VNI 7000000",
         "1 number in quarantine: `privnet plan --format json` lists them.",
         "Removes 0 of 2 containers, 0 of 1 private network, 1 of 2 hosts.",
         "REFUSED unless told: 50% of the hosts (PN601). If all of it is meant: `privnet deploy … --allow-removals 1`",
@@ -229,7 +229,7 @@ def test_a_large_plan_is_counted(written: Callable[..., Path], fleets: Any) -> N
     projects = {f"p{n}": fleets.project(f"p{n}", {f"a{n}": {"web": [f"h{n}", "h0"]}}) for n in range(35)}
     directory = written({"hosts": hosts}, projects)
     text = fine("plan", directory)
-    assert "35 private networks, VNI 4096 to 4130\n" in text
+    assert "35 private networks, VNI 7000000 to 7000034\n" in text
     assert "40 hosts, each with 0 to 34 peers\n" in text
     deployed(directory)
     more = {name: fleets.project(name, {f"a{name[1:]}": {"web": ["h0"] * 3}}) for name in projects}
@@ -298,10 +298,13 @@ def test_names_of_vnis(shop: Path, fleets: Any) -> None:
     rows = [line.split() for line in fine("names", shop, "--vni").splitlines()]
     assert rows == [
         ["VNI", "NETWORK", "PROJECT"],
-        ["4096", "in", "quarantine"],
-        ["4097", fleets.network("blog")["id"], "blog"],
+        ["7000000", "in", "quarantine"],
+        ["7000001", fleets.network("blog")["id"], "blog"],
     ]
-    assert [entry["vni"] for entry in json.loads(fine("names", shop, "--vni", "--format", "json"))] == [4096, 4097]
+    assert [entry["vni"] for entry in json.loads(fine("names", shop, "--vni", "--format", "json"))] == [
+        7000000,
+        7000001,
+    ]
 
 
 def test_an_output_that_nobody_reads_to_its_end(written: Callable[..., Path], fleets: Any) -> None:
@@ -339,7 +342,7 @@ def test_render_writes_each_host_s_files(shop: Path, tmp_path: Path) -> None:
     files = tree(out)
     assert {name.split("/")[0] for name in files} == {"h1", "h2"}
     assert "table inet privnet" in files["h1/etc/privnet/guard.nft"]
-    wanted = "h1/etc/systemd/system/privnet-networks.target.wants/privnet-overlay@4096.service"
+    wanted = "h1/etc/systemd/system/privnet-networks.target.wants/privnet-overlay@7000000.service"
     assert files[wanted] == "-> ../privnet-overlay@.service"
     assert (out / "h1/etc/privnet/guard.nft").stat().st_mode & 0o777 == 0o644
     assert "unchanged" in fine("render", shop, "--output", out)

@@ -169,7 +169,8 @@ def _file(file: ManagedFile) -> str:
 
 
 def _index(port: str) -> int:
-    return int(port[3:], 16)
+    """Another one for each port of the few networks and containers of a test: an index has 32 bits, a name 40."""
+    return int(port[5:], 16)
 
 
 def _links(plan: HostPlan) -> list[dict[str, object]]:

@@ -175,20 +175,20 @@ STOPS: dict[str, tuple[Callable[[HostState], HostState], list[str]]] = {
         [f'{FRAMES.format("bridge t own", "IPv4")}`nft insert rule bridge t own oifname "pn*" accept`{NFT_LASTS}'],
     ),
     "a device of ours": (
-        lambda s: chain(s, "netdev t", 'ingress device "pnx4096" priority 0; policy drop;'),
+        lambda s: chain(s, "netdev t", 'ingress device "pnx7000000" priority 0; policy drop;'),
         [
-            f"{PASSES_BY.format('netdev t own', 'comes by pnx4096')}`nft delete chain netdev t own`, also where it is loaded from"
+            f"{PASSES_BY.format('netdev t own', 'comes by pnx7000000')}`nft delete chain netdev t own`, also where it is loaded from"
         ],
     ),
     "a device of ours, as packets leave": (
         lambda s: chain(
             s,
             "netdev t",
-            'egress devices = { "eth0", "pnx4096" } priority filter; policy accept;',
+            'egress devices = { "eth0", "pnx7000000" } priority filter; policy accept;',
             "ip protocol udp drop",
         ),
         [
-            f"{PASSES_BY.format('netdev t own', 'goes to pnx4096')}`nft delete chain netdev t own`, also where it is loaded from"
+            f"{PASSES_BY.format('netdev t own', 'goes to pnx7000000')}`nft delete chain netdev t own`, also where it is loaded from"
         ],
     ),
     "WireGuard before it is routed": (
@@ -315,7 +315,7 @@ PASSES: dict[str, Callable[[HostState], HostState]] = {
     ),
     "a bridge that lets ours pass": lambda s: chain(s, "bridge t", FORWARD, 'iifname "pn*" accept'),
     "one network let pass by name": lambda s: chain(
-        s, "inet t", FORWARD, 'iifname "pnb4096" oifname "pnb4096" accept', bridged=True
+        s, "inet t", FORWARD, 'iifname "pnb7000000" oifname "pnb7000000" accept', bridged=True
     ),
     "one network let pass by address": lambda s: chain(
         s, "inet t", FORWARD, "ip saddr 10.240.0.0/12 ip daddr 10.240.0.0/12 accept", bridged=True

@@ -41,10 +41,10 @@ def test_as_planned_there_is_none(plan: Plan) -> None:
 def test_ports_that_no_plan_has(plan: Plan) -> None:
     host, state = _h1(plan)
     found = obstacles(
-        host, _with(state, _link("tap0", "tun", "pnb4096"), _link("eno2", "", "pnb4096"), _link("br0", "bridge"))
+        host, _with(state, _link("tap0", "tun", "pnb7000000"), _link("eno2", "", "pnb7000000"), _link("br0", "bridge"))
     )
     assert list(found) == [
-        "its bridge pnb4096, which is privnet's, has ports that no plan has: eno2, tap0 (tun). The guard drops what they send "
+        "its bridge pnb7000000, which is privnet's, has ports that no plan has: eno2, tap0 (tun). The guard drops what they send "
         "there and what is for them: a private network has the containers of its declaration and no others. Take them out: "
         "`ip link set dev eno2 nomaster`, `ip link set dev tap0 nomaster`, and out of what has put them there (Incus "
         "`parent=`, libvirt `<source bridge=>`, Docker `com.docker.network.bridge.name`)"
@@ -54,9 +54,9 @@ def test_ports_that_no_plan_has(plan: Plan) -> None:
 def test_devices_that_stand_on_ours(plan: Plan) -> None:
     host, state = _h1(plan)
     port = host.overlays[0].ports[0].name
-    found = obstacles(host, _with(state, _link("mv0", "macvlan", upon="pnb4096"), _link("v7", "vlan", upon=port)))
+    found = obstacles(host, _with(state, _link("mv0", "macvlan", upon="pnb7000000"), _link("v7", "vlan", upon=port)))
     assert list(found) == [
-        "its device pnb4096, which is privnet's, carries others: mv0 (macvlan). They would be a way between a private network "
+        "its device pnb7000000, which is privnet's, carries others: mv0 (macvlan). They would be a way between a private network "
         "and its host. Remove them: `ip link delete dev mv0`, and what has made them",
         f"its device {port}, which is privnet's, carries others: v7 (vlan). They would be a way between a private network and "
         "its host. Remove them: `ip link delete dev v7`, and what has made them",
@@ -67,7 +67,9 @@ def test_what_a_run_removes_by_itself_is_no_guest(plan: Plan) -> None:
     host, state = _h1(plan)
     assert (
         list(
-            obstacles(host, _with(state, _link("pnx99", "vxlan", "pnb4096"), _link("pnc00100000ff", "veth", "pnb4096")))
+            obstacles(
+                host, _with(state, _link("pnx99", "vxlan", "pnb7000000"), _link("pnc6acfc000ff", "veth", "pnb7000000"))
+            )
         )
         == []
     )

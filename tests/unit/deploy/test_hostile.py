@@ -53,15 +53,15 @@ STRAYS: Sections = {
     ],
     "mesh": [f"peer {key_of('stray')} 192.0.2.77:51820 100.64.0.77/32 off no"],
     "links": [STRAY, json.dumps([FOREIGN | {"linkinfo": {"info_kind": "vxlan", "info_data": {"port": 4789}}}])],
-    "addresses": ["privnet 10.9.9.9/32", "pnb4096 ipv6"],
+    "addresses": ["privnet 10.9.9.9/32", "pnb7000000 ipv6"],
     "fdb": [
-        "02:70:0a:f0:00:77 dev pnx4096 dst 100.64.0.77 self static",
-        "02:70:0a:f0:00:77 dev pnx4096 dst 100.64.0.78 self static",
-        "02:70:0a:f0:00:78 dev pnx4096 dst 100.64.0.77 port 4790 vni 9 self static",
+        "02:70:0a:f0:00:77 dev pnx7000000 dst 100.64.0.77 self static",
+        "02:70:0a:f0:00:77 dev pnx7000000 dst 100.64.0.78 self static",
+        "02:70:0a:f0:00:78 dev pnx7000000 dst 100.64.0.77 port 4790 vni 9 self static",
     ],
     "neighbours": [
-        "10.240.0.77 dev pnx4096 lladdr 02:70:0a:f0:00:4d PERMANENT ",
-        "10.240.0.78 dev pnx4096 lladdr 52:54:00:12:34:56 PERMANENT ",
+        "10.240.0.77 dev pnx7000000 lladdr 02:70:0a:f0:00:4d PERMANENT ",
+        "10.240.0.78 dev pnx7000000 lladdr 52:54:00:12:34:56 PERMANENT ",
     ],
     "firewall": [
         "bridged yes",
@@ -278,7 +278,10 @@ MANY: dict[str, tuple[str, Callable[[int], str]]] = {
     "peers": ("mesh", lambda n: f"peer {n:A>42}A= 192.0.2.9:5 10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32 off no"),
     "addresses": ("addresses", lambda n: f"privnet 10.{n >> 16}.{n >> 8 & 255}.{n & 255}/8"),
     "devices": ("links", lambda n: f'[{{"ifname": "pnx{n}", "ifindex": 1, "flags": [], "mtu": 1}}]'),
-    "destinations": ("fdb", lambda n: f"02:70:0a:f0:00:77 dev pnx4096 dst 10.{n >> 16}.{n >> 8 & 255}.{n & 255} self"),
+    "destinations": (
+        "fdb",
+        lambda n: f"02:70:0a:f0:00:77 dev pnx7000000 dst 10.{n >> 16}.{n >> 8 & 255}.{n & 255} self",
+    ),
 }
 
 

@@ -6,8 +6,8 @@ import json
 
 from privnet.deploy.journal import LINES_SAID, UNITS_SAID, WIDTH_SAID, causes
 
-CONTAINER = "privnet-container@pnc0010010001.service"
-OVERLAY = "privnet-overlay@4096.service"
+CONTAINER = "privnet-container@pnc6acfc10001.service"
+OVERLAY = "privnet-overlay@7000000.service"
 
 
 def said(unit: str, message: object, priority: int = 6) -> str:
@@ -52,9 +52,11 @@ def test_a_unit_that_waited_for_one_that_failed_is_no_cause() -> None:
 
 
 def test_networkd_is_heard_about_a_device_that_it_could_not_make() -> None:
-    lines = [said("systemd-networkd.service", text, 4) for text in ("pnx4096: netdev exists",)]
-    lines += [said("systemd-networkd.service", "eth0: Link UP"), said(OVERLAY, "pnx4096: not made"), ended(OVERLAY)]
-    assert causes(lines) == f"{OVERLAY} failed: pnx4096: not made. systemd-networkd.service: pnx4096: netdev exists"
+    lines = [said("systemd-networkd.service", text, 4) for text in ("pnx7000000: netdev exists",)]
+    lines += [said("systemd-networkd.service", "eth0: Link UP"), said(OVERLAY, "pnx7000000: not made"), ended(OVERLAY)]
+    assert (
+        causes(lines) == f"{OVERLAY} failed: pnx7000000: not made. systemd-networkd.service: pnx7000000: netdev exists"
+    )
     # The twin: it is not asked about a container.
     assert "netdev" not in causes([lines[0], said(CONTAINER, "no"), ended(CONTAINER)])
 

@@ -13,10 +13,11 @@ from privnet.deploy.state import HostState, parse_snapshot
 from privnet.plan.host import HostPlan, Plan
 
 FIT = [
-    "Name=*", "Name=e* pn*", "Name=pnx4096", "Name=!eth* lo", "OriginalName=*", "Name=*;Type=bridge", "Type=vxlan",
+    "Name=*", "Name=e* pn*", "Name=pnx7000000", "Name=!eth* lo", "OriginalName=*", "Name=*;Type=bridge", "Type=vxlan",
     "Type=ether", "Kind=veth", "Kind=vx*", "Kind=*", "Driver=bridge", "Driver=veth br*", "Type=!loopback", "Kind=!veth",
-    "Property=INTERFACE=pnb4096", "Name=*;Host=h1", "Name=eth0;Name=*", "Name=eth0;Name=;Type=bridge", "Name=p[a-n]*",
-    "Name=*;Virtualization=container", "Name=*;Property=ID_BUS=x", "Name=privnet", "Name=pnc*;Driver=veth",
+    "Property=INTERFACE=pnb7000000", "Name=*;Host=h1", "Name=eth0;Name=*", "Name=eth0;Name=;Type=bridge",
+    "Name=p[a-n]*", "Name=*;Virtualization=container", "Name=*;Property=ID_BUS=x", "Name=privnet",
+    "Name=pnc*;Driver=veth",
 ]  # fmt: skip
 FIT_NOT = [
     "Name=e*", "Name=eth0 wlan0", "Type=wlan", "Name=ve-*;Driver=veth", "Name=*;MACAddress=52:54:00:00:00:01",

@@ -106,8 +106,8 @@ def inactive(unit: str, active: str = "inactive") -> Callable[[Sections], None]:
 
 NO_DEVICES = [f"[ ! -e /sys/class/net/{name} ] || ip link delete dev {name}" for name in ("pnx9", "pnb9")]
 NETWORK = "pn-"
-OVERLAY = "systemctl reload privnet-overlay@4096.service"
-PORT, RESOLVER_PORT = "pnc0010000002", "pnc0010000001"
+OVERLAY = "systemctl reload privnet-overlay@7000000.service"
+PORT, RESOLVER_PORT = "pnc6acfc00002", "pnc6acfc00001"
 FIND = f"sh /etc/privnet/lib/container.sh name {PORT} || systemctl restart privnet-namespace@{PORT}.service"
 H2_MAC, H3_MAC = "02:70:0a:f0:00:03", "02:70:0a:f0:00:04"
 ROUTE = "100.64.0.0/16 proto kernel scope link src 100.64.0.1 mtu lock 1440"
@@ -147,14 +147,14 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         {"add": [NO_IPV6]},
     ),
     "a stray MAC behind a VXLAN device": (
-        added("fdb", "02:70:de:ad:be:ef dev pnx4096 master pnb4096 static"),
+        added("fdb", "02:70:de:ad:be:ef dev pnx7000000 master pnb7000000 static"),
         {"add": [OVERLAY]},
     ),
     "a stray MAC of a bridge": (
-        added("fdb", "02:70:de:ad:be:ef dev pnb4096 master pnb4096 permanent"),
+        added("fdb", "02:70:de:ad:be:ef dev pnb7000000 master pnb7000000 permanent"),
         {"add": [OVERLAY]},
     ),
-    "a route by a bridge": (added("routes", "10.9.0.0/16 dev pnb4096 scope link"), {"add": [OVERLAY]}),
+    "a route by a bridge": (added("routes", "10.9.0.0/16 dev pnb7000000 scope link"), {"add": [OVERLAY]}),
     "frames of a bridge through iptables": (
         replaced("links", '"nf_call_iptables": 0', '"nf_call_iptables": 1'),
         {"add": [OVERLAY]},
@@ -215,40 +215,40 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         {"add": [OVERLAY]},
     ),
     "a neighbour with a MAC that is nobody's": (
-        added("neighbours", "10.240.0.99 dev pnx4096 lladdr 52:54:00:12:34:56 PERMANENT "),
-        {"retire": ["ip -batch neighbours.4096", "  neighbour delete 10.240.0.99 dev pnx4096"]},
+        added("neighbours", "10.240.0.99 dev pnx7000000 lladdr 52:54:00:12:34:56 PERMANENT "),
+        {"retire": ["ip -batch neighbours.7000000", "  neighbour delete 10.240.0.99 dev pnx7000000"]},
     ),
     "an entry to another port": (
-        replaced("fdb", f"{H2_MAC} dev pnx4096 dst 100.64.0.2", f"{H2_MAC} dev pnx4096 dst 100.64.0.2 port 9"),
+        replaced("fdb", f"{H2_MAC} dev pnx7000000 dst 100.64.0.2", f"{H2_MAC} dev pnx7000000 dst 100.64.0.2 port 9"),
         {
             "add": [OVERLAY],
             "switch": [
-                "place /etc/privnet/overlay/4096.fdb",
-                "bridge -batch moved.4096",
-                f"  fdb replace {H2_MAC} dev pnx4096 dst 100.64.0.2 self static",
+                "place /etc/privnet/overlay/7000000.fdb",
+                "bridge -batch moved.7000000",
+                f"  fdb replace {H2_MAC} dev pnx7000000 dst 100.64.0.2 self static",
             ],
         },
     ),
     "a stray entry": (
-        added("fdb", "02:70:0a:f0:00:63 dev pnx4096 dst 100.64.0.2 self static"),
+        added("fdb", "02:70:0a:f0:00:63 dev pnx7000000 dst 100.64.0.2 self static"),
         {
-            "add": ["place /etc/privnet/overlay/4096.fdb"],
+            "add": ["place /etc/privnet/overlay/7000000.fdb"],
             "retire": [
-                "place /etc/privnet/overlay/4096.fdb",
-                "bridge -batch fdb.4096",
-                "  fdb delete 02:70:0a:f0:00:63 dev pnx4096 dst 100.64.0.2 self",
+                "place /etc/privnet/overlay/7000000.fdb",
+                "bridge -batch fdb.7000000",
+                "  fdb delete 02:70:0a:f0:00:63 dev pnx7000000 dst 100.64.0.2 self",
             ],
         },
     ),
     "two entries that flood": (
         lambda sections: sections["fdb"].extend(
-            f"00:00:00:00:00:00 dev pnx4096 dst 100.64.0.{n} self permanent" for n in (2, 3)
+            f"00:00:00:00:00:00 dev pnx7000000 dst 100.64.0.{n} self permanent" for n in (2, 3)
         ),
         {
             "retire": [
-                "bridge -batch fdb.4096",
-                "  fdb delete 00:00:00:00:00:00 dev pnx4096 dst 100.64.0.2 self",
-                "  fdb delete 00:00:00:00:00:00 dev pnx4096 dst 100.64.0.3 self",
+                "bridge -batch fdb.7000000",
+                "  fdb delete 00:00:00:00:00:00 dev pnx7000000 dst 100.64.0.2 self",
+                "  fdb delete 00:00:00:00:00:00 dev pnx7000000 dst 100.64.0.3 self",
             ],
         },
     ),
@@ -258,12 +258,12 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     ),
     "a VXLAN of another port": (
         replaced("links", '"port": 4789', '"port": 8472'),
-        {"add": ["ip link delete dev pnx4096", "sh /etc/privnet/lib/overlay.sh create 4096", OVERLAY]},
+        {"add": ["ip link delete dev pnx7000000", "sh /etc/privnet/lib/overlay.sh create 7000000", OVERLAY]},
     ),
-    "an address on the bridge": (added("addresses", "pnb4096 10.240.0.9/22"), {"add": [OVERLAY]}),
+    "an address on the bridge": (added("addresses", "pnb7000000 10.240.0.9/22"), {"add": [OVERLAY]}),
     "an overlay that is down": (
-        inactive("privnet-overlay@4096.service"),
-        {"add": ["systemctl start privnet-overlay@4096.service"]},
+        inactive("privnet-overlay@7000000.service"),
+        {"add": ["systemctl start privnet-overlay@7000000.service"]},
     ),
     "a failed overlay of no network": (
         lambda s: s["units"].extend(
@@ -309,7 +309,7 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
     ),
     "more neighbours than are needed": (added("system", "neighbours ipv4 60000 90000"), {}),
     "a second MAC behind a port": (
-        added("fdb", f"02:70:0a:f0:03:03 dev {PORT} master pnb4096 static"),
+        added("fdb", f"02:70:0a:f0:03:03 dev {PORT} master pnb7000000 static"),
         {"add": [f"systemctl reload privnet-container@{PORT}.service"]},
     ),
     "a port that forwards nothing": (
@@ -319,8 +319,8 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         {"add": [f"systemctl reload privnet-container@{RESOLVER_PORT}.service privnet-container@{PORT}.service"]},
     ),
     "a port of no container": (
-        lambda s: s["links"].append(json.dumps([{"ifname": "pnc00100000ff", "ifindex": 9, "flags": [], "mtu": 1}])),
-        {"retire": ["[ ! -e /sys/class/net/pnc00100000ff ] || ip link delete dev pnc00100000ff"]},
+        lambda s: s["links"].append(json.dumps([{"ifname": "pnc6acfc000ff", "ifindex": 9, "flags": [], "mtu": 1}])),
+        {"retire": ["[ ! -e /sys/class/net/pnc6acfc000ff ] || ip link delete dev pnc6acfc000ff"]},
     ),
     "a namespace of no container": (
         added("namespaces", "9.web.ap-a71da13f-7c70-4c00-a644-eee8558d8053\t"),
@@ -383,8 +383,8 @@ TABLE: dict[str, tuple[Callable[[Sections], None], dict[str, list[str]]]] = {
         },
     ),
     "a drop-in for networkd": (
-        lambda s: s["files"].append("f 644 0:0 /etc/systemd/network/05-privnet-4096-bridge.network.d/x.conf\t"),
-        {"retire": ["remove /etc/systemd/network/05-privnet-4096-bridge.network.d/x.conf", "networkctl reload"]},
+        lambda s: s["files"].append("f 644 0:0 /etc/systemd/network/05-privnet-7000000-bridge.network.d/x.conf\t"),
+        {"retire": ["remove /etc/systemd/network/05-privnet-7000000-bridge.network.d/x.conf", "networkctl reload"]},
     ),
     "files that are none of ours": (
         lambda s: s["files"].extend(
@@ -492,7 +492,7 @@ def test_without_names_outside_no_forwarder_is_left(planned: Any) -> None:
 def test_a_moved_container_is_added_switched_and_retired_in_this_order(planned: Any) -> None:
     before, after = planned(shop=["h1", "h2"]).hosts, planned(shop=["h1", "h3"]).hosts
     third = waves(after["h1"], answer(before["h1"]))
-    assert f"  fdb replace {H2_MAC} dev pnx4096 dst 100.64.0.3 self static" in third["switch"]
+    assert f"  fdb replace {H2_MAC} dev pnx7000000 dst 100.64.0.3 self static" in third["switch"]
     assert not any("dst 100.64.0.3" in line for line in third["add"] if "place" not in line)
     assert any(line.startswith("  add element inet privnet speakers") for line in third["add"])
     assert any(line.startswith("  delete element inet privnet speakers") for line in third["retire"])
@@ -580,12 +580,12 @@ def test_a_device_that_is_made_anew_loses_what_the_first_wave_has_given_it_again
     sections = answer(plan)
     replaced("links", '"local": "100.64.0.1"', '"local": "100.65.0.1"')(sections)
     leaves = "02:70:0a:f0:00:63"
-    added("fdb", f"{leaves} dev pnx4096 dst 100.64.0.2 self static")(sections)
+    added("fdb", f"{leaves} dev pnx7000000 dst 100.64.0.2 self static")(sections)
     found = waves(plan, sections)
-    assert "ip link delete dev pnx4096" in found["add"]
-    assert leaves in changes.add(plan, state(sections)).files["/etc/privnet/overlay/4096.fdb"].text
-    assert f"  fdb delete {leaves} dev pnx4096 dst 100.64.0.2 self" in found["retire"]
-    assert "place /etc/privnet/overlay/4096.fdb" in found["retire"]
+    assert "ip link delete dev pnx7000000" in found["add"]
+    assert leaves in changes.add(plan, state(sections)).files["/etc/privnet/overlay/7000000.fdb"].text
+    assert f"  fdb delete {leaves} dev pnx7000000 dst 100.64.0.2 self" in found["retire"]
+    assert "place /etc/privnet/overlay/7000000.fdb" in found["retire"]
 
 
 def test_an_mtu_that_becomes_large_enough_for_ipv6_leaves_it_off(plan: HostPlan) -> None:

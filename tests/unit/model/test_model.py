@@ -182,7 +182,7 @@ def test_endpoints_are_an_address_and_a_port() -> None:
 def test_a_fleet_has_the_documented_defaults() -> None:
     fleet = Fleet.model_validate({"fleet": "x", "hosts": {"a": {"address": "192.0.2.1"}}})
     assert str(fleet.wireguard.mesh) == "100.64.0.0/16" and fleet.wireguard.port == 51820
-    assert fleet.vxlan.vni == VniRange(4096, 1048575) and fleet.vxlan.port == 4789
+    assert fleet.vxlan.vni == VniRange(7000000, 7999999) and fleet.vxlan.port == 4789
     assert str(fleet.network.cidr) == "10.240.0.0/22"
     assert (fleet.dns.ttl, fleet.dns.upstream) == (5, ())
     assert (fleet.policy.hds, fleet.policy.address_quarantine, fleet.policy.removal_guard) == ("refuse", 3600, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privnet.diagnostics import render_text
+from privnet.model.fleet import VNIS
 from privnet.model.identifiers import parse_address
 from privnet.model.lock import HostLock, Lock, NetworkLock, Rest, Slot
 from privnet.plan.allocate import Allocation, allocate
@@ -216,11 +218,11 @@ def test_the_numbers_of_a_network_and_a_host_that_go_rest_too(fleets: Any) -> No
     new = accepted(allocate(fleets.declare({"hosts": fleets.hosts("h1")}, {}), old, NOW))
     assert [(rest.kind, rest.number) for rest in new.quarantine] == [
         ("mesh", old.hosts["h2"].mesh),
-        ("vni", 4096),
+        ("vni", 7000000),
     ]
     back = accepted(allocate(fleets.declare({"hosts": fleets.hosts("h1", "h3")}, shop), new, NOW + 1))
     assert back.hosts["h3"].mesh != old.hosts["h2"].mesh
-    assert [known.vni for known in back.networks.values()] == [4097]
+    assert [known.vni for known in back.networks.values()] == [7000001]
 
 
 def _slots(lock: Lock) -> dict[str, Slot]:
@@ -339,20 +341,38 @@ def test_a_network_whose_free_addresses_all_rest(fleets: Any) -> None:
 def test_a_declared_vni_that_the_lock_file_gave_to_another(fleets: Any) -> None:
     blog = {"blog": fleets.project("blog", {})}
     lock = accepted(allocate(fleets.declare({"hosts": fleets.hosts("h1")}, blog), EMPTY, NOW))
-    shop = {"shop": fleets.project("shop", {}, vni=4096)}
+    shop = {"shop": fleets.project("shop", {}, vni=7000000)}
     declaration = fleets.declare({"hosts": fleets.hosts("h1")}, blog | shop)
     text = shown(allocate(declaration, lock, NOW), declaration)
     ids = {name: fleets.network(name)["id"] for name in ("shop", "blog")}
-    assert f"VNI 4096 of private network {ids['shop']} belongs to private network {ids['blog']} already" in text
+    assert f"VNI 7000000 of private network {ids['shop']} belongs to private network {ids['blog']} already" in text
     assert "projects/shop.yaml:1:" in text
     assert f"^^^^ given to {ids['blog']} (blog) by the lock file" in text
     assert "delete the `vni:` line" in text
 
 
 def test_a_declared_vni_is_not_taken_by_a_network_that_has_none_yet(fleets: Any) -> None:
-    projects = {"aaa": fleets.project("aaa", {}), "shop": fleets.project("shop", {}, vni=4096)}
+    projects = {"aaa": fleets.project("aaa", {}), "shop": fleets.project("shop", {}, vni=7000000)}
     lock = accepted(allocate(fleets.declare({"hosts": fleets.hosts("h1")}, projects), EMPTY, NOW))
-    assert {known.project: known.vni for known in lock.networks.values()} == {"shop": 4096, "aaa": 4097}
+    assert {known.project: known.vni for known in lock.networks.values()} == {"shop": 7000000, "aaa": 7000001}
+
+
+@pytest.mark.parametrize("vni", [1, 4096, 5000, 16777215])
+def test_a_network_keeps_its_vni_where_no_range_is_declared(fleets: Any, vni: int) -> None:
+    """As those keep theirs that were given one from 4096 on, when that was where VNIs began."""
+
+    def declared(*names: str, **fleet: Any) -> Any:
+        return fleets.declare({"hosts": fleets.hosts("h1")} | fleet, {name: fleets.project(name, {}) for name in names})
+
+    before = accepted(allocate(declared("shop"), EMPTY, NOW))
+    ((shop, known),) = before.networks.items()
+    old = replace(before, networks={shop: replace(known, vni=vni)})
+    assert accepted(allocate(declared("shop"), old, NOW)) == old
+    new = accepted(allocate(declared("shop", "blog"), old, NOW))
+    assert {network.project: network.vni for network in new.networks.values()} == {"shop": vni, "blog": VNIS.first}
+    # Its twin: a range that is declared is what somebody wants.
+    moved = accepted(allocate(declared("shop", vxlan={"vni": "7000-7009"}), old, NOW))
+    assert [network.vni for network in moved.networks.values()] == [7000]
 
 
 def test_a_network_that_declares_another_vni_takes_it(fleets: Any) -> None:
@@ -360,7 +380,7 @@ def test_a_network_that_declares_another_vni_takes_it(fleets: Any) -> None:
     declaration = fleets.declare({"hosts": fleets.hosts("h1")}, {"a": fleets.project("a", {}, vni=5000)})
     new = accepted(allocate(declaration, old, NOW))
     assert [known.vni for known in new.networks.values()] == [5000]
-    assert new.quarantine == (Rest("vni", "", 4096, NOW + HOUR),)
+    assert new.quarantine == (Rest("vni", "", 7000000, NOW + HOUR),)
 
 
 @pytest.mark.parametrize("cidr", ["10.9.0.0/24", "10.9.0.0/29"])

@@ -78,7 +78,7 @@ def test_new_numbers_of_a_network_are_a_warning_once_it_has_containers(tmp_path:
     assert warned(directory) == []
     name = f"PN704 private network {PN} (project `shop`) gets"
     assert warned(fleet(tmp_path, 2, changed)) == [
-        f"{name} VNI 5000 instead of 4096",
+        f"{name} VNI 5000 instead of 7000000",
         f"{name} 10.224.0.0/22 instead of 10.240.0.0/22: 2 of its 2 containers get other addresses",
     ]
     assert warned(fleet(tmp_path, 2, "  cidr: 10.240.0.0/20\n")) == []  # larger, and everyone stays

@@ -42,7 +42,7 @@ def test_the_evidence_as_data(fleet: Path, fleets: Any) -> None:
     assert network["enabled_on_existing_project"] == OVERRIDE
     assert {a["id"]: a["hds"] for a in network["applications"]} == {fleets.ap("a"): False, fleets.ap("b"): True}
     assert (network["vni"], network["cidr"], network["containers"], network["deployed"]) == (
-        4096,
+        7000000,
         "10.240.0.0/22",
         3,
         False,

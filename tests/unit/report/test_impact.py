@@ -295,14 +295,14 @@ def test_each_host_with_what_it_gets_and_loses(written: Callable[..., Path], fle
     ("step", "label", "flows"),
     [
         ("add write /etc/privnet/guard.nft", None, ""),
-        ("add run systemctl start privnet-container@pnc0010000002.service", None, ""),
+        ("add run systemctl start privnet-container@pnc6acfc00002.service", None, ""),
         ("add run wg addconf privnet new-peers.conf", None, ""),
         ("add run wg addconf privnet peers.conf", "brief", "flows to peers whose endpoint or key is another"),
         ("add run wg set privnet listen-port 51900", "brief", "all flows between this host and others"),
         ("add run sh /etc/privnet/lib/mesh.sh up restart", "brief", "all flows between this host and others"),
         ("add run sh /etc/privnet/lib/mesh.sh up start", None, ""),
-        ("add run ip link delete dev pnx4096", "brief", "flows of that network between this host and others"),
-        ("retire run ip link delete dev pnx4096", None, ""),
+        ("add run ip link delete dev pnx7000000", "brief", "flows of that network between this host and others"),
+        ("retire run ip link delete dev pnx7000000", None, ""),
         ("retire run wg set privnet peer AAAA= remove", None, ""),
         (
             "switch run systemctl restart privnet-dns@pn-1.service",
@@ -310,24 +310,24 @@ def test_each_host_with_what_it_gets_and_loses(written: Callable[..., Path], fle
             "questions for names of that network from this host",
         ),
         (
-            "retire run systemctl stop privnet-container@pnc0010000002.service",
+            "retire run systemctl stop privnet-container@pnc6acfc00002.service",
             "outage",
             "flows of these containers on this host",
         ),
-        ("retire run systemctl stop privnet-container@pnc0010000001.service", None, ""),
+        ("retire run systemctl stop privnet-container@pnc6acfc00001.service", None, ""),
         (
-            "retire run [ ! -e /sys/class/net/pnc0010000002 ] || ip link delete dev pnc0010000002",
+            "retire run [ ! -e /sys/class/net/pnc6acfc00002 ] || ip link delete dev pnc6acfc00002",
             "outage",
             "flows of these containers on this host",
         ),
-        ("retire run [ ! -e /sys/class/net/pnc0010000001 ] || ip link delete dev pnc0010000001", None, ""),
+        ("retire run [ ! -e /sys/class/net/pnc6acfc00001 ] || ip link delete dev pnc6acfc00001", None, ""),
         ("prepare run sh /etc/privnet/lib/mesh.sh key", None, ""),
         ("prepare run sh /etc/privnet/lib/mesh.sh key anew", "brief", "all flows between this host and others"),
         ("add run systemctl restart privnet-guard.service", "brief", "all flows of this host's containers"),
         ("add run systemctl reload privnet-guard.service", None, ""),
         (
-            "add run sh /etc/privnet/lib/container.sh name pnc0010000002 || "
-            "systemctl restart privnet-namespace@pnc0010000002.service",
+            "add run sh /etc/privnet/lib/container.sh name pnc6acfc00002 || "
+            "systemctl restart privnet-namespace@pnc6acfc00002.service",
             "outage",
             "flows of these containers, if their namespace is gone",
         ),
@@ -342,7 +342,7 @@ def test_a_step_on_a_host(step: str, label: str | None, flows: str) -> None:
 def test_the_worst_step_comes_first() -> None:
     steps = [
         ("add", "run wg set privnet listen-port 51900"),
-        ("retire", "run systemctl stop privnet-container@pnc0010000002.service"),
+        ("retire", "run systemctl stop privnet-container@pnc6acfc00002.service"),
     ]
     assert [impact.label for impact in steps_impact(steps)] == [Label.outage, Label.brief]
 
