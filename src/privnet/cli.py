@@ -238,8 +238,8 @@ def deploy(
         for pattern in unknown:
             _known_host(pattern, compiled, groups(compiled.plan.fleet))
         if plan is not None:
-            _still_the_plan(plan, compiled)
-        _agree(compiled, told, ask=not (yes or dry))
+            told = told or _still_the_plan(plan, compiled)
+        told = _agree(compiled, told, ask=not (yes or dry))
         request = Request(Path(inventory or ""), tuple(limit or []), dry, told, break_lease)
         verdict = judge(perform(request), hosts, dry, compiled.plan.fleet.policy.rollback)
         with _read_or_not():
@@ -247,38 +247,49 @@ def deploy(
         raise typer.Exit(verdict.code)
 
 
-def _agree(compiled: Compiled, told: str | None, ask: bool) -> None:
-    """Let nobody remove more than was said; show the plan to whom can be asked, and let them decide."""
+def _agree(compiled: Compiled, told: str | None, ask: bool) -> str | None:
+    """Let nobody remove more than was said; show the plan to whom can be asked, and let them decide.
+
+    The number of removals that the run is told: as given, or as a person has just agreed to it.
+    """
     from privnet.check import removal
     from privnet.compiler import refuse
     from privnet.report.fleet import plan_lines
 
-    if ask and sys.stdin.isatty():
-        _say(*plan_lines(compiled))
-    refuse(removal.check(compiled.declaration, compiled.known, compiled.lock, told), compiled.declaration)
-    if not ask:
-        return
-    if not sys.stdin.isatty():
+    ask_here = ask and sys.stdin.isatty()
+    problems = list(removal.check(compiled.declaration, compiled.known, compiled.lock, told))
+    if ask_here:
+        _say(*plan_lines(compiled, ask=True))
+        if problems and not told:
+            found = removal.removals(compiled.known, compiled.lock)
+            _say(*(f"  {part}" for part in removal.named(found)))
+            if not removal.agrees(found, typer.prompt(removal.question(found), default="", show_default=False)):
+                _refuse("not deployed: no host was contacted")
+            return str(found.number)
+    refuse(problems, compiled.declaration)
+    if ask and not ask_here:
         _refuse("nobody can be asked here: `-y` deploys without asking, `privnet plan` shows what that would change")
-    if not typer.confirm("Deploy this?"):
+    if ask and not typer.confirm("Deploy this?"):
         _refuse("not deployed: no host was contacted")
+    return told
 
 
-def _still_the_plan(file: Path, compiled: Compiled) -> None:
-    """Raise DeclarationError when what would be done is no longer what was saved."""
+def _still_the_plan(file: Path, compiled: Compiled) -> str | None:
+    """The number of removals that was looked at. Raise DeclarationError when something else would be done by now."""
     from privnet.compiler import refuse
     from privnet.diagnostics import render_text
-    from privnet.report.plan_file import hosts_moved_on, moved_on, read_plan_file
+    from privnet.report.plan_file import agreed_removals, hosts_moved_on, moved_on, read_plan_file
 
     saved = read_plan_file(file)
     refuse(moved_on(saved, compiled), compiled.declaration)
     if saved["live"] is None:
-        return
+        return agreed_removals(saved, compiled)
     problems = list(hosts_moved_on(saved, _answers(_ask(compiled)) or {}))
     if problems:
         said = render_text(problems, color=sys.stderr.isatty(), sources={})
         _say_aside(said.rstrip().removesuffix("No host was contacted.") + "No host was changed.")
         raise typer.Exit(REFUSED)
+    return agreed_removals(saved, compiled)
 
 
 def _ask(compiled: Compiled) -> Outcome:

@@ -224,6 +224,63 @@ def test_the_removal_guard(typed: Typed) -> None:
     assert "3 of 3 hosts answered, 2 of them would be changed" in output
 
 
+REMOVED = "network pn-00000000-0000-4000-8000-000000000001 of project p1 with 2 containers"
+ASKED = "Type 3, the number of all that goes, or p1, the project of the network, to deploy this: "
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        (b"3\n", 0),
+        (b"p1\n", 0),
+        (b"pn-00000000-0000-4000-8000-000000000001\n", 0),
+        (b"\n", 2),
+        (b"2\n", 2),
+        (b"y\n", 2),
+        (b"p0\n", 2),
+    ],
+)
+def test_at_a_terminal_a_person_is_asked_for_the_number(typed: Typed, key: bytes, code: int) -> None:
+    """Right there, below what goes; the number is the consent, and nothing else is asked."""
+    (typed.fleet.directory / "projects" / "p1.yaml").unlink()
+    ended, shown = typed.at_a_terminal(("deploy", "test"), key, lambda shown: ASKED in shown)
+    plan, _, rest = shown.partition(ASKED)
+    assert f"\n  {REMOVED}\r\n" in plan and "That is more than goes unsaid (PN601): 1 whole private" in plan
+    assert "REFUSED" not in plan and "Deploy this?" not in shown
+    assert (ended, bool(typed.asked())) == (code, code == 0), shown
+    assert ("not deployed: no host was contacted" in rest) == (code == 2)
+
+
+def test_a_number_that_was_typed_with_the_command_is_not_asked_for(typed: Typed) -> None:
+    """A wrong one is refused; with `-y` nobody is asked."""
+    (typed.fleet.directory / "projects" / "p1.yaml").unlink()
+    words = ("deploy", "test", "--allow-removals", "3")
+    ended, shown = typed.at_a_terminal(words, b"n\n", lambda shown: "Deploy this? [y/N]" in shown)
+    assert ended == 2 and "Type " not in shown
+    for more, code in ((("--allow-removals", "2"), "PN602"), (("-y",), "PN601")):
+        ended, shown = typed.at_a_terminal(("deploy", "test", *more), b"", lambda shown: False)
+        assert (ended, typed.asked()) == (2, set()) and f"error[{code}]" in shown and "Type " not in shown
+
+
+def test_a_saved_plan_is_its_own_consent(typed: Typed) -> None:
+    """While it is what would be done; the twin: another number is refused, and so is a plan that does not show it."""
+    (typed.fleet.directory / "projects" / "p1.yaml").unlink()
+    assert typed("plan", "test", "--out", "saved")[0] == 0
+    for more in ((), ("--allow-removals", "2")):
+        saved = json.loads((typed.folder / "saved").read_text())
+        if not more:
+            saved["removals"]["number"] = 1
+        (typed.folder / "other").write_text(json.dumps(saved))
+        code, _, errors = typed("deploy", "test", "-y", "--plan", "other", *more)
+        assert (code, typed.asked()) == (2, set()) and "error[PN60" in errors
+    (typed.fleet.directory / "projects" / "p0.yaml").unlink()
+    code, _, errors = typed("deploy", "test", "-y", "--plan", "saved")
+    assert (code, typed.asked()) == (2, set()) and "error[PN603]" in errors
+    typed.fleet.project("p0", 0, ["h1", "h2"])
+    code, output, errors = typed("deploy", "test", "-y", "--plan", "saved")
+    assert code == 0 and "  h1  changed and confirmed (retire" in output, errors
+
+
 def test_a_live_plan_says_what_is_wrong_with_an_answer(typed: Typed) -> None:
     typed.fleet.answers.update(h2=["rubbish"])
     typed.away.add("h3")

@@ -164,6 +164,26 @@ def check(declaration: Declaration, old: Lock, new: Lock, told: str | None) -> I
         )
 
 
+def the_network(found: Removals) -> str:
+    """The one private network of which all is that goes, when it goes as a whole or loses all of its containers."""
+    touched = {*found.networks, *found.containers, *found.stopped}
+    whole = {*found.networks, *found.emptied}
+    return next(iter(touched)) if len(touched) == 1 and touched <= whole and not (found.hosts or found.out) else ""
+
+
+def question(found: Removals) -> str:
+    """What a person is asked who can be: to type what shows that all that goes was looked at."""
+    network = the_network(found)
+    name = f", or {found.projects[network]}, the project of the network," if network else ""
+    return f"Type {found.number}, the number of all that goes{name or ','} to deploy this"
+
+
+def agrees(found: Removals, typed: str) -> bool:
+    """Whether that was typed."""
+    network = the_network(found)
+    return typed.strip() in {str(found.number), *((network, found.projects[network]) if network else ())}
+
+
 def _how(found: Removals) -> str:
     return "gone or out of service" if found.out or found.stopped else "gone"
 

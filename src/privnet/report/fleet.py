@@ -152,10 +152,11 @@ def _rest_data(rest: Rest) -> dict[str, Any]:
     return {"number": rest_name(rest), "network": rest.network, "until": rest.until}
 
 
-def plan_lines(compiled: Compiled, everything: bool = False) -> Iterator[str]:
+def plan_lines(compiled: Compiled, everything: bool = False, ask: bool = False) -> Iterator[str]:
     """The plan for people: what changes, on one screen when it is little, counted when it is much.
 
     :param everything: also what stays as it is; so it is before the first deploy, when all is new
+    :param ask: who reads it is asked afterwards whether it is to be done
     """
     yield f"fleet {compiled.plan.fleet.fleet}: {summary(compiled)}"
     yield ""
@@ -163,7 +164,7 @@ def plan_lines(compiled: Compiled, everything: bool = False) -> Iterator[str]:
         yield from _network_lines(compiled)
         yield from _host_lines(compiled)
     yield from decision_lines(compiled)
-    yield from _change_lines(compiled)
+    yield from _change_lines(compiled, ask)
 
 
 def _network_lines(compiled: Compiled) -> Iterator[str]:
@@ -231,7 +232,7 @@ def _hosts_changed(compiled: Compiled) -> dict[str, HostChange]:
     return host_changes(compiled.known, compiled.lock)
 
 
-def _change_lines(compiled: Compiled) -> Iterator[str]:
+def _change_lines(compiled: Compiled, ask: bool) -> Iterator[str]:
     every = _changes(compiled)
     felt = [(change, impact) for change, impact in every if change.kind != "quarantine"]
     if compiled.known.serial == 0:
@@ -246,7 +247,7 @@ def _change_lines(compiled: Compiled) -> Iterator[str]:
     if compiled.known.serial and compiled.known.settings is None:
         yield _UNSETTLED
     yield from _progress_lines(compiled)
-    yield from _ending_lines(compiled)
+    yield from _ending_lines(compiled, ask)
 
 
 def open_hosts(compiled: Compiled) -> dict[str, str] | None:
@@ -282,7 +283,7 @@ _UNSETTLED = (
 )
 
 
-def _ending_lines(compiled: Compiled) -> Iterator[str]:
+def _ending_lines(compiled: Compiled, ask: bool) -> Iterator[str]:
     resting = len(compiled.lock.quarantine)
     if resting:
         yield f"{plural(resting, 'number')} in quarantine: `privnet plan --format json` lists them."
@@ -290,15 +291,17 @@ def _ending_lines(compiled: Compiled) -> Iterator[str]:
     if found.number:
         yield f"Removes {found.counts}."
     why = exceeds(found, compiled.declaration.fleet.policy.removal_guard)
-    if why:
+    if why and ask:
+        yield f"That is more than goes unsaid (PN601): {' and '.join(why)}."
+    elif why:
         yield refusal_line(found, why)
 
 
 def refusal_line(found: Removals, why: Iterable[str]) -> str:
-    """That a run would be stopped by the removal guard, and the number that lets it go."""
+    """That a run would be stopped by the removal guard, and what lets it go."""
     return (
-        f"REFUSED unless told: {' and '.join(why)} (PN601). If all of it is meant: "
-        f"`privnet deploy … --allow-removals {found.number}`"
+        f"REFUSED unless told: {' and '.join(why)} (PN601). If all of it is meant: at a terminal `privnet deploy` "
+        f"asks, a saved plan needs no number, elsewhere `privnet deploy … --allow-removals {found.number}`"
     )
 
 

@@ -16,7 +16,7 @@ from privnet.compiler import Compiled
 from privnet.diagnostics import DeclarationError, Problem, visible
 from privnet.load import FLEET_FILE, PROJECTS_DIRECTORY
 from privnet.model.lock import Lock
-from privnet.report.fleet import plan_data
+from privnet.report.fleet import plan_data, removal_data
 from privnet.store import lock_text
 
 VERSION = 1
@@ -96,6 +96,12 @@ def moved_on(saved: Mapping[str, Any], compiled: Compiled) -> Iterator[Problem]:
             note=f"a quarantine has ended since, or it was saved by another privnet; {_NOTE}",
             help=_ASK_AGAIN,
         )
+
+
+def agreed_removals(saved: Mapping[str, Any], compiled: Compiled) -> str | None:
+    """The number of removals that a saved plan shows, when a run would remove the same; it needs no other consent."""
+    found = removal_data(compiled)
+    return str(found["number"]) if found["number"] and saved.get("removals") == found else None
 
 
 def hosts_moved_on(saved: Mapping[str, Any], live: Live) -> Iterator[Problem]:

@@ -324,3 +324,29 @@ def test_what_was_on_a_host_that_is_out_is_counted_when_it_goes(serving: Callabl
 
 def test_a_move_away_from_it_is_no_removal(serving: Callable[..., Path]) -> None:
     assert removed(serving("h2", web=["h1", "h1", "h3", "h4"])).number == 0
+
+
+# --- who is asked for it ------------------------------------------------------------------------------------
+
+
+def test_the_name_of_a_network_is_enough_when_nothing_else_goes(many: Callable[..., Path], fleets: Any) -> None:
+    directory = many()
+    (directory / "projects" / "blog.yaml").unlink()
+    found, blog = removed(directory), fleets.network("blog")["id"]
+    assert removal.question(found) == (
+        "Type 11, the number of all that goes, or blog, the project of the network, to deploy this"
+    )
+    assert [removal.agrees(found, typed) for typed in ("11", " blog ", blog)] == [True] * 3
+    assert not any(removal.agrees(found, typed) for typed in ("", "10", "y", "shop", "BLOG"))
+    emptied = removed(many(blog={"b": {"web": []}}))
+    assert removal.agrees(emptied, "blog") and removal.agrees(emptied, "10")
+
+
+def test_of_more_than_one_network_or_a_part_of_one_it_is_the_number(many: Callable[..., Path]) -> None:
+    web = [f"h{number}" for number in range(7)]
+    part = removed(many(shop={"a": {"web": web}}))
+    assert removal.question(part) == "Type 3, the number of all that goes, to deploy this"
+    assert not removal.agrees(part, "shop") and removal.agrees(part, "3")
+    hosts = [f"h{number}" for number in range(9)]
+    both = removed(many(shop={"a": {"web": []}}, blog={"b": {"web": [*hosts, "h0"]}}, hosts=hosts))
+    assert both.hosts == ("h9",) and not removal.agrees(both, "shop") and removal.agrees(both, "11")

@@ -181,7 +181,8 @@ def test_plan_shows_what_differs_from_the_lock_file(shop: Path, fleets: Any) -> 
         "  h3  1 container more, + peer h2, enters VNI 7000000",
         "1 number in quarantine: `privnet plan --format json` lists them.",
         "Removes 0 of 2 containers, 0 of 1 private network, 1 of 2 hosts.",
-        "REFUSED unless told: 50% of the hosts (PN601). If all of it is meant: `privnet deploy … --allow-removals 1`",
+        "REFUSED unless told: 50% of the hosts (PN601). If all of it is meant: at a terminal `privnet deploy` asks, a "
+        "saved plan needs no number, elsewhere `privnet deploy … --allow-removals 1`",
     ]
 
 
