@@ -257,11 +257,11 @@ def _agree(compiled: Compiled, told: str | None, ask: bool) -> str | None:
     from privnet.report.fleet import plan_lines
 
     ask_here = ask and sys.stdin.isatty()
-    problems = list(removal.check(compiled.declaration, compiled.known, compiled.lock, told))
+    problems = list(removal.check(compiled.declaration, compiled.before, compiled.lock, told))
     if ask_here:
         _say(*plan_lines(compiled, ask=True))
         if problems and not told:
-            found = removal.removals(compiled.known, compiled.lock)
+            found = removal.removals(compiled.before, compiled.lock)
             _say(*(f"  {part}" for part in removal.named(found)))
             if not removal.agrees(found, typer.prompt(removal.question(found), default="", show_default=False)):
                 _refuse("not deployed: no host was contacted")
@@ -297,7 +297,7 @@ def _ask(compiled: Compiled) -> Outcome:
     from privnet.check.removal import removals
     from privnet.deploy.command import Request, is_cut_short, perform
 
-    number = removals(compiled.known, compiled.lock).number
+    number = removals(compiled.before, compiled.lock).number
     ended = perform(Request(compiled.declaration.directory, dry=True, allow=str(number)), quiet=True)
     if ended.outcome is None or ended.interrupted or is_cut_short(ended):
         _say_aside(ended.said.rstrip())

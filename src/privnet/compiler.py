@@ -7,12 +7,13 @@ exist yet. A phase reports all of its problems and then stops, so no later phase
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from privnet.check import check
+from privnet.check.renames import renames
 from privnet.diagnostics import DeclarationError, Problem, ordered
 from privnet.load import Declaration, collector_off, read_declaration
 from privnet.model.lock import Lock
@@ -30,6 +31,7 @@ class Compiled:
     """A declaration that holds, and what follows from it.
 
     :param known: the lock file as it stands on disk
+    :param renames: hosts that have another name now, old to new
     :param lock: the same with numbers for everything that is new; not saved yet
     :param warnings: what is accepted and seldom meant, in the order of their places
     """
@@ -39,6 +41,12 @@ class Compiled:
     lock: Lock
     plan: Plan
     warnings: tuple[Problem, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def before(self) -> Lock:
+        """The lock file as it stands, by the names that hosts have now."""
+        return self.known.renamed(self.renames)
 
     @property
     def lock_changed(self) -> bool:
@@ -57,11 +65,13 @@ def compile_fleet(directory: Path, now: int | None = None) -> Compiled:
         known = load_lock(directory, declaration.fleet.fleet)  # numbers given before; PN5xx
         found = [*check(declaration, known, _today())]  # rules across documents; PN3xx, PN4xx
         refuse(found, declaration)
-        allocation = allocate(declaration, known, int(time.time()) if now is None else now)  # numbers for what is new
+        names = renames(declaration.fleet, known)
+        before = known.renamed(names)  # what the lock file says, by the names that hosts have now
+        allocation = allocate(declaration, before, int(time.time()) if now is None else now)  # numbers for what is new
         refuse(allocation.problems, declaration)
         plan = plan_fleet(declaration, allocation.lock)  # what every host is to be
-        found += consequences(declaration, known, allocation.lock, plan)  # warnings; PN7xx
-    return Compiled(declaration, known, allocation.lock, plan, ordered(found))
+        found += consequences(declaration, before, allocation.lock, plan)  # warnings; PN7xx
+    return Compiled(declaration, known, allocation.lock, plan, ordered(found), names)
 
 
 def _today() -> str:

@@ -68,6 +68,7 @@ CODES: dict[str, str] = {
     "PN315": "an internal domain that changes nothing, or the private one",
     "PN316": "every host is out of service",
     "PN317": "a canary that the fleet does not have",
+    "PN318": "a host that cannot have had another name",
     "PN401": "an HDS application in a project with a private network",
     "PN402": "a private network without accepted terms",
     "PN403": "a private network on a project that was not empty",
@@ -91,6 +92,7 @@ CODES: dict[str, str] = {
     "PN704": "a network in use gets another VNI or other addresses",
     "PN705": "hosts of a network have no address family in common",
     "PN706": "containers are placed on a host that is out of service",
+    "PN707": "a host that has its new name already",
 }
 """Every code that a problem can have, with its title. Codes are never given a new meaning."""
 

@@ -91,9 +91,12 @@ def unfinished(hosts: Mapping[str, Progress], names: Iterable[str], serial: int,
 class Diary:
     """What a run writes down of its hosts while it changes them."""
 
-    def __init__(self, directory: Path, fleet: str, names: Iterable[str]) -> None:
+    def __init__(
+        self, directory: Path, fleet: str, names: Iterable[str], renames: Mapping[str, str] | None = None
+    ) -> None:
         self._directory, self._fleet = directory, fleet
-        known = load_progress(directory, fleet) or {}
+        new = renames or {}
+        known = {new.get(name, name): found for name, found in (load_progress(directory, fleet) or {}).items()}
         self._hosts = {name: known[name] for name in names if name in known}
         self._written = time.monotonic()
         atexit.register(self._write)

@@ -108,7 +108,11 @@ RECORD = f"{ETC}/record.json"
 def render_record(plan: HostPlan) -> ManagedFile:
     """What this host remembers of the declaration and the lock file: JSON, one line a private network."""
     checked_all("label", [plan.name])
-    host = {"name": plan.name, "mesh": checked(plan.mesh).address, "declared": document(plan.record.host)}
+    host = {
+        "name": plan.name,
+        "mesh": checked(plan.mesh).address,
+        "declared": document(plan.record.host, without="renamed_from"),
+    }
     networks = ",\n".join([_network_record(overlay.network) for overlay in plan.overlays])
     lines = (
         f'"version": {VERSION}',

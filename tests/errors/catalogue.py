@@ -181,6 +181,8 @@ MORE: tuple[str, ...] = (
     "lock/G01-",
     "lock/N10-",
     "fleet/S01-",
+    "fleet/S02-",
+    "lock/S02-",
     "lock/R02-address-twice",
     "project/M05-",
     "project/T16-",

@@ -25,6 +25,7 @@ from privnet.diagnostics import DeclarationError, render_text
 from privnet.load import LOCK_FILE, read_declaration
 from privnet.model.identifiers import Prefix
 from privnet.model.lock import Lock, NetworkLock
+from privnet.store import load_lock
 
 HERE = Path(__file__).parent
 TODAY = "2026-01-01"
@@ -71,10 +72,12 @@ def refuse(directory: Path) -> DeclarationError | None:
     os.chdir(directory)
     try:
         declaration = read_declaration(Path())
-        problems = list(check(declaration, _lock(directory / "lock.json"), TODAY))
-        if (directory / LOCK_FILE).exists() and all(problem.severity == "warning" for problem in problems):
+        whole = (directory / LOCK_FILE).exists()
+        known = load_lock(Path(), declaration.fleet.fleet) if whole else _lock(directory / "lock.json")
+        problems = list(check(declaration, known, TODAY))
+        if whole and all(problem.severity == "warning" for problem in problems):
             fleet = compile_fleet(Path(), NOW)
-            problems = [*removal.check(fleet.declaration, fleet.known, fleet.lock, None), *fleet.warnings]
+            problems = [*removal.check(fleet.declaration, fleet.before, fleet.lock, None), *fleet.warnings]
         return DeclarationError(problems, declaration.sources) if problems else None
     except DeclarationError as error:
         return error

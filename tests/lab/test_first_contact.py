@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kernel import difference, dump
 from person import Person
 from runs import BLOG, PAGES, assert_lossless, flowing, listening, probe, replace_once
 
 from privnet.lab import Lab
+from privnet.model.lock import Lock
 
 SECONDS = 40
 FLOW = (f"1.web.{PAGES}", f"2.web.{PAGES}")
@@ -209,3 +212,60 @@ def test_a_limit_on_new_connections_takes_no_change_back(person: Person, lab: La
     assert "DONE: 3 hosts as planned" in said and "A limit on new connections may be why" in said
     file.write_text(before)
     person.done("deploy", "INVENTORY", "-y")
+
+
+def test_a_host_that_is_renamed_loses_no_packet(person: Person, lab: Lab) -> None:
+    """Its containers stay, also those that privnet placed; the kernels of all hosts are as they were."""
+    fleet, projects = person.inventory / "fleet.yaml", [*(person.inventory / "projects").glob("*.yaml")]
+    person.done("deploy", "INVENTORY", "-y")
+    texts = {file: file.read_text() for file in (fleet, *projects)}
+    before, known = kernels(lab), person.lock
+    rename(texts, "lab-2", "paris-2", f"{ZONE}, renamed_from: lab-2")
+    with flowing(lab, FLOW, FLOW[::-1]) as flows:
+        planned = person.done("plan", "INVENTORY", "--live")
+        assert "~ rename paris-2: was host lab-2; it keeps its mesh address" in planned
+        assert "impact at most: none" in planned and "impact: none, no flow" in planned
+        assert "DONE: 3 hosts as planned" in person.done("deploy", "INVENTORY", "-y")
+    assert_lossless(flows)
+    assert difference(before, kernels(lab)) == ""
+    assert person.lock.hosts["paris-2"] == known.hosts["lab-2"] and "lab-2" not in person.lock.hosts
+    assert placed(person.lock, "paris-2") == placed(known, "lab-2") != set()
+    assert "warning[PN707]: `paris-2` has its name already" in person.done("check", "INVENTORY")
+    rename(texts, "lab-2", "paris-2", ZONE)
+    assert "nothing to do: 3 hosts" in person.done("deploy", "INVENTORY", "-y")
+    person.done("audit", "INVENTORY")
+    # And back, as another rename.
+    rename(texts, "lab-2", "lab-2", f"{ZONE}, renamed_from: paris-2")
+    with flowing(lab, FLOW, FLOW[::-1]) as flows:
+        person.done("deploy", "INVENTORY", "-y")
+    assert_lossless(flows)
+    assert person.lock.hosts == known.hosts
+    for file, text in texts.items():
+        file.write_text(text)
+
+
+NAMED = re.compile("wg-quick: .*|file: .*/etc/privnet/(mesh[.]conf|record[.]json)( .*)?")
+"""Files that have names of hosts in comments, or in what is not for the kernel."""
+
+
+def kernels(lab: Lab) -> dict[str, list[str]]:
+    """What the hosts are, but for those files."""
+    return {host: [line for line in lines if not NAMED.fullmatch(line)] for host, lines in dump(lab).items()}
+
+
+def placed(lock: Lock, host: str) -> set[str]:
+    return {slot for network in lock.networks.values() for slot, at in network.slots.items() if at.host == host}
+
+
+ZONE = "zone: b"
+
+
+def rename(texts: Mapping[Path, str], old: str, new: str, more: str) -> None:
+    """Write a fleet's files with another name for a host, and more in its line."""
+    line = "{}: {{address: 192.0.2.12, {}}}"
+    for file, text in texts.items():
+        if file.name == "fleet.yaml":
+            assert line.format(old, ZONE) in text
+            file.write_text(text.replace(line.format(old, ZONE), line.format(new, more)))
+        else:
+            file.write_text(text.replace(old, new))

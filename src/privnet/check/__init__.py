@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from privnet.check import addressing, identity, names, placement, policy, service, underlay
+from privnet.check import addressing, identity, names, placement, policy, renames, service, underlay
 from privnet.diagnostics import Problem
 from privnet.load import Declaration
 from privnet.model.lock import Lock
@@ -23,6 +23,7 @@ def check(declaration: Declaration, lock: Lock | None, today: str = "") -> Itera
     yield from underlay.check(declaration)
     yield from identity.check(declaration)
     yield from service.check(declaration)
+    yield from renames.check(declaration, lock)
     yield from placement.check(declaration, lock)
     yield from addressing.check(declaration)
     yield from names.check(declaration)

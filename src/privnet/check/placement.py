@@ -49,6 +49,8 @@ def _hosts(
 
 
 def _remedy(host: str, declaration: Declaration, known: Container[str], searched: int) -> str:
+    if renamed := next((new for new, of in declaration.fleet.hosts.items() if of.renamed_from == host), None):
+        return f"it has another name now: write `{renamed}`"
     if host in known:
         return "it was taken out of fleet.yaml: place its containers on other hosts, or declare it again"
     hosts = declaration.fleet.hosts

@@ -326,7 +326,7 @@ def _impacts(host: HostOutcome) -> list[Impact]:
 
 
 def _deeds(found: Outcome, compiled: Compiled) -> dict[str, list[Deed]]:
-    names, changed = Names.of(compiled.known, compiled.lock), host_changes(compiled.known, compiled.lock)
+    names, changed = Names.of(compiled.before, compiled.lock), host_changes(compiled.before, compiled.lock)
     would = {name: host for name, host in sorted(found.hosts.items()) if host.changes}
     return {
         name: deeds_of(_stage_lines(host), names, changed[name].meets if name in changed else ())
@@ -394,7 +394,7 @@ def live_lines(found: Outcome, compiled: Compiled, steps: bool = False) -> Itera
 
 def _unfelt(compiled: Compiled, silent: bool) -> str:
     """No step is felt by itself; that a container goes to another host is a change of the plan, not of a host."""
-    changed = impacts(compiled.known, compiled.lock, changes_of(compiled))
+    changed = impacts(compiled.before, compiled.lock, changes_of(compiled))
     if any(impact.label is not Label.none for _, impact in changed):
         return "impact: that of the changes above, and no other"
     return f"impact: none, no flow{' of hosts that answered' if silent else ''} loses a packet"

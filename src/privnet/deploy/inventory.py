@@ -17,6 +17,7 @@ import click
 from pyinfra.api.exceptions import InventoryError
 
 from privnet.check import removal
+from privnet.check.renames import renames
 from privnet.committed import committed_lock
 from privnet.compiler import refuse
 from privnet.deploy.connection import connections_to
@@ -67,10 +68,10 @@ def fleet_groups(directory: Path) -> Groups:
             return _hosts_alone(directory, found)
         run = begin(directory)
         declaration = run.compiled.declaration
-        refuse(removal.check(declaration, run.saved, run.lock, os.environ.get(removal.ALLOW)), declaration)
+        refuse(removal.check(declaration, run.compiled.before, run.lock, os.environ.get(removal.ALLOW)), declaration)
         if run.compiled.warnings:
             _say(run.compiled.warnings, declaration.sources)
-        return _groups(directory, declaration.fleet, run.saved, run.identities)
+        return _groups(directory, declaration.fleet, run.compiled.before, run.identities)
     except DeclarationError as error:
         _say(error.problems, error.sources)
         raise InventoryError(f"{directory}: the declaration has {plural(len(error.problems), 'problem')}") from None
@@ -100,7 +101,7 @@ def _hosts_alone(directory: Path, found: Reached) -> Groups:
             raise
         saved = kept
         sys.stderr.write(f"{lock_path(directory)} cannot be read: these are the SSH keys of the last commit\n")
-    return _groups(directory, found.fleet, saved, {})
+    return _groups(directory, found.fleet, saved.renamed(renames(found.fleet, saved)), {})
 
 
 def _groups(directory: Path, fleet: Fleet, saved: Lock, identities: dict[str, Identity]) -> Groups:

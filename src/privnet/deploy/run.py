@@ -148,7 +148,7 @@ class Run:
     @cached_property
     def diary(self) -> Diary:
         """For a later plan: which hosts this run has come to, and which it has finished."""
-        return Diary(self.directory, self.saved.fleet, self.plan.fleet.hosts)
+        return Diary(self.directory, self.saved.fleet, self.plan.fleet.hosts, self.compiled.renames)
 
     def note_changes(self, name: str, stage: str, script: Script) -> None:
         """Write down what a stage does, or would do, to a host; until it is confirmed the host is pending."""
@@ -316,8 +316,8 @@ class Run:
     def _before(self) -> tuple[Collection[str], Collection[str]]:
         """As this run began: hosts that failed in the last one, and those that the change is about."""
         progress = load_progress(self.directory, self.saved.fleet) or {}
-        failed = {name for name, found in progress.items() if found.failed}
-        return failed, host_changes(self.compiled.known, self.compiled.lock).keys()
+        failed = {self.compiled.renames.get(name, name) for name, found in progress.items() if found.failed}
+        return failed, host_changes(self.compiled.before, self.compiled.lock).keys()
 
     def too_many_failed(self, failed: set[str]) -> bool:
         """Whether so many of the hosts that a wave was to change have failed that the change itself must be wrong."""

@@ -190,6 +190,11 @@ class Host(Part):
         "numbers stay its own.",
         examples=["out"],
     )
+    renamed_from: HostName | None = Field(
+        default=None,
+        description="The name that it had until now: it keeps its numbers, keys and containers. For one run.",
+        examples=["par-a-1"],
+    )
     ssh: Ssh = Field(
         default=Ssh(), description="SSH login, when it is not root on port 22.", examples=[{"user": "deploy"}]
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from privnet.model.identifiers import Prefix
 
@@ -145,9 +146,30 @@ class Lock:
         }
         return replace(self, networks=networks, hosts={n: host for n, host in self.hosts.items() if n not in hosts})
 
+    def renamed(self, names: Mapping[str, str]) -> Lock:
+        """The same under other names of hosts; ``names`` leads from old to new."""
+        if not names:
+            return self
+        settings = self.settings and replace(self.settings, hosts=_renamed(self.settings.hosts, names))
+        networks = {
+            network: replace(
+                known,
+                slots={slot: replace(at, host=names.get(at.host, at.host)) for slot, at in known.slots.items()},
+            )
+            for network, known in self.networks.items()
+        }
+        return replace(self, settings=settings, hosts=_renamed(self.hosts, names), networks=networks)
+
     def settled_by(self, other: Lock) -> Lock:
         """The same, with the other's settings where this one knows none."""
         return self if self.settings else replace(self, settings=other.settings)
+
+
+Of = TypeVar("Of")
+
+
+def _renamed(hosts: Mapping[str, Of], names: Mapping[str, str]) -> dict[str, Of]:
+    return {names.get(host, host): known for host, known in hosts.items()}
 
 
 def forget_host_keys(lock: Lock) -> Lock:

@@ -24,7 +24,8 @@ class Change:
     """One thing that differs.
 
     :param sign: ``+`` new, ``-`` gone, ``~`` changed
-    :param kind: ``setting``, ``host``, ``key``, ``network``, ``mtu``, ``application``, ``container`` or ``quarantine``
+    :param kind: ``setting``, ``rename`` (of a host), ``host``, ``key``, ``network``, ``mtu``, ``application``,
+        ``container`` or ``quarantine``
     :param name: of a setting its path in ``fleet.yaml``
     :param where: the private network of a container or address, else empty
     :param was: old number, place or value, empty for what is new
@@ -41,7 +42,8 @@ class Change:
 
 def changes_of(compiled: Compiled) -> tuple[Change, ...]:
     """What the lock files say differently, the MTU of networks that follows from it, and keys that were forgotten."""
-    return (*differences(compiled.known, compiled.lock), *_mtus(compiled), *_forgotten(compiled.lock))
+    renames = (Change("~", "rename", new, "", old, new) for old, new in sorted(compiled.renames.items()))
+    return (*renames, *differences(compiled.before, compiled.lock), *_mtus(compiled), *_forgotten(compiled.lock))
 
 
 def differences(old: Lock, new: Lock) -> tuple[Change, ...]:
@@ -138,11 +140,11 @@ def _quarantine(old: Lock, new: Lock) -> Iterator[Change]:
 
 def _mtus(compiled: Compiled) -> Iterator[Change]:
     """The lock file has no MTU of a network, but the hosts that decided it; an old one, as far as they are there."""
-    fleet, settings = compiled.declaration.fleet, compiled.known.settings
+    fleet, settings = compiled.declaration.fleet, compiled.before.settings
     known: Mapping[str, Host | HostSettings] = settings.hosts if settings else fleet.hosts
     port = settings.wireguard_port if settings else fleet.wireguard.port
     for name, network in sorted(compiled.plan.networks.items()):
-        before = {slot.host for slot in _slots(compiled.known, name).values()}
+        before = {slot.host for slot in _slots(compiled.before, name).values()}
         if before and before <= known.keys() and network.hosts:
             was = path_mtu([known[host] for host in sorted(before)], port) - VXLAN_OVERHEAD
             yield from _change("mtu", name, name, f"MTU {was}", f"MTU {network.mtu}")
@@ -266,7 +268,7 @@ def _peers(lock: Lock, networks: set[str] | tuple[()], host: str) -> set[str]:
 # --- for people -------------------------------------------------------------------------------------
 
 _SAID = {"+": "new", "-": "gone", "~": "changed"}
-_KINDS = ("setting", "host", "key", "network", "mtu", "application", "container", "quarantine")
+_KINDS = ("setting", "rename", "host", "key", "network", "mtu", "application", "container", "quarantine")
 
 
 def changes_in_order(changes: tuple[Change, ...]) -> list[Change]:
@@ -300,6 +302,8 @@ def _what(change: Change) -> str:
         return change.becomes or f"was {change.was}"
     if change.kind == "container":
         return _moved(change)
+    if change.kind == "rename":
+        return f"was host {change.was}; it keeps its mesh address, its keys and its containers"
     return f"{change.was} → {change.becomes}"
 
 

@@ -135,7 +135,7 @@ def _change_data(change: Change, impact: Impact) -> dict[str, Any]:
 
 def removal_data(compiled: Compiled) -> dict[str, Any]:
     """What goes, how much of it may go unsaid, and the number that a run has to be told otherwise."""
-    found, percent = removals(compiled.known, compiled.lock), compiled.declaration.fleet.policy.removal_guard
+    found, percent = removals(compiled.before, compiled.lock), compiled.declaration.fleet.policy.removal_guard
     return {
         "number": found.number,
         "containers": dict(found.containers),
@@ -225,11 +225,11 @@ Felt = tuple[Change, Impact]
 
 
 def _changes(compiled: Compiled) -> list[Felt]:
-    return list(impacts(compiled.known, compiled.lock, changes_of(compiled)))
+    return list(impacts(compiled.before, compiled.lock, changes_of(compiled)))
 
 
 def _hosts_changed(compiled: Compiled) -> dict[str, HostChange]:
-    return host_changes(compiled.known, compiled.lock)
+    return host_changes(compiled.before, compiled.lock)
 
 
 def _change_lines(compiled: Compiled, ask: bool) -> Iterator[str]:
@@ -287,7 +287,7 @@ def _ending_lines(compiled: Compiled, ask: bool) -> Iterator[str]:
     resting = len(compiled.lock.quarantine)
     if resting:
         yield f"{plural(resting, 'number')} in quarantine: `privnet plan --format json` lists them."
-    found = removals(compiled.known, compiled.lock)
+    found = removals(compiled.before, compiled.lock)
     if found.number:
         yield f"Removes {found.counts}."
     why = exceeds(found, compiled.declaration.fleet.policy.removal_guard)

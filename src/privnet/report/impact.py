@@ -125,6 +125,8 @@ ENDPOINT = Impact(
     "all flows between this host and others",
     "until both sides send to where the other one is; they end when it is not reached there",
 )
+RENAMED = nothing("hosts have its name in files for people, and in none for the kernel")
+SAME_NETWORK = nothing("its project has another name, and the same private network")
 LOGIN_ONLY = nothing("the other hosts reach it where they did; a run goes there")
 OUT = Impact(
     Label.outage,
@@ -145,11 +147,18 @@ def impacts(old: Lock, new: Lock, changes: Iterable[Change]) -> Iterator[tuple[C
     """Each change with what it does to traffic."""
     stay = {slot for network in new.networks.values() for slot in network.slots}
     had = {slot.split(".")[2] for network in old.networks.values() for slot in network.slots}
+    networks = [{network.project: name for name, network in lock.networks.items()} for lock in (old, new)]
     for change in changes:
-        yield change, _impact(old, new, change, stay, had)
+        if (change.kind, change.sign) == ("application", "~"):
+            was, becomes = (
+                of.get(lock.applications[change.name]) for of, lock in zip(networks, (old, new), strict=True)
+            )
+            yield change, SAME_NETWORK if was and was == becomes else MIGRATED if change.name in had else NUMBERS
+        else:
+            yield change, _impact(old, new, change, stay)
 
 
-def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str]) -> Impact:
+def _impact(old: Lock, new: Lock, change: Change, stay: set[str]) -> Impact:
     match change.kind, change.sign:
         case "setting", _:
             return _of_setting(old, new, change)
@@ -165,10 +174,10 @@ def _impact(old: Lock, new: Lock, change: Change, stay: set[str], had: set[str])
             return NETWORK_REMOVED if old.networks[change.name].slots else nothing("it had no container")
         case "network", "~":
             return _of_network(old, new, change.name)
-        case "application", "~":
-            return MIGRATED if change.name in had else NUMBERS
         case "application", "-":
             return nothing("what its containers had is said with their network")
+        case "rename", _:
+            return RENAMED
         case "host", "~":
             return MESH
         case "host", "-":
