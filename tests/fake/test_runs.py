@@ -1073,6 +1073,27 @@ def test_a_host_that_is_out_holds_up_nobody_and_is_not_asked(fleet: Callable[...
     assert states(ran)["h3"] == "changed" and "h3" in ran.asked
 
 
+def test_a_renamed_host_is_the_one_that_it_was(fleet: Callable[..., Fleet]) -> None:
+    """It answers by its new name; nothing but files with names is written, and the lock file's entry follows."""
+    made = fleet(2)
+    before = load_lock(made.directory, "test").hosts
+    hosts = json.loads((made.directory / "fleet.yaml").read_text())["hosts"]
+    made.settings(hosts={"h1": hosts["h1"], "h3": hosts["h3"], "paris": {**hosts["h2"], "renamed_from": "h2"}})
+    for number in (0, 1):
+        made.project(f"p{number}", number, ["h1", "paris"])
+    made.answers["paris"] = made.answers.pop("h2")
+    dry = made.run("--json", "--dry")
+    lines = {line for host in dry.outcome["hosts"].values() for change in host["changes"] for line in change["lines"]}
+    files = {"write /etc/privnet/mesh.conf", "write /etc/privnet/record.json"}
+    assert lines - files == {"run sh /etc/privnet/lib/mesh.sh assemble"}
+    ran = made.run("--json", "-y")
+    assert ran.code == 0, ran.stderr
+    assert states(ran) == {"h1": "changed", "h3": "unchanged", "paris": "changed"}
+    after = load_lock(made.directory, "test")
+    assert after.hosts == {"h1": before["h1"], "h3": before["h3"], "paris": before["h2"]}
+    assert {at.host for network in after.networks.values() for at in network.slots.values()} == {"h1", "paris"}
+
+
 def test_without_a_lock_file_a_host_that_is_out_has_not_said_what_it_has(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     hosts = json.loads((made.directory / "fleet.yaml").read_text())["hosts"]

@@ -433,6 +433,21 @@ def test_render_knows_its_hosts(shop: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_host_that_is_out_of_service_is_named_as_that(shop: Path, fleets: Any, tmp_path: Path) -> None:
+    """Not as one that there is not."""
+    hosts = fleets.hosts("h1", "h2")
+    fleets.write(deployed(shop), {"hosts": {**hosts, "h2": {**hosts["h2"], "state": "out"}}}, {})
+    out = "h2 is out of service (`state: out` in fleet.yaml)"
+    for words in (
+        ("deploy", shop, "-y", "--limit", "h2"),
+        ("render", shop, "--host", "h2", "--output", tmp_path / "o"),
+    ):
+        said = refused(*words)
+        assert said.endswith(f"error: {out}, so no run goes there and it has no plan\n") and "PN706" in said
+    said = refused("audit", shop, "--host", "h2")
+    assert f"{out}: nothing is expected of it" in said
+
+
 # --- the rest -------------------------------------------------------------------------------------
 
 

@@ -22,9 +22,11 @@ Declare = Callable[..., Compiled]
 def declared(written: Callable[..., Path], fleets: Any) -> Declare:
     """A fleet, compiled with the numbers that the calls before have given: hosts that are out, and where `web` is."""
 
-    def declare(*out: str, web: Any = HOSTS, more: Any = None) -> Compiled:
+    def declare(*out: str, web: Any = HOSTS, more: Any = None, zones: Any = None) -> Compiled:
         hosts = {name: host | ({"state": "out"} if name in out else {}) for name, host in fleets.hosts(*HOSTS).items()}
         hosts["h3"]["mtu"] = 1400
+        for name, zone in (zones or {}).items():
+            hosts[name]["zone"] = zone
         directory = written({"hosts": hosts}, {"shop": fleets.project("shop", {"a": {"web": web, **(more or {})}})})
         first = compile_fleet(directory)
         if not first.known.serial:
@@ -92,6 +94,13 @@ def test_privnet_places_nothing_new_on_it_and_moves_nothing_from_it(declared: De
     assert sorted(placed(declared(web={"count": 3}))) == ["h1", "h2", "h3"]
     assert sorted(placed(declared("h3", web={"count": 5}))) == ["h1", "h1", "h2", "h2", "h3"]
     assert "h3" in placed(declared(web={"count": 6}))[5:]
+
+
+def test_a_zone_without_a_host_in_service_gets_nothing_new(declared: Declare) -> None:
+    zones = {"h1": "a", "h2": "a", "h3": "b"}
+    compiled = declared("h3", web={"count": 4, "spread": "zone"}, zones=zones)
+    (network,) = compiled.lock.networks.values()
+    assert sorted(slot.host for slot in network.slots.values()) == ["h1", "h1", "h2", "h2"]
 
 
 def test_a_network_that_is_on_it_alone_is_on_no_host(declared: Declare) -> None:
