@@ -28,7 +28,7 @@ import pytest
 from privnet.lab import Lab, LabError
 from security.watch import Watch
 from shared import SharedFleet
-from tiers import sort_into_tiers
+from tiers import remember, sort_into_tiers
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
@@ -78,9 +78,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"tests/security took {seconds:.0f} s; {aim}", red=_took_too_long(config))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """Tests on hosts come first, of them those that run alone last."""
     sort_into_tiers(items)
+    remember(session, items)
     items.sort(key=_turn_of)
 
 

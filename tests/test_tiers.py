@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from security.attacks import ATTACKS
 from security.mutation import CONTROLS
-from tiers import ON_HOSTS, TIERS, collected
+from tiers import ON_HOSTS, TIERS, Known, collected
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tests.md").read_text()
@@ -36,10 +35,10 @@ def features() -> set[str]:
     return set(re.findall(r"^\| ([a-z ]+) \|", section, re.MULTILINE))
 
 
-@cache
-def known() -> dict[str, tuple[list[str], list[str]]]:
+@pytest.fixture(scope="session")
+def known(request: pytest.FixtureRequest) -> Known:
     """Each test: its tiers, and what it says that it proves."""
-    return collected()
+    return collected(request.session)
 
 
 def is_of(test: str, name: str) -> bool:
@@ -47,42 +46,42 @@ def is_of(test: str, name: str) -> bool:
     return name in (test, test.partition("[")[0])
 
 
-def test_each_test_is_in_exactly_one_tier() -> None:
+def test_each_test_is_in_exactly_one_tier(known: Known) -> None:
     """`pytest -m TIER` selects by these markers."""
-    assert [test for test, (tiers, _) in known().items() if len(tiers) != 1] == []
-    assert {tiers[0] for tiers, _ in known().values()} == {*TIERS}
+    assert [test for test, (tiers, _) in known.items() if len(tiers) != 1] == []
+    assert {tiers[0] for tiers, _ in known.values()} == {*TIERS}
 
 
-def test_a_case_that_is_named_exists() -> None:
+def test_a_case_that_is_named_exists(known: Known) -> None:
     """A misspelt case of a marker would leave the test out of `make test` without a word."""
     for file in (file for path in ON_HOSTS if path.exists() for file in path.glob("test_*.py")):
         for cases, name in re.findall(r"proves\([^\n]*cases=\(([^)]*)\)\)\n(?:@[^\n]*\n)*def (\w+)", file.read_text()):
             for case in re.findall(r'"([^"]+)"', cases):
-                assert f"{file.relative_to(ROOT)}::{name}[{case}]" in known()
+                assert f"{file.relative_to(ROOT)}::{name}[{case}]" in known
 
 
-def missing(found: dict[str, Proofs]) -> list[str]:
+def missing(found: dict[str, Proofs], known: Known) -> list[str]:
     """Tests that a page names, and that are not there, or not in that tier."""
     return sorted(
         f"{tier}: {name}"
         for tier, proofs in found.items()
         for _, name in proofs
-        if not any(tiers == [tier] and is_of(test, name) for test, (tiers, _) in known().items())
+        if not any(tiers == [tier] and is_of(test, name) for test, (tiers, _) in known.items())
     )
 
 
-def test_the_page_names_tests_that_are_in_the_tier_it_says() -> None:
-    assert missing(table()) == []
+def test_the_page_names_tests_that_are_in_the_tier_it_says(known: Known) -> None:
+    assert missing(table(), known) == []
 
 
-def test_a_name_that_is_wrong_or_in_another_tier_is_seen() -> None:
+def test_a_name_that_is_wrong_or_in_another_tier_is_seen(known: Known) -> None:
     wrong = "tests/lab/test_import.py::test_nothing"
     elsewhere = "tests/security/test_attacks.py::test_attack_fails[guard_alone]"
-    assert missing({"deep": {("P1", wrong), ("P1", elsewhere)}}) == [f"deep: {wrong}", f"deep: {elsewhere}"]
+    assert missing({"deep": {("P1", wrong), ("P1", elsewhere)}}, known) == [f"deep: {wrong}", f"deep: {elsewhere}"]
 
 
-def test_the_page_has_what_tests_say_of_themselves() -> None:
-    said = {(what, test) for test, (_, proofs) in known().items() for what in proofs}
+def test_the_page_has_what_tests_say_of_themselves(known: Known) -> None:
+    said = {(what, test) for test, (_, proofs) in known.items() for what in proofs}
     written = table()["test"]
     unwritten = {(what, test) for what, test in said if not any(w == what and is_of(test, name) for w, name in written)}
     unsaid = {(what, name) for what, name in written if not any(w == what and is_of(test, name) for w, test in said)}
@@ -96,10 +95,10 @@ def test_each_promise_and_each_feature_has_a_test_on_hosts_in_make_test() -> Non
     assert {what for proofs in table().values() for what, _ in proofs} == PROMISES | features()
 
 
-def test_each_control_has_its_tests() -> None:
+def test_each_control_has_its_tests(known: Known) -> None:
     tests = "tests/security/test_attacks.py"
-    assert {f"{tests}::test_a_missing_control_is_noticed[{name}]" for name in CONTROLS} <= known().keys()
-    assert {f"{tests}::test_attack_fails[{name}]" for name in ATTACKS} <= known().keys()
+    assert {f"{tests}::test_a_missing_control_is_noticed[{name}]" for name in CONTROLS} <= known.keys()
+    assert {f"{tests}::test_attack_fails[{name}]" for name in ATTACKS} <= known.keys()
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,26 @@ def sort_into_tiers(items: list[pytest.Item]) -> None:
             item.add_marker("alone")
 
 
-def collected() -> dict[str, tuple[list[str], list[str]]]:
-    """Tiers and proofs of each test, by its pytest id, as a pytest of its own finds them."""
+Known = dict[str, tuple[list[str], list[str]]]
+"""Tiers and proofs of each test, by its pytest id."""
+KNOWN: pytest.StashKey[Known] = pytest.StashKey()
+
+
+def _known(items: list[pytest.Item]) -> Known:
+    tiers = {item.nodeid: [mark.name for mark in item.iter_markers() if mark.name in TIERS] for item in items}
+    return {item.nodeid: (tiers[item.nodeid], [*proved_by(item)]) for item in items}
+
+
+def remember(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Keep what is known of all tests, if this session has collected all and not yet left out any."""
+    if [Path(argument).resolve() for argument in session.config.args] == [HERE]:
+        session.stash[KNOWN] = _known(items)
+
+
+def collected(session: pytest.Session) -> Known:
+    """What is known of all tests: of this session, or as a pytest of its own finds them, which takes seconds."""
+    if KNOWN in session.stash:
+        return session.stash[KNOWN]
     command = [sys.executable, __file__]
     said = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True).stdout
     (found,) = (line for line in said.splitlines() if line.startswith("{"))
@@ -64,10 +82,7 @@ def collected() -> dict[str, tuple[list[str], list[str]]]:
 
 class _Lister:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        tiers = {
-            item.nodeid: [mark.name for mark in item.iter_markers() if mark.name in TIERS] for item in session.items
-        }
-        print(json.dumps({item.nodeid: (tiers[item.nodeid], proved_by(item)) for item in session.items}))
+        print(json.dumps(_known(session.items)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,7 +203,7 @@ def validate(model: type[T], documents: list[Document], problems: list[Problem])
     Documents whose text was refused are left out. When anything is wrong the answer is empty.
     """
     good = [(document, document.node) for document in documents if document.node is not None]
-    adapter = TypeAdapter(list[model])  # type: ignore[valid-type]
+    adapter: TypeAdapter[list[T]] = _adapter(model)  # type: ignore[arg-type]
     names = frozenset(fields.field_names(model))
     hopeless = {}
     for document, node in good:
@@ -222,6 +223,12 @@ def validate(model: type[T], documents: list[Document], problems: list[Problem])
             details = found[document.path][:PROBLEMS_PER_FILE]
             problems.extend(shape.explain_all(model, document.path, node, details))
     return [] if found else valid
+
+
+@cache
+def _adapter(model: type[Any]) -> TypeAdapter[Any]:
+    """To make one takes as long as to read a small fleet."""
+    return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
 def _mistakes(adapter: TypeAdapter[Any], some: list[nodes.Mapping]) -> dict[int, list[Any]]:

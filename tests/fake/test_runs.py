@@ -41,8 +41,10 @@ import json, sys
 from pathlib import Path
 sys.path[:0] = [{str(HERE)!r}]
 from connector import install
+from hurry import install as hurry
 from privnet.deploy.inventory import groups as _groups
 install()
+hurry(4)
 _answers = json.loads(Path(__file__).with_name("answers.json").read_text())
 _failures = json.loads(Path(__file__).with_name("failures.json").read_text())
 def _answer(name):
@@ -59,7 +61,7 @@ _hangs = json.loads(Path(__file__).with_name("hangs.json").read_text())
 if _hangs:
     # Nobody has minutes for it.
     import privnet.deploy.operations as _operations
-    _operations.QUESTION_SECONDS = _operations.PROGRAM_SECONDS = 4
+    _operations.QUESTION_SECONDS = _operations.PROGRAM_SECONDS = 6
     _operations.GRACE_SECONDS = 1
 _more = json.loads(Path(__file__).with_name("data.json").read_text())
 def _data(name):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from privnet.compiler import compile_fleet
 from privnet.deploy import changes, operations
 from privnet.deploy.run import Run
+from privnet.deploy.script import Script, Turn
 from privnet.deploy.state import HostState, Unknown, parse_snapshot
 from privnet.diagnostics import visible
 from privnet.plan.host import plan_fleet
@@ -104,6 +105,11 @@ def answers() -> dict[str, list[str]]:
     }
 
 
+@cache
+def planned_state() -> HostState | Unknown:
+    return parse_snapshot(answers()["as planned"])
+
+
 def followed(lines: Iterable[str]) -> HostState | Unknown:
     """Everything that a run does on this machine with an answer; what it says of it is one clean line."""
     run = made()
@@ -111,9 +117,8 @@ def followed(lines: Iterable[str]) -> HostState | Unknown:
     if isinstance(found, Unknown):
         _is_clean(found.why, 300)
         return found
-    other = parse_snapshot(answers()["as planned"])
     run.stopped, run.judged, run.executing = None, None, False
-    run.answers = {(OTHER, False): other, (HOST, False): found}
+    run.answers = {(OTHER, False): planned_state(), (HOST, False): found}
     for why in [*run.judge(NOW, run.plan.hosts).values(), run.stopped or ""]:
         _is_clean(why, 4000)
     run.executing = True
@@ -122,9 +127,20 @@ def followed(lines: Iterable[str]) -> HostState | Unknown:
     for wave in ("prepare", "add", "switch", "retire"):
         program = getattr(changes, wave)
         script = program(found) if wave == "prepare" else program(run.plan_of(HOST), found)
-        script.upload(run.turn(HOST, wave, found))
-        json.dumps(script.lines())
+        uploaded(script, run.turn(HOST, wave, found))
     return found
+
+
+UPLOADED: set[int] = set()
+
+
+def uploaded(script: Script, turn: Turn) -> None:
+    """Upload what a stage does, and print it; what was uploaded before still can be."""
+    key = hash((repr(script), turn))
+    if key not in UPLOADED:
+        script.upload(turn)
+        json.dumps(script.lines())
+        UPLOADED.add(key)
 
 
 def _is_clean(why: str, length: int) -> None:

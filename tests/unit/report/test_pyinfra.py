@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import warm
 from privnet.compiler import compile_fleet
 from privnet.store import save_lock
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = str(ROOT / "deploys" / "private_network.py")
-PYINFRA = Path(sys.executable).with_name("pyinfra")
 
 
 def run(directory: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command, environment = [str(PYINFRA), "inventory/small.py", *more], {**os.environ, **variables}
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    return warm.run(["inventory/small.py", *more], {**os.environ, **variables}, directory)
 
 
 def lay(directory: Path) -> None:
