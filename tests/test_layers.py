@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("compiler",),
     ("report", "new", "committed"),
     ("hosts",),
-    ("lab", "known_hosts"),
+    ("lab", "known_hosts", "sudo"),
     ("deploy", "audit"),
     ("importer",),
     ("cli",),

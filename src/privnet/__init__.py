@@ -27,6 +27,7 @@ Begin with ``compiler``: it is one line a pass. Imports go to the left only (``t
 ``hosts``        the hosts of a fleet, however wrong the rest of its declaration is
 ``lab``          a real fleet on this machine
 ``known_hosts``  SSH host keys of the lock file for SSH clients
+``sudo``         what sudo says on a host, and what to do about it
 ``deploy``       the only place that imports pyinfra: one question a host, three waves of changes
 ``host/``        programs that run on a host, in shell
 ``audit``        the only place that imports testinfra; shares no code with ``deploy``

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,18 +55,40 @@ def test_a_unit_that_fails_says_why(lab: Lab, unit: str) -> None:
     assert deploy(lab).changed == {}
 
 
-@pytest.mark.parametrize("shell", ["/bin/tcsh", "/bin/rbash"])
-def test_any_login_shell_will_do(lab: Lab, tmp_path: Path, shell: str) -> None:
-    lab.exec("lab-2", f"usermod -s {shell} root; ip link delete dev {vxlan(lab)}")
+NOISE = "echo Welcome; echo warning >&2; printf 'no end of a line'"
+
+
+@pytest.mark.parametrize("user", ["root", "deploy"])
+@pytest.mark.parametrize("shell", ["/bin/tcsh", "/bin/rbash", "/bin/dash", "/bin/bash"])
+def test_any_login_shell_will_do(lab: Lab, tmp_path: Path, shell: str, user: str) -> None:
+    """As root and by sudo; that of bash talks, as sshd lets it read ~/.bashrc."""
+    host = "lab-2" if user == "root" else "lab-3"
+    home = lab.exec(host, f"getent passwd {user} | cut -d : -f 6").stdout.strip()
+    lab.exec(host, f"cp {home}/.bashrc {home}/.kept || :; {{ echo {shlex.quote(NOISE)}; }} > {home}/.bashrc")
+    lab.exec(host, f"usermod -s {shell} {user}; ip link delete dev {vxlan(lab)}")
     try:
         assert privnet(lab, "deploy", str(lab.inventory), "-y")[0] == 0
         audited = privnet(lab, "audit", str(lab.inventory), "--quick")
-        config = str(lab.ssh_config)
-        imported = privnet(lab, "import", "root@lab-2", "--ssh-config", config, "--output", str(tmp_path / "again"))
+        there = ("--ssh-config", str(lab.ssh_config), "--output", str(tmp_path / "again"))
+        imported = privnet(lab, "import", f"{user}@{host}", *there)
     finally:
-        lab.exec("lab-2", "usermod -s /bin/bash root")
-    assert (audited[0], "not possible" in audited[1]) == (0, False)
+        lab.exec(host, f"usermod -s /bin/bash {user}; rm {home}/.bashrc; mv {home}/.kept {home}/.bashrc || :")
+    assert (audited[0], "not possible" in audited[1]) == (0, False), audited
     assert "2 private networks" in imported[1].splitlines()[0], imported
+
+
+def test_what_sudo_says_is_said_by_a_run_an_audit_and_an_import(lab: Lab, tmp_path: Path) -> None:
+    rules = "/etc/sudoers.d"
+    lab.exec("lab-3", f"mv {rules} {rules}.aside; mkdir {rules}; echo 'deploy ALL=(ALL) ALL' > {rules}/deploy")
+    try:
+        ran = privnet(lab, "deploy", str(lab.inventory), "-y")[1]
+        audited = privnet(lab, "audit", str(lab.inventory), "--quick")[1]
+        there = ("--ssh-config", str(lab.ssh_config), "--output", str(tmp_path / "again"))
+        imported = privnet(lab, "import", "root@lab-1", "deploy@lab-3", *there)[1]
+    finally:
+        lab.exec("lab-3", f"rm -r {rules}; mv {rules}.aside {rules}")
+    for said in (ran, audited, imported):
+        assert "sudo: a password is required: let this user use sudo without a password" in said, said
 
 
 @pytest.mark.parametrize("words", ["audit {}", "audit {} 2>&1", "deploy {} -y 2>&1", "plan {} --live"])

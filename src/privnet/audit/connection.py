@@ -20,6 +20,7 @@ from privnet.known_hosts import write_known_hosts
 from privnet.lab.settings import ssh_config_of
 from privnet.model.fleet import Fleet
 from privnet.model.lock import Lock
+from privnet.sudo import with_remedy
 
 BYTES_AT_MOST = 256 * 2**20
 ERROR_AT_MOST = 64 * 2**10
@@ -50,7 +51,7 @@ class Connection(SshBackend):  # type: ignore[misc] # testinfra has no type info
     def get_command(self, command: str, *args: str) -> str:
         """What the login shell over there is given, whatever shell that is: csh knows neither `A=b command` nor `exec`
         with one, a restricted one no `exec`."""
-        shell = "sudo sh -c %s" if self.sudo else "sh -c %s"
+        shell = "sudo -n sh -c %s" if self.sudo else "sh -c %s"
         return str(self.quote(shell, self.quote(command, *args)))
 
     def run_ssh(self, command: str) -> CommandResult:
@@ -59,9 +60,16 @@ class Connection(SshBackend):  # type: ignore[misc] # testinfra has no type info
         result: CommandResult = self.result(status, command.encode(), output, error)
         return result
 
-    def ask(self, script: str) -> bytes:
-        """What a shell script prints. It goes over standard input: sudo would write an argument into the host's log."""
-        return self._converse(self.talk("exec sh -s"), script.encode())[1]
+    def ask(self, script: str, mark: str) -> bytes:
+        """What a shell script prints, of which ``mark`` is a part. Raises Unanswered with what kept it from running.
+
+        It goes over standard input: sudo would write an argument into the host's log.
+        """
+        dialogue = self.talk("exec sh -s")
+        _, output, _ = self._converse(dialogue, script.encode())
+        if mark.encode() not in output and (complaint := dialogue.complaint()):
+            raise Unanswered(complaint)
+        return output
 
     @staticmethod
     def _converse(dialogue: Dialogue, data: bytes) -> tuple[int, bytes, bytes]:
@@ -119,16 +127,18 @@ class Dialogue:
             raise Unanswered("the connection is closed")
         os.set_blocking(stdin.fileno(), False)
         self._selector.register(stdin, selectors.EVENT_WRITE)
-        deadline, rest = time.monotonic() + seconds, memoryview(data)
+        deadline, rest, broken = time.monotonic() + seconds, memoryview(data), False
         try:
             while rest:
                 if stdin in self._wait(deadline):
                     rest = rest[os.write(stdin.fileno(), rest[:65536]) :]
         except BrokenPipeError:
-            self._drain(time.monotonic() + 2)
-            raise Unanswered(self.complaint() or "the connection broke") from None
+            broken = True
         finally:
             self._selector.unregister(stdin)
+        if broken:
+            self._drain(time.monotonic() + 2)
+            raise Unanswered(self.complaint() or "the connection broke")
 
     def finish_input(self) -> None:
         """Tell the program that nothing more comes."""
@@ -158,7 +168,7 @@ class Dialogue:
         last = shown(next((line.strip() for line in reversed(said.split("\n")) if line.strip()), ""))
         if last == REFUSED_KEY:
             return UNKNOWN_KEY if _UNKNOWN.search(said) else OTHER_KEY
-        return last
+        return with_remedy(last)
 
     def close(self) -> int:
         """End the local process and give its status."""

@@ -158,7 +158,7 @@ class Audit:
     def _dump(self, host: str) -> Actual:
         mark = f"##audit-{secrets.token_hex(16)}"
         script = (resources.files("privnet.audit") / "dump.sh").read_text()
-        return parse_dump(self.connections[host].ask(f"MARK='{mark}'\n{script}"), mark)
+        return parse_dump(self.connections[host].ask(f"MARK='{mark}'\n{script}", mark), mark)
 
     def _identity(self, host: str, actual: Actual) -> Finding:
         """The host that answers is the one that the lock file knows, and follows no other one."""

@@ -225,7 +225,7 @@ sub run_all {
 sub dialogue {
 	pipe($alive, $hold) or die "pipe: $!";
 	alarm 900;
-	print "ready\n";
+	print "\nready\n";
 	while (my $line = <STDIN>) {
 		chomp $line;
 		my ($verb, @words) = split / /, $line;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +18,8 @@ HOST = "-"
 
 PORTS = (9, 20117, 61117)
 """UDP and TCP ports on which containers answer during an audit: low, middle and high, hardly used by anything."""
+
+GREETING_SECONDS, GREETINGS_AT_MOST = 30, 1000
 
 _LISTENING = re.compile(r"listening (\S+) udp ([0-9 ]+) tcp ([0-9 ]+)")
 _RESULT = re.compile(r"([0-9]{1,9}) (![A-Za-z0-9]{1,20}|(?:[0-9a-f]{2})*)")
@@ -84,9 +87,12 @@ class Session:
         try:
             program = (resources.files("privnet.audit") / "probe.pl").read_text()
             self._dialogue.write(f"{program}{END}".encode())
-            greeting = self._dialogue.read_line(30)
-            if greeting != "ready":
-                raise Unanswered(f"the prober did not start: {shown(greeting)}")
+            # A login shell may have something to say before it.
+            until = time.monotonic() + GREETING_SECONDS
+            for _ in range(GREETINGS_AT_MOST):
+                if self._dialogue.read_line(until - time.monotonic()) == "ready":
+                    return
+            raise Unanswered("the prober did not start")
         except Unanswered:
             self._dialogue.close()
             raise

@@ -24,6 +24,7 @@ from paramiko.packet import Packetizer
 
 from privnet.deploy.host_keys import Identity, OtherHostKey
 from privnet.diagnostics import visible
+from privnet.sudo import with_remedy
 
 OUTPUT_AT_MOST = 64 * 2**20
 """Bytes of one command; a host with 10,000 containers answers the one question with some 30 MB."""
@@ -184,7 +185,7 @@ class Execution(Channel):
     def _output(self) -> Iterator[str]:
         taken, ended_well = self._taken(self.recv)
         if not ended_well:
-            yield from () if self.excess else (_unasked(_plain(line)) for line in _last(taken))
+            yield from () if self.excess else (with_remedy(_plain(line)) for line in _last(taken))
             return
         for number, line in enumerate(taken):
             if number % LINES_IN_TURN == 0:
@@ -197,7 +198,7 @@ class Execution(Channel):
         if ended_well:
             yield from lines
             return
-        told = [self.excess] if self.excess else [_unasked(line) for line in lines]
+        told = [self.excess] if self.excess else [with_remedy(line) for line in lines]
         if isinstance(self.transport, Connection):
             self.transport.complaint = next((line for line in reversed(told) if line.strip()), "")
         yield from told
@@ -233,9 +234,3 @@ def _plain(line: bytes) -> str:
 
 def _shown(line: bytes) -> str:
     return visible(line.rstrip(b"\n").decode("utf-8", "replace"))
-
-
-def _unasked(line: str) -> str:
-    """pyinfra asks for a password when a host says exactly that it wants one: any host could have one typed so."""
-    asks = line.strip().startswith("sudo") and line.strip().endswith(" required")
-    return f"{line}: let this user use sudo without a password" if asks else line

@@ -32,6 +32,8 @@ for tool in ip:iproute2 bridge:iproute2 ss:iproute2 wg:wireguard-tools nft:nftab
 	esac
 done
 
+# A login shell may have said something without an end of its line.
+echo
 section system
 # What a program, or a way back, is doing at this moment is no state to compare with.
 if [ -r /run/privnet/program.lock ]; then

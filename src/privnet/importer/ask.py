@@ -13,7 +13,7 @@ from pathlib import Path
 from privnet.audit.connection import COMMAND_SECONDS, CONNECT_SECONDS, SSH_FAILED, Dialogue
 from privnet.audit.finding import Unanswered
 from privnet.diagnostics import quoted
-from privnet.importer.answer import BYTES_AT_MOST, Answer, Unusable, parse_answer
+from privnet.importer.answer import BYTES_AT_MOST, MARK, Answer, Unusable, parse_answer
 from privnet.known_hosts import Login, ssh_settings, strict
 from privnet.model.identifiers import SSH_USER
 
@@ -85,8 +85,8 @@ def _converse(dialogue: Dialogue) -> bytes:
         output = dialogue.read_all(COMMAND_SECONDS)
     finally:
         status = dialogue.close()
-    if status == SSH_FAILED or not output:
-        raise Unanswered(dialogue.complaint() or "ssh gave up without a word")
+    if status == SSH_FAILED or MARK.encode() not in output:
+        raise Unanswered(dialogue.complaint() or "it ended without a word")
     return output
 
 
