@@ -890,6 +890,23 @@ def test_a_new_fleet_gets_its_lock_file_when_all_hosts_have_nothing(fleet: Calla
     assert lock.exists() and set(ran.programs) == {"h1"}
 
 
+def test_no_package_is_fetched_where_a_host_waits_to_roll_back(fleet: Callable[..., Fleet]) -> None:
+    """A mirror that does not answer would hold the lock of programs, for which a rollback waits."""
+    made = fleet()
+    at = made.answers["h2"].index("##privnet system") + 1
+    lacks = [line for line in made.answers["h2"] if not line.startswith("ii  dnsmasq-base ")]
+    made.answers["h2"] = [*lacks[:at], f"armed 20250101T000000-abcdef {'0' * 32}", *lacks[at:]]
+    ran = made.run("--json", "-y")
+    assert ran.programs == {} and states(ran)["h2"] == "pending"
+    assert ran.outcome["hosts"]["h2"]["why"] == (
+        "it lacks dnsmasq-base, and waits to roll back from run 20250101T000000-abcdef. To fetch packages while it "
+        "waits could hold it up. It rolls back within 180 s: run again then"
+    )
+    # The twin: it waits no longer.
+    made.answers["h2"] = lacks
+    assert made.run("--json", "-y").programs["h2"] > 0
+
+
 def test_copies_of_one_machine_are_left_alone_and_the_others_go_on(fleet: Callable[..., Fleet]) -> None:
     made = fleet()
     made.project("p1", 1, ["h1", "h2", "h3"])

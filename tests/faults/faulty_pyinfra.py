@@ -15,11 +15,12 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gevent
-from points import CALL, CHANGE, PROGRAM, Point, calling, members, noting
+from points import CALL, CHANGE, PROGRAM, UPLOAD, Point, calling, members, noting
 from pyinfra.connectors.ssh import SSHConnector
 
 PLACE = Path(os.environ["PRIVNET_TEST_FAULT"])
@@ -29,6 +30,16 @@ def _stop(suffix: str = "") -> None:
     (PLACE / f"reached{suffix}").touch()
     while not (PLACE / f"go{suffix}").exists():
         gevent.sleep(0.01)
+
+
+class Halved(list[str]):
+    """The lines of an upload; when half of them are taken, all stops."""
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in enumerate(super().__iter__()):
+            if number == len(self) // 2:
+                _stop()
+            yield line
 
 
 def install() -> None:
@@ -57,6 +68,8 @@ def install() -> None:
             calls[point.place] = "\n".join([*calls.pop(point.place, "").splitlines(), CALL])
         if calls:
             arguments["_stdin"] = calling(upload, calls)
+        if here and point.place == UPLOAD:
+            arguments["_stdin"] = Halved(arguments["_stdin"].splitlines())
         answer = execute(self, command, *positional, **arguments)
         if here and (point.place == "after" or (PLACE / "afterwards").exists()):
             _stop()

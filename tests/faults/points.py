@@ -1,4 +1,4 @@
-"""Where a run can be stopped: before and after each remote execution, and at each line of each program of its."""
+"""Where a run can be stopped: before and after each remote execution, in an upload, at each line of each program."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 PROGRAM = "program"
 CHANGE = "change.sh"
+UPLOAD = "upload"
 STOP = "/run/privnet-fault/stop"
 """What a host runs where it is to be stopped; there only while a test has put it there, and gone after a boot."""
 CALL = f"[ ! -e {STOP} ] || sh {STOP}"
@@ -37,7 +38,8 @@ class Point:
 
     :param way: which of the two declarations the run makes so
     :param execution: of those of its host, from 1
-    :param place: ``before``, ``after``, or ``program:N`` or ``change.sh:N``: before that line of it is done
+    :param place: ``before``, ``upload``: when half of it is sent, ``after``, or ``program:N`` or ``change.sh:N``:
+        before that line of it is done
     """
 
     way: str
@@ -146,6 +148,8 @@ def points_of(way: str, tour: list[dict[str, object]]) -> Iterator[Point]:
     for step in tour:
         host, execution = str(step["host"]), int(str(step["execution"]))
         yield Point(way, host, execution, "before")
+        if step["program"]:
+            yield Point(way, host, execution, UPLOAD)
         for number in program_lines(str(step["program"])) if step["program"] else ():
             yield Point(way, host, execution, f"{PROGRAM}:{number}")
         parts = TAKES + (KEEPS if last.get(host) == execution else ())

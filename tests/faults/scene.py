@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import line
 import points
 from kernel import difference, dump
 from points import Point, command_at, points_of, ways_back
@@ -91,7 +92,11 @@ RETRY = 12
 """Seconds after which a host that had no room to go back has tried again."""
 CUTS = ("power", "rollback-power", "rollback-full")
 """Those that switch a host off."""
-KINDS = ("control", "channel", "shell", "power", "disk", *ROLLBACK)
+LINE = "line"
+"""All packets between the operator and the host are dropped, until the run has ended and the host has rolled back."""
+KINDS = ("control", "channel", LINE, "shell", "power", "disk", *ROLLBACK)
+RUN_SECONDS = 600
+"""For a run that is struck: where a line is dead, it waits for the host as long as it waits for any program."""
 
 
 def declare(directory: Path, way: str) -> None:
@@ -333,7 +338,9 @@ class Scene:
                 self._let_happen(kind, point, run)
                 if kind != "power" or not point.inside:
                     (there / "go").touch()
-            code = run.wait(timeout=300)
+                if kind == LINE:
+                    self._rest(point.host, SECONDS + 40)
+            code = run.wait(timeout=RUN_SECONDS)
         self.at = "?"
         outcome = json.loads((place / "outcome").read_text()) if (place / "outcome").exists() else None
         found = command.Ended(code, False, command.read_outcome(_written(place / "outcome")))
@@ -398,6 +405,8 @@ class Scene:
             run.wait()
         elif kind == "channel":
             self._cut(point.host, run)
+        elif kind == LINE:
+            line.cut(self.lab, point.host)
         elif kind == "power":
             self.lab.kill(point.host)
         elif kind == "disk":
@@ -414,7 +423,9 @@ class Scene:
             os.kill(pid, signal.SIGKILL)
 
     def repair(self, kind: str, point: Point) -> None:
-        """What a person would do: switch the host on again, make room."""
+        """What a person would do: switch the host on again, make room, mend the line."""
+        if kind == LINE:
+            line.mend(self.lab)
         if kind.endswith("power"):
             self.lab.start(point.host)
         if kind in ("disk", "rollback-full"):
@@ -424,12 +435,16 @@ class Scene:
 
     def rested(self, timeout: float = SECONDS + 40) -> dict[str, list[str]]:
         """Wait until no host has anything to take back any more; what they are then."""
-        deadline = time.monotonic() + timeout
+        begun = time.monotonic()
         for host in self.lab.hosts:
-            while self._is_at_work(host) or self._is_armed(host):
-                assert time.monotonic() < deadline, f"{host} has not put itself back after {timeout} s"
-                time.sleep(1)
+            self._rest(host, begun + timeout - time.monotonic())
         return {host: _rested(lines) for host, lines in dump(self.lab).items()}
+
+    def _rest(self, host: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._is_at_work(host) or self._is_armed(host):
+            assert time.monotonic() < deadline, f"{host} has not rolled back after {seconds:.0f} s"
+            time.sleep(1)
 
     # the next runs
 

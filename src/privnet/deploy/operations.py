@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from paramiko import ProxyCommand, SSHException
+from paramiko import Channel, ProxyCommand, SSHException
 from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
 from privnet.deploy import changes, health, journal
 from privnet.deploy.agreement import agree, apart
+from privnet.deploy.changes.host import missing_packages
 from privnet.deploy.connection import Connection, bounded
 from privnet.deploy.facts import Addresses, Snapshot, question
 from privnet.deploy.host_keys import OtherHostKey
@@ -55,8 +56,14 @@ QUIET_AT_MOST = 8
 """So many hosts that do not answer their peers are looked at before a run says that it was the change."""
 CHANNEL_SECONDS = 15
 """How long a server may take to begin an execution; paramiko would wait for an hour."""
-SILENCE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-"""In seconds, and probes (tcp(7)): a host that is gone is noticed within 30 s; its program would be waited for."""
+SILENCE = {
+    socket.TCP_KEEPIDLE: 15,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
+"""In seconds, probes and milliseconds (tcp(7)): a host that is gone is noticed within 30 s, also in an upload, where no
+probe is sent; its program would be waited for."""
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
@@ -361,6 +368,13 @@ def _prepare(run: Run) -> Commands:
             yield Refusal(run, why)
         else:
             host.noop("packages, key and networkd are there")
+        return
+    if found.armed and (missing := missing_packages(found)):
+        why = (
+            f"it lacks {', '.join(missing)}, and waits to roll back from run {found.armed.run}. To fetch packages "
+            f"while it waits could hold it up. It rolls back within {run.patience} s: run again then"
+        )
+        yield Refusal(run, why, State.pending)
         return
     run.note_changes(host.name, "prepare", script)
     yield Program(run, script)
@@ -866,10 +880,14 @@ def _notice_silence(host: Any) -> None:
     if transport is None:
         return
     transport.channel_timeout = CHANNEL_SECONDS
-    if isinstance(transport.sock, socket.socket):
-        transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock = transport.sock
+    while isinstance(sock, Channel):
+        # Of a host in between (ProxyJump). A program that connects (ProxyCommand) has to look after its own line.
+        sock = sock.get_transport().sock
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in SILENCE.items():
-            transport.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _transport(host: Any) -> Any:
