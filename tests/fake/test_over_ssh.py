@@ -39,6 +39,12 @@ LIES = {
     "a program, without end": ("program", ENDLESS, ENDLESS_SAID),
     "a program, with escapes": ("program", ESCAPES, ESCAPES_SAID),
     "a program, with random bytes": ("program", "say(os.urandom(10**7)); end(1)", "its program failed without a word"),
+    "a question, with a connection that ends": (
+        "question",
+        "os._exit(0)",
+        "it gave no answer: the connection was lost",
+    ),
+    "a program, with a connection that ends": ("program", "os._exit(0)", "the connection was lost"),
     "a confirmation, without end": ("confirmation", ENDLESS, ENDLESS_SAID),
 }
 

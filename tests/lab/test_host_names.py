@@ -16,7 +16,9 @@ def test_a_fleet_of_hosts_with_such_names_boots_and_serves(
     fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]
 ) -> None:
     inventory = inventory_copy("lab")
-    hosts = "".join(f"  {name}: {{address: 192.0.2.{number}}}\n" for number, name in enumerate(HOSTS, 11))
+    hosts = "".join(
+        f"  {name}: {{address: 192.0.2.{number}, zone: z{number}}}\n" for number, name in enumerate(HOSTS, 11)
+    )
     (inventory / "fleet.yaml").write_text(f"fleet: lab\nlab: true\nhosts:\n{hosts}")
     for project in (inventory / "projects").iterdir():
         text = project.read_text()

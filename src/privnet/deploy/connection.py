@@ -199,8 +199,12 @@ class Execution(Channel):
             yield from lines
             return
         told = [self.excess] if self.excess else [with_remedy(line) for line in lines]
-        if isinstance(self.transport, Connection):
-            self.transport.complaint = next((line for line in reversed(told) if line.strip()), "")
+        transport = self.transport
+        if not self.excess and self.exit_status == -1 and transport is not None and not transport.is_active():
+            why = f"{transport.saved_exception or ''}"
+            told.append(f"the connection was lost{f': {why}' if why else ''}")
+        if isinstance(transport, Connection):
+            transport.complaint = next((line for line in reversed(told) if line.strip()), "")
         yield from told
 
     def _taken(self, receive: Callable[[int], bytes]) -> tuple[BytesIO, bool]:
