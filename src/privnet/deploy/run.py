@@ -134,7 +134,9 @@ class Run:
         if state in (State.changed, State.unchanged):
             self.diary.done(name, serial, self.checksum(serial))
         elif state in (State.begun, State.pending, State.failed):
-            said = f"{state}: {why}" if why else state
+            # A host at which the run ends now is pending, as it is called when a run comes to its end.
+            stands = State.pending if state is State.begun else state
+            said = f"{stands}: {why}" if why else stands
             self.diary.begun(name, serial, self.checksum(serial), said, failed=state is State.failed)
 
     def finish(self, name: str) -> None:
