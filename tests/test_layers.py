@@ -124,3 +124,47 @@ def test_what_is_left_of_the_deploy_runs_without_pyinfra() -> None:
     program = f"import sys, privnet.cli; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "typer\n"
+
+
+# --- what docs/architecture.md says of them -------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def printing() -> set[str]:
+    """Modules that write to a stream of the process, or by pyinfra's log."""
+    calls = (
+        "typer.echo",
+        "typer.secho",
+        "print",
+        "sys.stderr.write",
+        "sys.stdout.write",
+        "logger.error",
+        "logger.warning",
+    )
+    found = set()
+    for path in modules():
+        tree = ast.parse(path.read_text())
+        names = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        if names & set(calls):
+            found.add(str(path.relative_to(SOURCE)))
+    return found
+
+
+def test_the_page_names_the_modules_that_print() -> None:
+    commands = {"cli.py", "audit/cli.py", "lab/cli.py", "importer/cli.py"}
+    others = {"deploy/inventory.py", "deploy/outcome.py", "deploy/operations.py", "audit/report.py"}
+    assert printing() == commands | others
+    assert "| `cli.py`, and `cli.py` of `audit/`, `lab/`, `importer/` | the command line | typer |" in PAGE
+    assert all(f"`{name}`" in PAGE for name in others)
+
+
+def test_each_feature_is_where_the_page_says() -> None:
+    head, _, *rows = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.count(" | ") == 4][:7]
+    folders = [cell.strip("`/") for cell in head[1:]]
+    assert (head[0], folders) == ("feature", ["plan", "host", "deploy/changes", "audit"])
+    assert [row[0] for row in rows] == ["mesh", "overlay", "guard", "containers", "names"]
+    for row in rows:
+        for folder, cell in zip(folders, row[1:], strict=True):
+            for name in cell.split(", "):
+                assert (SOURCE / folder / name.strip("`")).is_file(), (row[0], folder, name)
