@@ -192,6 +192,19 @@ def test_a_run_that_is_under_way_here_is_75(typed: Typed) -> None:
     assert output.splitlines()[-1].startswith("LOCKED: nothing is changed: another run is under way in ")
 
 
+def test_a_lock_file_that_is_not_the_one_of_all_hosts_is_said_once(typed: Typed) -> None:
+    """Where it happens with the hosts that it stops, and at the end: not for each host."""
+    for name, lines in typed.fleet.answers.items():
+        lines[:] = [line for line in lines if not line.startswith("applied ")]
+        lines.insert(lines.index("##privnet packages"), f"applied 44 {'a' * 64} r7")
+        typed.fleet.answers[name] = lines
+    code, output, errors = typed("deploy", "test", "-y")
+    assert code == 2, output + errors
+    assert output.splitlines()[-1].startswith("REFUSED: PN509: ") and "  h1, h2, h3  pending" in output
+    assert (output + errors).count("PN509") == 2, errors
+    assert errors.count("the same as of h") == 2
+
+
 @pytest.mark.parametrize(
     ("host", "said"),
     [("h1", "LOCKED: nothing is changed: h1: run r7 "), ("h2", "LOCKED: another run is at work, so what this ")],
@@ -200,9 +213,12 @@ def test_a_lease_that_another_run_has_is_75(typed: Typed, host: str, said: str) 
     """On the first host, where nothing has begun, and on a later one."""
     typed.fleet.project("p1", 1, ["h1", "h2", "h3"])
     typed.fleet.programs[host] = ["privnet: locked: run r7 of alice@desk has it since 40 s. If that run is dead, …"]
-    code, output, _ = typed("deploy", "test", "-y")
+    code, output, errors = typed("deploy", "test", "-y")
     assert code == 75, output
     assert output.splitlines()[-1].startswith(said)
+    # Once where it happens, and once at the end.
+    sentence = output.splitlines()[-1].removeprefix("LOCKED: ")
+    assert (output + errors).count(sentence) == 2, errors
     # The twin: what a program says otherwise is a failure.
     typed.fleet.programs[host] = ["cannot: no"]
     assert typed("deploy", "test", "-y")[0] == 1
@@ -287,7 +303,7 @@ def test_a_live_plan_says_what_is_wrong_with_an_answer(typed: Typed) -> None:
     code, output, _ = typed("plan", "test", "--live")
     assert code == 0 and "1 of 3 hosts answered" in output, output
     assert "  h2  would fail: its answer is not complete: system" in output
-    assert "  h3  no answer\n" in output
+    assert "  h3  no answer: no route to it\n" in output
 
 
 def test_a_live_plan(typed: Typed) -> None:

@@ -198,7 +198,8 @@ def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Ver
         return Verdict(FAILED, (f"FAILED: pyinfra ended with {ended.code}, no host was changed; it says why above",))
     about = {name: _last_known(ended, name) for name in sorted(found.hosts or hosts) if name in hosts}
     code = _code(ended, about, dry)
-    return Verdict(code, (*_summary(about, dry), *_closing(code, ended, about, dry, rollback)))
+    stopped = found.stopped["why"] if found.stopped else ""
+    return Verdict(code, (*_summary(about, dry, stopped), *_closing(code, ended, about, dry, rollback)))
 
 
 def _last_known(ended: Ended, name: str) -> HostOutcome:
@@ -244,7 +245,11 @@ _COUNTED = (State.changed, State.unchanged)
 """Of many hosts in such a state, none is listed."""
 
 
-def _summary(about: Mapping[str, HostOutcome], dry: bool) -> Iterator[str]:
+def _summary(about: Mapping[str, HostOutcome], dry: bool, stopped: str = "") -> Iterator[str]:
+    """What has become of each host; of those that have the same reason, in one line.
+
+    :param stopped: what is said of the whole run, and so not of each host
+    """
     for state, head in _HEADS:
         some = {name: host for name, host in about.items() if host.state == state}
         if not some:
@@ -253,10 +258,16 @@ def _summary(about: Mapping[str, HostOutcome], dry: bool) -> Iterator[str]:
         if state is State.unchanged or len(some) > LISTED_AT_MOST:
             yield f"{shown}: {plural(len(some), 'host')}{_few(some)}"
             some = {} if state in _COUNTED else dict(list(some.items())[:LISTED_AT_MOST])
+        lines: dict[tuple[str, str], list[str]] = {}
         for name, host in some.items():
-            why = f": {visible(host.why)}" if host.why and not (dry and state is State.pending) else ""
+            said = "" if dry and state is State.pending else host.why
+            if stopped and said.endswith(stopped):
+                said = said.removesuffix(stopped).rstrip(": ")
             steps = ", ".join(f"{stage.stage} {plural(len(stage.lines), 'step')}" for stage in host.changes)
-            yield f"  {name}  {shown}{why}" + (f" ({steps})" if steps else "")
+            line = shown + (f": {visible(said)}" if said else "") + (f" ({steps})" if steps else "")
+            # A host of which nothing is said but its steps has a line of its own.
+            lines.setdefault((line, "" if said or stopped else name), []).append(name)
+        yield from (f"  {', '.join(names)}  {line}" for (line, _), names in lines.items())
     held = sorted({visible(line) for host in about.values() for line in host.held})
     for line in held[:LISTED_AT_MOST]:
         yield f"  held back: {line}"
@@ -368,9 +379,11 @@ def live_lines(found: Outcome, compiled: Compiled, steps: bool = False) -> Itera
     if found.stopped:
         yield f"A run would stop: {visible(found.stopped['why'])}"
     yield f"{asked:,} of {plural(len(found.hosts), 'host')} answered, {len(would):,} of them would be changed"
+    reasons: dict[str, list[str]] = {}
     for name, host in list(silent.items())[:LISTED_AT_MOST]:
         word = "no answer" if host.state is State.unreached else "would fail"
-        yield f"  {name}  {word}{f': {visible(host.why)}' if host.why else ''}"
+        reasons.setdefault(f"{word}{f': {visible(host.why)}' if host.why else ''}", []).append(name)
+    yield from (f"  {', '.join(names)}  {said}" for said, names in reasons.items())
     if len(silent) > LISTED_AT_MOST:
         yield f"  and {len(silent) - LISTED_AT_MOST:,} more like these"
     networks = compiled.known.networks.keys() | compiled.lock.networks.keys()

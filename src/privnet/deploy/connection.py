@@ -10,6 +10,7 @@ paramiko's `SSHClient.connect`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,9 @@ LINES_IN_TURN = 1000
 PIECE = 2**16
 LINES_KEPT, WIDTH_KEPT = 10, 300
 """Of what a command that failed has said last: pyinfra prints it."""
+
+# It prints tracebacks of connections that are cut; pyinfra says in a line that they were.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _PLAIN = bytes(byte if byte in b"\t\n" or 0x20 <= byte < 0x7F else ord("?") for byte in range(256))
 
@@ -108,6 +112,10 @@ class Connection(Transport):
         options = self.get_security_options()
         options.key_types = self.identity.preferred(options.key_types)
         super().start_client(event, timeout)
+        if not self.initial_kex_done:
+            # paramiko returns when the time is over, and then fails with words about a session.
+            self.close()
+            raise SSHException(f"it does not answer: nothing of SSH came within {timeout:g} s")
         try:
             self.identity.verify(self.get_remote_server_key())
         except OtherHostKey:

@@ -20,6 +20,7 @@ from privnet.check import removal
 from privnet.check.renames import renames
 from privnet.committed import committed_lock
 from privnet.compiler import refuse
+from privnet.deploy import unreached
 from privnet.deploy.connection import connections_to
 from privnet.deploy.groups import EVERY
 from privnet.deploy.groups import groups as groups_of
@@ -71,6 +72,7 @@ def fleet_groups(directory: Path) -> Groups:
         refuse(removal.check(declaration, run.compiled.before, run.lock, os.environ.get(removal.ALLOW)), declaration)
         if run.compiled.warnings:
             _say(run.compiled.warnings, declaration.sources)
+        unreached.note(run)
         return _groups(directory, declaration.fleet, run.compiled.before, run.identities)
     except DeclarationError as error:
         _say(error.problems, error.sources)
@@ -100,7 +102,9 @@ def _hosts_alone(directory: Path, found: Reached) -> Groups:
         if kept is None:
             raise
         saved = kept
-        sys.stderr.write(f"{lock_path(directory)} cannot be read: these are the SSH keys of the last commit\n")
+        sys.stderr.write(
+            f"{shown_path(lock_path(directory))} cannot be read: these are the SSH keys of the last commit\n"
+        )
     return _groups(directory, found.fleet, saved.renamed(renames(found.fleet, saved)), {})
 
 

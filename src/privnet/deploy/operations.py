@@ -7,7 +7,6 @@ Trouble of one host is a failing command, never an exception: an operation that 
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 import socket
 import threading
@@ -38,8 +37,6 @@ from privnet.deploy.ways import endpoints
 from privnet.diagnostics import DeclarationError, plural, render_text, visible
 
 guard(logger)
-# It prints tracebacks of connections that are cut; pyinfra says in a line that they were.
-logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 QUESTION_SECONDS = 60
 PROGRAM_SECONDS = 60
@@ -948,13 +945,16 @@ def _met(run: Run, host: Any, begun: bool = False) -> None:
 
 
 def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any, becomes: State = State.failed) -> bool:
+    # What stops a run is the same for hundreds of hosts: it is printed of the first.
+    first = run.said.setdefault(why, host.name)
+    printed = visible(why) if first == host.name else f"the same as of {first}"
     if run.stopped and host.name in run.armed:
         back = _withdrawn(state, host, run, connector_arguments)
         gone = "what is confirmed stays, and the rest is taken back" if run.kept else "it is as it was before"
         now = gone if back else f"it goes back to what it was within {run.patience} s"
-        why = f"{now}: {why}"
+        why, printed = f"{now}: {why}", f"{now}: {printed}"
     run.note(host.name, State.pending if run.stopped else becomes, why)
-    logger.error(f"{host.print_prefix}privnet: {host.name}: {visible(why)}")
+    logger.error(f"{host.print_prefix}privnet: {host.name}: {printed}")
     return False
 
 

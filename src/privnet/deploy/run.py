@@ -74,6 +74,7 @@ class Run:
     :param finished: hosts from which everything old was taken away together with the switch
     :param concerned: by wave, the hosts that it changes, or was to change
     :param settled: hosts that send where the plan says, and will go on to
+    :param said: what was printed of a host, and of which one first
     :param first: by wave, and for what comes before them, the host that is changed before any other
     :param identities: of each host, the SSH key by which this run knows it
     """
@@ -104,6 +105,7 @@ class Run:
     new: dict[str, Script] = field(default_factory=dict)
     executing: bool = False
     judged: dict[str, str] | None = None
+    said: dict[str, str] = field(default_factory=dict)
     first: dict[str, str | None] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     under_way: int | None = None

@@ -101,6 +101,37 @@ def test_a_run_that_was_stopped(kind: str, code: int, head: str) -> None:
     assert (DONE, FAILED, REFUSED, PENDING, LOCKED) == (0, 1, 2, 3, os.EX_TEMPFAIL)
 
 
+def test_what_stops_a_run_is_said_once() -> None:
+    """And of each host, beside its name, only what is its own."""
+    why = "PN509: nothing is changed: h2 was changed last by serial 44 of the lock file, and this one has 2"
+    hosts = {name: host("pending", why) for name in HOSTS[:2]}
+    hosts["h3"] = host("pending", f"it is as it was before: {why}", STEPS)
+    said = verdict(outcome({"why": why, "kind": "stale"}, **hosts), 1)
+    assert said.lines == (
+        "  h1, h2  pending",
+        "  h3  pending: it is as it was before (add 2 steps, switch 1 step)",
+        f"REFUSED: {why}",
+    )
+
+
+def test_hosts_with_the_same_reason_are_one_line() -> None:
+    found = outcome(
+        h1=host("unreached", "it does not answer"),
+        h2=host("failed", "no room on /etc"),
+        h3=host("unreached", "it does not answer"),
+        h4=host("unreached", "connection refused"),
+        h5=host("changed", changes=STEPS),
+        h6=host("changed", changes=STEPS),
+    )
+    assert judge(Ended(1, False, found), [f"h{n}" for n in range(1, 7)], False, 180).lines[:-1] == (
+        "  h5  changed and confirmed (add 2 steps, switch 1 step)",
+        "  h6  changed and confirmed (add 2 steps, switch 1 step)",
+        "  h1, h3  no answer: it does not answer",
+        "  h4  no answer: connection refused",
+        "  h2  failed: no room on /etc",
+    )
+
+
 def test_a_run_that_was_stopped_by_a_failure_says_what_to_do() -> None:
     """Who waits for another run, or has the wrong lock file, is told so in the sentence itself."""
     for kind, says in (("failed", True), ("locked", False), ("stale", False)):
@@ -207,7 +238,7 @@ def test_of_a_run_that_was_killed_what_it_did_not_write_down_is_unknown(text: by
     said = verdict(found, -9)
     assert said.code == FAILED
     assert [line for line in said.lines if "  state unknown: " in line] == [
-        f"  {name}  state unknown: the run ended before it said what had become of it" for name in HOSTS
+        f"  {', '.join(HOSTS)}  state unknown: the run ended before it said what had become of it"
     ]
     assert f"{OVER}: the state of 3 hosts is unknown (h1 h2 h3): {UNKNOWN}" == said.lines[-1]
     killed = verdict(outcome(**{**MIDDLE, "h1": host("unreached")}), -9)
