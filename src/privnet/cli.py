@@ -114,7 +114,7 @@ def check(
     with _told(format):
         from privnet.report.fleet import lock_state, summary, summary_data
 
-        compiled = _compile(inventory, format)
+        compiled = _compile(inventory, format, look_into_git=True)
         if format is CheckFormat.json:
             problems = json.loads(_shown(compiled.warnings, format))
             _say_json({**problems, "summary": summary_data(compiled)})
@@ -188,7 +188,7 @@ def plan(
             _refuse(f"{out} is a symbolic link, and what it leads to would be overwritten; give the file's own name")
         if steps and not live:
             _refuse("`--steps` are those that hosts need: they are asked with `--live`")
-        compiled = _compile(inventory, format)
+        compiled = _compile(inventory, format, look_into_git=True)
         found = _ask(compiled) if live else None
         if format is Format.json:
             _say_json({**plan_data(compiled), **_live_data(found, compiled)})
@@ -506,11 +506,18 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="As in erro
 # --- what commands share --------------------------------------------------------------------------
 
 
-def _compile(inventory: Path | None, format: str = "text") -> Compiled:
+def _compile(inventory: Path | None, format: str = "text", *, look_into_git: bool = False) -> Compiled:
     """The compiled fleet; its warnings are said beside the answer, unless ``format`` puts them into it."""
     from privnet.compiler import compile_fleet
 
     compiled = compile_fleet(_fleet_at(inventory))
+    if look_into_git:
+        from dataclasses import replace
+
+        from privnet.committed import newer_committed
+
+        newer = newer_committed(compiled.declaration.directory, compiled.known)
+        compiled = replace(compiled, warnings=(*compiled.warnings, *newer))
     if compiled.warnings and format == "text":
         _say_text(compiled.warnings, compiled.declaration.sources)
     return compiled

@@ -93,6 +93,7 @@ CODES: dict[str, str] = {
     "PN705": "hosts of a network have no address family in common",
     "PN706": "containers are placed on a host that is out of service",
     "PN707": "a host that has its new name already",
+    "PN708": "git has a newer lock file",
 }
 """Every code that a problem can have, with its title. Codes are never given a new meaning."""
 

@@ -41,7 +41,7 @@ applications:
       web: [par-a-1]
 """
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-IN_TEXT = ("PN507", "PN508", "PN509", "PN602", "PN603", "PN703")
+IN_TEXT = ("PN507", "PN508", "PN509", "PN602", "PN603", "PN703", "PN708")
 """What two runs, two machines or hundreds do, or one run is told, cannot be typed; other tests do it."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import pytest
 from answers import bare, text
+from typer.testing import CliRunner
 
-from privnet.committed import committed_locks
+from privnet.cli import app
+from privnet.committed import committed_locks, newer_committed
+from privnet.compiler import compile_fleet
 from privnet.deploy.memory import doubt
 from privnet.deploy.state import Applied, HostState, parse_snapshot
 from privnet.model.lock import Lock, Version
 from privnet.store import load_lock, lock_path, lock_versions, save_lock
 
+ROOT = Path(__file__).parents[3]
 AP = "ap-a71da13f-7c70-4c00-a644-{:012}"
 
 
@@ -156,7 +161,7 @@ def test_a_lock_file_in_git_that_is_damaged_or_of_another_fleet_is_passed_over(r
 
 
 def test_the_recipe_of_the_guide_keeps_the_newest_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "operations.md").read_text()
     recipe = page.partition("## Going back to an earlier declaration")[2].split("```")[1].splitlines()[1:]
     monkeypatch.chdir(tmp_path)
     repository = Repository(tmp_path)
@@ -173,3 +178,49 @@ def test_the_recipe_of_the_guide_keeps_the_newest_lock_file(tmp_path: Path, monk
         subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True, capture_output=True)
     assert yaml.read_text() == "version 1" and progress.read_text() == "2"
     assert repository.said({"h1": newest}) is None
+
+
+def test_check_and_plan_warn_of_a_newer_lock_file_in_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull request that reverts YAML and lock file differs in nothing, and cannot be deployed."""
+    monkeypatch.chdir(tmp_path)
+    repository = Repository(tmp_path)
+    shutil.copytree(ROOT / "tests" / "errors" / "base", repository.fleet)
+
+    def deploy(message: str) -> str:
+        save_lock(repository.fleet, compile_fleet(repository.fleet).lock)
+        return repository.commit(message)
+
+    def said(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [*words], prog_name="privnet", catch_exceptions=False)
+        return done.exit_code, done.stderr
+
+    deploy("first")
+    shop = repository.fleet / "projects" / "shop.yaml"
+    shop.write_text(shop.read_text().replace("[par-a-1, par-a-2]", "[par-a-1]"))
+    newest = deploy("second")
+    fleet = "my fleets/prod"
+    for command in ("check", "plan"):
+        assert said(command, fleet) == (0, ""), "the twin: the newest one is there"
+    repository.git("revert", "--no-edit", "HEAD")
+    told = (
+        f"warning[PN708]: git has a newer lock file: serial 2 in commit {newest}, and this one has 1\n"
+        " --> my fleets/prod/privnet.lock.yaml:1:1\n"
+        "  = note: hosts that were changed by it contradict an older one, and a run is refused (PN509)\n"
+        f"  = help: take it and keep the YAML as it is: `git checkout {newest} -- 'my fleets/prod/privnet.lock.yaml'`\n"
+        "\n1 warning, and no error.\n"
+    )
+    for command in ("check", "plan"):
+        assert said(command, fleet) == (0, told)
+    assert repository.follow(told) == newest
+    assert said("check", fleet) == (0, "")
+    lock_path(repository.fleet).unlink()
+    assert f"serial 2 in commit {newest}, and there is none here" in said("check", fleet)[1]
+
+
+def test_a_lock_file_that_went_its_own_way_is_no_newer_one(repository: Repository) -> None:
+    """As after an import: git has a higher serial that does not come from this one."""
+    for number in range(3):
+        repository.deploy(number)
+    lock_path(repository.fleet).unlink()
+    mine = save_lock(repository.fleet, Lock(fleet="test", applications={AP.format(9): "blog"}))
+    assert [*newer_committed(repository.fleet, mine)] == []
