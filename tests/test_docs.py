@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from privnet.cli import app
 from privnet.compiler import compile_fleet, render_fleet
+from privnet.progress import Progress, save_progress
+from privnet.store import load_lock, lock_checksum, save_lock
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -244,3 +249,43 @@ def test_decisions_are_listed() -> None:
         assert text.startswith(f"# {page[:4]} ")
         for part in ("Context", "Decision", "Why", "Consequences"):
             assert f"**{part}.**" in text, f"{page}: {part}"
+
+
+# --- samples of output ----------------------------------------------------------------------------
+
+
+def samples(page: str) -> list[str]:
+    """What a page shows as output: blocks of no language."""
+    return re.findall(r"^```\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def deployed_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The fleet of the tour after its fourth run."""
+    fleet = tmp_path / "inventory" / "lab"
+    shutil.copytree(ROOT / "inventory" / "lab", fleet, ignore=shutil.ignore_patterns("privnet.*", ".*"))
+    for _ in range(4):
+        save_lock(fleet, compile_fleet(fleet).lock)
+    monkeypatch.chdir(tmp_path)
+    return fleet
+
+
+def test_the_plan_of_the_page_is_what_is_printed(deployed_lab: Path) -> None:
+    sample = next(text for text in samples("cli.md") if text.startswith("$ privnet plan inventory/lab\n"))
+    shop = deployed_lab / "projects" / "shop.yaml"
+    shop.write_text(shop.read_text().replace("web: [lab-1, lab-2]", "web: [lab-1, lab-3]"))
+    said = CliRunner().invoke(app, ["plan", "inventory/lab"], prog_name="privnet", catch_exceptions=False).stdout
+    shown = sample.partition("\n")[2]
+    assert said.startswith(shown), said
+    assert len(said.removeprefix(shown).splitlines()) == 1, "what the sample leaves out: how far each host is"
+
+
+def test_the_unfinished_run_of_the_page_is_what_is_printed(deployed_lab: Path) -> None:
+    sample = next(text for text in samples("cli.md") if "The last run was not finished on" in text)
+    before = load_lock(deployed_lab, "lab")
+    lock = save_lock(deployed_lab, before)
+    done, behind = Progress(lock.serial, lock_checksum(lock)), Progress(before.serial, lock_checksum(before))
+    open_ = replace(behind, open="pending: the run ended before it was done there")
+    save_progress(deployed_lab, "lab", {"lab-1": done, "lab-2": open_, "lab-3": behind})
+    said = CliRunner().invoke(app, ["plan", "inventory/lab"], prog_name="privnet", catch_exceptions=False).stdout
+    assert said.endswith(sample), said
