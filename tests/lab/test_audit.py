@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -135,6 +136,29 @@ def test_a_deviation_is_a_line_and_what_follows_from_it_is_beside_it(lab: Lab) -
     deploy(lab)
     after = audit(lab, "--quick")
     assert (after.code, after.red) == (0, {}), after.output
+
+
+def sampled(shown: str, line: str) -> bool:
+    """Whether a line is one of the page: `…` stands for anything, and a time is never the same."""
+    shown, line = (re.sub("[0-9.]+ s[)]$", "T)", text) for text in (shown, line))
+    return re.fullmatch(".*".join(map(re.escape, shown.split("…"))), line) is not None
+
+
+def test_the_page_shows_what_an_audit_prints(lab: Lab) -> None:
+    """docs/audit.md: one forwarding entry of lab-2 is wrong."""
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    sample = [line for line in page.split("```")[1].splitlines()[2:] if line != "…"]
+    overlay = overlay_of(lab, "lab-2", BLOG)
+    remote = next(remote for remote in overlay.remotes if remote.container.host == "lab-1")
+    other = host_plan(lab, "lab-3").mesh.address
+    lab.exec("lab-2", f"bridge fdb replace {remote.container.mac} dev {overlay.network.vxlan} dst {other} self")
+    try:
+        audited = audit(lab)
+    finally:
+        deploy(lab)
+    lines = audited.output.splitlines()
+    missing = [shown for shown in sample if not any(sampled(shown, line) for line in lines)]
+    assert len(sample) > 10 and missing == [], audited.output
 
 
 def test_saved_rules_that_hold_the_guard_are_told_before_they_fail(lab: Lab) -> None:
