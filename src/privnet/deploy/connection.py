@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from threading import Event
 from typing import Any, cast
@@ -24,6 +24,7 @@ from paramiko.buffered_pipe import BufferedPipe
 from paramiko.packet import Packetizer
 
 from privnet.deploy.host_keys import Identity, OtherHostKey
+from privnet.deploy.proxy import Proxy
 from privnet.diagnostics import visible
 from privnet.sudo import with_remedy
 
@@ -60,15 +61,6 @@ def connections_to(identity: Identity) -> Callable[..., Transport]:
         return found
 
     return connection
-
-
-class Proxy(ProxyCommand):
-    """A proxy's process. paramiko 4 ends it twice when a connection is cut, the second time with a traceback."""
-
-    def close(self) -> None:
-        """End it, if it has not ended."""
-        with suppress(ProcessLookupError):
-            super().close()
 
 
 class Packets(Packetizer):
@@ -111,7 +103,12 @@ class Connection(Transport):
         """Agree on keys with the server, and see who it is; paramiko's client calls this. Raises OtherHostKey."""
         options = self.get_security_options()
         options.key_types = self.identity.preferred(options.key_types)
-        super().start_client(event, timeout)
+        try:
+            super().start_client(event, timeout)
+        except (SSHException, EOFError):
+            if isinstance(self.sock, Proxy) and self.sock.why:
+                raise SSHException(self.sock.why) from None  # without paramiko's words about a banner
+            raise
         if not self.initial_kex_done:
             # paramiko returns when the time is over, and then fails with words about a session.
             self.close()
