@@ -220,6 +220,10 @@ def deploy(
         str | None,
         typer.Option("--break-lease", metavar="RUN", help="Take over hosts that this run holds, which has ended."),
     ] = None,
+    confirm_within: Annotated[
+        str | None,
+        typer.Option("--confirm-within", metavar="10m", help="Leave it to `privnet confirm` to keep the change."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Bring the fleet to what its YAML says: the pyinfra deploy, and what has become of it.
@@ -233,6 +237,7 @@ def deploy(
         from privnet.deploy.groups import groups
 
         compiled = _compile(inventory)
+        within = _seconds(confirm_within)
         told = allow_removals if allow_removals is not None else os.environ.get(ALLOW)
         hosts, unknown = chosen(compiled.plan.fleet, limit or [])
         for pattern in unknown:
@@ -240,11 +245,64 @@ def deploy(
         if plan is not None:
             told = told or _still_the_plan(plan, compiled)
         told = _agree(compiled, told, ask=not (yes or dry))
-        request = Request(Path(inventory or ""), tuple(limit or []), dry, told, break_lease)
-        verdict = judge(perform(request), hosts, dry, compiled.plan.fleet.policy.rollback)
+        request = Request(Path(inventory or ""), tuple(limit or []), dry, told, break_lease, within)
+        verdict = judge(perform(request), hosts, dry, compiled.plan.fleet.policy.rollback, within)
         with _read_or_not():
             _say("", *verdict.lines)
         raise typer.Exit(verdict.code)
+
+
+@app.command()
+def confirm(
+    inventory: Inventory = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="HOST", help="Only this host or group (repeat for more).")
+    ] = None,
+) -> None:
+    """Keep what `privnet deploy --confirm-within` has changed, on all hosts that wait."""
+    _last_word(inventory, limit, "confirm")
+
+
+@app.command()
+def undo(
+    inventory: Inventory = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="HOST", help="Only this host or group (repeat for more).")
+    ] = None,
+) -> None:
+    """Roll back what `privnet deploy --confirm-within` has changed, on all hosts that wait."""
+    _last_word(inventory, limit, "undo")
+
+
+def _last_word(inventory: Path | None, limit: list[str] | None, word: str) -> None:
+    with _told():
+        from privnet.check.removal import removals
+        from privnet.deploy.command import Request, chosen, perform
+        from privnet.deploy.groups import groups
+        from privnet.deploy.waiting import said
+
+        compiled = _compile(inventory)
+        hosts, unknown = chosen(compiled.plan.fleet, limit or [])
+        for pattern in unknown:
+            _known_host(pattern, compiled, groups(compiled.plan.fleet))
+        # Whatever the YAML says by now: nothing of it is done.
+        number = str(removals(compiled.known, compiled.lock).number)
+        found = perform(Request(Path(inventory or ""), tuple(limit or []), allow=number, word=word)).outcome
+        code, lines = said(found, hosts, word)
+        with _read_or_not():
+            _say("", *lines)
+        raise typer.Exit(code)
+
+
+def _seconds(text: str | None) -> int:
+    """A time for which hosts wait for a person; 0 for none."""
+    from privnet.model.identifiers import ROLLBACK_LAST, Invalid, Seconds
+
+    try:
+        return Seconds("--confirm-within", ROLLBACK_LAST, minimum=30).parse(text) if text is not None else 0
+    except Invalid as error:
+        _refuse(f"{error.message}{f': {error.help}' if error.help else ''}")
+        raise
 
 
 def _agree(compiled: Compiled, told: str | None, ask: bool) -> str | None:

@@ -56,7 +56,8 @@ class Recorded(FakeConnector):
             words = (self.host.data.get("first") or [])[self.programs - 1 : self.programs]
             if words and words[0] != "":
                 answer = False, CommandOutput([OutputLine("stderr", self._said(words[0]))])
-        if " privnet confirm " in text and (confirmed := self.host.data.get("confirmed")):
+        kept = " privnet confirm " in text or " privnet hold " in text
+        if kept and (confirmed := self.host.data.get("confirmed")):
             answer = True, CommandOutput([OutputLine("stdout", line) for line in confirmed])
         elif " privnet lost " in text:
             answer = True, CommandOutput([OutputLine("stdout", line) for line in self.host.data.get("lost") or []])

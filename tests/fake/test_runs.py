@@ -147,7 +147,7 @@ class Fleet:
         file = self.directory / "fleet.yaml"
         file.write_text(json.dumps(json.loads(file.read_text()) | more))
 
-    def run(self, *arguments: str, more: str = "") -> Ran:
+    def run(self, *arguments: str, more: str = "", deploy: Path = DEPLOY) -> Ran:
         """``more``: at the end of the inventory, when the fleet was read."""
         shim, log = self.directory.with_suffix(".py"), self.directory.with_name("executed")
         shim.write_text(SHIM + more)
@@ -161,7 +161,7 @@ class Fleet:
             path.write_text("")
         outcome = self.directory.with_name("outcome.json")
         environment = {**os.environ, LOG: str(log), "PYINFRA_PROGRESS": "off", "PRIVNET_OUTCOME": str(outcome)}
-        done = warm.run([*arguments, str(shim), str(DEPLOY)], environment, timeout=120)
+        done = warm.run([*arguments, str(shim), str(deploy)], environment, timeout=120)
         executed, ended = (_lines(path) for path in (log, log.with_suffix(ENDED)))
         asked = Counter(name for name, _ in executed)
         known = json.loads(outcome.read_text()) if outcome.exists() else {}

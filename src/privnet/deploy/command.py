@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +22,10 @@ from typing import Any
 
 from privnet.check.removal import ALLOW
 from privnet.compiler import Compiled
-from privnet.deploy import outcome
+from privnet.deploy import outcome, waiting
 from privnet.deploy.groups import EVERY, groups
 from privnet.deploy.outcome import HostOutcome, Outcome, StageChanges, State
+from privnet.deploy.waiting import WORD
 from privnet.diagnostics import plural, visible
 from privnet.model.fleet import Fleet
 from privnet.report.deeds import Deed, Names, deed_lines, deeds_of
@@ -35,6 +37,7 @@ DONE, FAILED, REFUSED, PENDING, LOCKED = 0, 1, 2, 3, 75
 """Exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 INVENTORY = "PRIVNET_INVENTORY"
 BREAK = "PRIVNET_BREAK_LEASE"
+WITHIN = "PRIVNET_CONFIRM_WITHIN"
 HERE = Path(__file__).parent
 PYINFRA = "import sys; from pyinfra_cli.main import main; sys.exit(main())"
 """As its command does. `-m pyinfra` loads much before gevent patches it, and then waits for hosts for ever (3.10)."""
@@ -49,6 +52,8 @@ class Request:
     :param limit: hosts, groups or patterns; empty for the whole fleet
     :param allow: the number of removals that the operator allows, as typed
     :param break_lease: the run whose lease on hosts may be taken
+    :param within: seconds for which hosts wait for a person to confirm them; 0: the run confirms them
+    :param word: ``confirm`` or ``undo``: the person's last word, and no change
     """
 
     directory: Path
@@ -56,19 +61,22 @@ class Request:
     dry: bool = False
     allow: str | None = None
     break_lease: str | None = None
+    within: int = 0
+    word: str | None = None
 
     @property
     def command(self) -> list[str]:
         """A dry run asks nothing when it is to print JSON (pyinfra 3.10), and compares only without ``-y``."""
         mode = ["--dry", "--json"] if self.dry else ["-y"]
         limits = [word for limit in self.limit for word in ("--limit", limit)]
-        files = [str(HERE / "fleet.py"), str(HERE / "private_network.py")]
+        files = [str(HERE / "fleet.py"), str(HERE / ("last_word.py" if self.word else "private_network.py"))]
         return [sys.executable, "-c", PYINFRA, *mode, *limits, *files]
 
     def environment(self, outcome_file: str) -> dict[str, str]:
         """This process's, and what the run reads."""
         own = {INVENTORY: str(self.directory.resolve()), outcome.VARIABLE: outcome_file}
-        own |= {name: value for name, value in ((ALLOW, self.allow), (BREAK, self.break_lease)) if value is not None}
+        more = {ALLOW: self.allow, BREAK: self.break_lease, WITHIN: str(self.within), WORD: self.word}
+        own |= {name: value for name, value in more.items() if value is not None}
         return {**os.environ, **own}
 
 
@@ -184,11 +192,12 @@ class Verdict:
     lines: tuple[str, ...]
 
 
-def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Verdict:
+def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int, within: int = 0) -> Verdict:
     """What has become of a run.
 
     :param hosts: those that it was about
     :param rollback: ``policy.rollback``, in seconds: when a host that nobody confirmed rolls back
+    :param within: seconds for which changed hosts wait for a person
     """
     found = ended.outcome
     if found is None:
@@ -199,7 +208,11 @@ def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int) -> Ver
     about = {name: _last_known(ended, name) for name in sorted(found.hosts or hosts) if name in hosts}
     code = _code(ended, about, dry)
     stopped = found.stopped["why"] if found.stopped else ""
-    return Verdict(code, (*_summary(about, dry, stopped), *_closing(code, ended, about, dry, rollback)))
+    lines = [*_summary(about, dry, stopped), *_closing(code, ended, about, dry, rollback)]
+    if held := sum(host.state is State.held for host in about.values()):
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + within))
+        lines = [*(line for line in lines if not line.startswith("DONE: ")), waiting.closing(held, within, until)]
+    return Verdict(code, tuple(lines))
 
 
 def _last_known(ended: Ended, name: str) -> HostOutcome:
@@ -234,6 +247,7 @@ def _code(ended: Ended, about: Mapping[str, HostOutcome], dry: bool) -> int:
 
 _HEADS = (
     (State.changed, "changed and confirmed"),
+    (State.held, "changed, waits to be confirmed"),
     (State.unchanged, "nothing to do"),
     (State.pending, "pending"),
     (State.asked, "not done"),

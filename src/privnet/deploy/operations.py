@@ -22,7 +22,7 @@ from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from privnet.deploy import changes, health, journal
+from privnet.deploy import changes, health, journal, waiting
 from privnet.deploy.agreement import agree, apart
 from privnet.deploy.changes.host import missing_packages
 from privnet.deploy.connection import Connection, bounded
@@ -99,6 +99,8 @@ def ask() -> Commands:
         yield Refusal(run, found.why)
         return
     run.note(host.name, State.asked, "the run ended before anything was done there")
+    if found.armed and found.armed.held and not waiting.last_word() and not run.breaks(found.armed.run):
+        run.stop(waiting.waits(found.armed.run, host.name), "locked")
     host.noop("it has answered")
 
 
@@ -252,6 +254,24 @@ def confirm_retired() -> Commands:
         yield Return(run, next(iter(needed.values())))
         return
     yield from _confirm(run)
+
+
+@operation()
+def say() -> Commands:
+    """What a person says of what a run has left waiting: to confirm it, all hosts have to be there."""
+    run, word = _run(), waiting.last_word()
+    found = _snapshot(run)
+    if word == "confirm" and not run.stopped and (silent := sorted(_failed())):
+        run.stop(waiting.silent(silent), "failed")
+    if run.stopped or isinstance(found, Unknown):
+        yield Refusal(run, run.stopped or found.why, State.pending)  # type: ignore[union-attr]
+    elif not found.armed:
+        run.leave(host.name)
+        host.noop("nothing waits there")
+    elif word == "confirm":
+        yield Confirmation(run, found.armed.run, found.generation, last=False)
+    else:
+        yield Undo(run, found.armed.run, found.generation)
 
 
 # --- what waves share -------------------------------------------------------------------------------
@@ -461,7 +481,7 @@ def _leaving(run: Run) -> frozenset[str]:
 
 def _confirm(run: Run) -> Commands:
     if host.name in run.armed:
-        yield Confirmation(run, run.id, run.been[host.name])
+        yield Confirmation(run, run.id, run.been[host.name], word="hold" if run.within else "confirm")
     else:
         run.finish(host.name)
         host.noop("there is nothing to confirm")
@@ -582,7 +602,7 @@ class Program(StringCommand):
                 return _stop(state, host, run, run.stopped, arguments), []
             if host.name in run.armed:
                 run.armed.discard(host.name)
-                run.kept = True
+                run.kept = run.kept or not run.within
             run.proven.discard(host.name)
             begun = time.monotonic()
             done, output = self._tried(state, host, connector_arguments)
@@ -618,13 +638,15 @@ class Program(StringCommand):
 
 
 class Confirmation(StringCommand):
-    """Over a new connection: what was done is kept, and the host says what it is by now.
+    """Over a new connection: what was done is kept, or held for a person, and the host says what it is by now.
 
     Only a host that was read after its ``last`` wave can be said to be as planned.
     """
 
-    def __init__(self, run: Run, armed: str, generation: str, last: bool = True) -> None:
-        words = (*_kept("confirm", armed, generation), *(("&&", *question()) if last else ()))
+    def __init__(self, run: Run, armed: str, generation: str, last: bool = True, word: str = "confirm") -> None:
+        self._word = word
+        wait = (str(run.within),) if word == "hold" else ()
+        words = (*_kept(word, armed, generation), *wait, *(("&&", *question()) if last else ()))
         # It waits for a program that is at work there, and then for the answer.
         self._run, self._last, self._seconds = run, last, 2 * QUESTION_SECONDS
         super().__init__(*words, _timeout=self._seconds)
@@ -637,7 +659,7 @@ class Confirmation(StringCommand):
                 return False, []
             if run.stopped:
                 return _stop(state, host, run, run.stopped, connector_arguments), []
-            run.kept = True
+            run.kept = run.kept or self._word == "confirm"
             if host.name not in run.concerned["retire"]:
                 # Not before it has said so: one that goes back from its switch sends to where it did.
                 run.settled.discard(host.name)
@@ -645,7 +667,8 @@ class Confirmation(StringCommand):
             if done:
                 run.settled.add(host.name)
                 run.armed.discard(host.name)
-                _confirmed(run, host.name, self._missing(state, host, connector_arguments, output))
+                missing = self._missing(state, host, connector_arguments, output)
+                _confirmed(run, host.name, missing, State.held if self._word == "hold" else State.changed)
         return done, output
 
     def _missing(self, state: Any, host: Any, connector_arguments: Any, output: Any) -> str:
@@ -671,6 +694,22 @@ def _read(output: Any) -> HostState | Unknown:
     """A host's answer behind another command."""
     found = parse_snapshot(getattr(output, "stdout_lines", []))
     return _usable(found) if isinstance(found, HostState) else found
+
+
+class Undo(StringCommand):
+    """A host rolls back at once from what a run has left waiting there."""
+
+    def __init__(self, run: Run, armed: str, generation: str) -> None:
+        self._run, self._seconds = run, 2 * PROGRAM_SECONDS
+        super().__init__(*_kept("undo", armed, generation), _timeout=self._seconds)
+
+    def execute(self, state: Any, host: Any, connector_arguments: Any) -> Any:
+        """Tell it; pyinfra calls this."""
+        with self._run.busy[host.name]:
+            done, output = _executed(self._run, host, super().execute, state, connector_arguments, self._seconds)
+            if done:
+                self._run.note(host.name, State.undone, "a person has undone the last change")
+        return done, output
 
 
 class Peers(StringCommand):
@@ -820,11 +859,11 @@ def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: An
         _extend_later(run, turn, state, host, connector_arguments)
 
 
-def _confirmed(run: Run, name: str, missing: str) -> None:
+def _confirmed(run: Run, name: str, missing: str, becomes: State) -> None:
     outcome = run.host(name)
     serial, why = run.saved.serial, run.stopped or (outcome.why if outcome.held else "") or missing
     outcome.applied = f"{serial} {run.checksum(serial)} {run.id}"
-    run.note(name, State.pending if why else State.changed, why)
+    run.note(host.name, State.pending if why else becomes, why)
 
 
 def _reconnected(run: Run, host: Any) -> bool:

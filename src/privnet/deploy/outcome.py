@@ -31,6 +31,8 @@ class State(StrEnum):
     unchanged = "unchanged"
     pending = "pending"
     changed = "changed"
+    held = "held"
+    undone = "undone"
     failed = "failed"
     unknown = "unknown"
 
@@ -47,8 +49,8 @@ class StageChanges:
 class HostOutcome:
     """Where a host stands.
 
-    :param state: ``begun`` is changed and not confirmed, ``changed`` is confirmed, and of a ``pending`` host not
-        everything is done
+    :param state: ``begun`` is changed and not confirmed, ``changed`` is confirmed, ``held`` waits for a person who
+        confirms it, ``undone`` is rolled back by one, and of a ``pending`` host not everything is done
     :param why: what keeps it from being done
     :param held: containers whose new host was not ready, so that nothing old was taken away for them
     :param applied: serial and checksum of the lock file by which it was changed last, and the run

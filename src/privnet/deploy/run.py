@@ -48,6 +48,7 @@ REASONS_SAID = 5
 STEPS_SAID, STEP_WIDTH = 3, 200
 """Of what a host still lacks after a run."""
 BREAK = "PRIVNET_BREAK_LEASE"
+WITHIN = "PRIVNET_CONFIRM_WITHIN"
 
 CONFIG = "/etc/wireguard/privnet.conf"
 
@@ -135,7 +136,7 @@ class Run:
         serial = self.saved.serial
         if state in (State.changed, State.unchanged):
             self.diary.done(name, serial, self.checksum(serial))
-        elif state in (State.begun, State.pending, State.failed):
+        elif state in (State.begun, State.pending, State.failed, State.held, State.undone):
             # A host at which the run ends now is pending, as it is called when a run comes to its end.
             stands = State.pending if state is State.begun else state
             said = f"{stands}: {why}" if why else stands
@@ -148,6 +149,12 @@ class Run:
             self.note(name, State.changed if found.changes else State.unchanged)
         elif found.state is State.begun and not self.executing:
             self.note(name, State.pending, "the run only looked for changes")
+
+    def leave(self, name: str) -> None:
+        """Nothing was to be done at a host, which says nothing of how far it is."""
+        self.host(name).state = State.unchanged
+        self.host(name).why = ""
+        self.outcome.write()
 
     @cached_property
     def diary(self) -> Diary:
@@ -209,6 +216,15 @@ class Run:
         return self.compiled.declaration.fleet.policy.rollback
 
     @cached_property
+    def within(self) -> int:
+        """Seconds for which hosts wait for a person to confirm them; 0 when the run does that itself."""
+        return int(os.environ.get(WITHIN, "0"))
+
+    def breaks(self, run: str) -> bool:
+        """Whether the operator says that what this run has left on hosts may be taken over."""
+        return os.environ.get(BREAK) == run
+
+    @cached_property
     def owner(self) -> str:
         """For people: who runs this, and where."""
         return f"{user_name()}@{socket.gethostname()}"
@@ -235,6 +251,7 @@ class Run:
             serial=self.saved.serial,
             checksum=self.checksum(self.saved.serial),
             asks=by_mesh and disturbs and state.mesh is not None and bool(state.mesh.peers),
+            held=self.within > 0,
         )
 
     def checksum(self, serial: int) -> str:

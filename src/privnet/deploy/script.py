@@ -54,8 +54,8 @@ CONFIRM = (
     ' *) echo "privnet: stale: run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;'
     " esac; exit 75"
 )
-"""Its arguments: ``confirm``, ``extend``, ``lost``, ``undo`` or ``withdraw``, the run, what the host has been through,
-and with ``lost`` the seconds for which peers are waited for. What is confirmed stays so."""
+"""Its arguments: ``confirm``, ``extend``, ``hold``, ``lost``, ``undo`` or ``withdraw``, the run, what the host has been
+through, and the seconds to wait for a person (``hold``) or for peers (``lost``). What is confirmed stays so."""
 
 ANSWERING = "/var/lib/privnet/armed/answering"
 """The peers that answered before a change: forgotten with it."""
@@ -100,6 +100,7 @@ class Turn:
     :param serial: of the lock file that the wave follows
     :param checksum: of the same
     :param asks: whether peers are asked before the wave if they answer, to be asked again after it
+    :param held: whether the waves before this one are not confirmed by it, since a person is to confirm them all
     """
 
     run: str
@@ -112,11 +113,12 @@ class Turn:
     serial: int
     checksum: str
     asks: bool = False
+    held: bool = False
 
     def begin(self) -> list[str]:
         """The program's first lines."""
         words = (self.run, self.wave, self.expected, self.seconds, self.token, self.owner, self.broken)
-        lines = [command("sh", "./change.sh", "begin", *words)]
+        lines = [command("sh", "./change.sh", "begin", *words, *(["held"] if self.held else []))]
         if self.asks:
             lines.append(f"{command('perl', './peers.pl', 'answering', ANSWER_SECONDS)} > {ANSWERING}")
         return lines

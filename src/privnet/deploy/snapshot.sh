@@ -97,6 +97,7 @@ if [ -r /var/lib/privnet/armed/run ]; then
 	token=
 	[ ! -r /run/privnet/lease/token ] || token=$(try head -c 100 /run/privnet/lease/token)
 	printf 'armed %s %s\n' "$(try head -c 100 /var/lib/privnet/armed/run)" "$token"
+	[ ! -e /var/lib/privnet/armed/held ] || echo 'held yes'
 fi
 try ss -Huan | try awk '{ sub(/.*:/, "", $4); word = $1 == "UNCONN" ? "listens" : "client"; if (!seen[word $4]++) print word, $4 }'
 # A VXLAN device that was made here and moved keeps its port here. Engines name namespaces of their overlays so.

@@ -30,3 +30,10 @@ def private_network() -> None:
     operations.retire(name="retire what is gone")
     operations.confirm(name="confirm")
     operations.confirm_retired(name="confirm what was taken away")
+
+
+@deploy("Last word")
+def last_word() -> None:
+    """Keep what a run has left waiting for a person, or take it back."""
+    operations.ask(name="ask")
+    operations.say(name="confirm or undo")

@@ -289,10 +289,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Armed:
-    """A run whose change of a host is not confirmed, and the token of its lease (empty when there is none)."""
+    """A run whose change of a host is not confirmed, and the token of its lease (empty when there is none).
+
+    :param held: whether it has ended, and a person is to confirm it
+    """
 
     run: str
     token: str
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,7 +480,7 @@ def _state(sections: Mapping[str, list[str]]) -> HostState:
         ),
         applied=next((_applied(words[1:]) for words in system if words[0] == "applied"), None),
         generation=next((_generation(words[1:]) for words in system if words[0] == "generation"), "none"),
-        armed=next((_armed(words[1:]) for words in system if words[0] == "armed"), None),
+        armed=next((_armed(words[1:], facts.get("held") == "yes") for words in system if words[0] == "armed"), None),
         busy=facts.get("busy") == "yes",
         ways=dict(_ways(sections["ways"])),
         hidden=tuple(_hidden(words[1:]) for words in system if words[0] == "hidden"),
@@ -572,9 +576,9 @@ def _applied(words: list[str]) -> Applied:
     return Applied(int(words[0]), words[1], words[2])
 
 
-def _armed(words: list[str]) -> Armed:
+def _armed(words: list[str], held: bool) -> Armed:
     run, token = (*words, "", "")[:2]
-    return Armed(run if _RUN.fullmatch(run) else "damaged", token if _TOKEN.fullmatch(token) else "damaged")
+    return Armed(run if _RUN.fullmatch(run) else "damaged", token if _TOKEN.fullmatch(token) else "damaged", held)
 
 
 def _generation(words: list[str]) -> str:

@@ -1,8 +1,8 @@
-# Managed by privnet. change.sh begin|done|extend|lost|confirm|undo|withdraw|back|boot: what a host does so that no change can
+# Managed by privnet. change.sh begin|done|extend|lost|hold|confirm|undo|withdraw|back|boot: what a host does so that no change can
 # cut it off for good.
 # `begin` takes the host's lease, keeps its managed files as they are and sets a timer; `confirm`, over a new SSH
 # connection, ends all that. Without it the timer, or the next boot, puts the host back to what it was; `undo` and `withdraw`
-# do so at once. `lost` says which peers answered before the change and do not any more.
+# do so at once. `lost` says which peers answered before the change and do not any more. `hold` waits longer, for a person.
 set -eu
 umask 077
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -34,6 +34,9 @@ refuse() {
 
 # Who calls holds the lock of all programs (script.py), so nobody else comes between a look and what follows.
 claim() {
+	if [ -e $armed/held ] && [ "$(cat $armed/run)" != "$run" ] && [ "$(cat $armed/run)" != "$broken" ]; then
+		refuse locked "run $(cat $armed/run) waits there for a person: privnet confirm INVENTORY, or privnet undo INVENTORY"
+	fi
 	if [ -e $lease ] && ! is_ours; then
 		! is_damaged || refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
 		age=$(($(date +%s) - $(part since)))
@@ -131,9 +134,11 @@ allow() {
 arm() {
 	tidy
 	kept=$(mktemp -d $armed.XXXXXX)
-	if [ -d $armed ] && [ "$(cat $armed/run)" != "$run" ]; then
+	if [ -d $armed ] && { [ -n "$held" ] || [ "$(cat $armed/run)" != "$run" ]; }; then
 		cp -p $armed/files.tar "$kept/"
 		[ ! -e $armed/first ] || : > "$kept/first"
+		# Nothing of a run that is to be held is confirmed by its next wave.
+		[ "$(cat $armed/run)" != "$run" ] || [ ! -e $armed/before ] || cp -p $armed/before "$kept/"
 	else
 		own | tar -C / --null --no-recursion --files-from=- -cf "$kept/files.tar"
 		# What a dead run had begun there is not all: it may have been confirmed elsewhere. Hence not above.
@@ -442,7 +447,7 @@ wait_for_time() {
 
 case $1 in
 begin)
-	run=$2 wave=$3 expected=$4 seconds=$5 token=$6 owner=$7 broken=$8
+	run=$2 wave=$3 expected=$4 seconds=$5 token=$6 owner=$7 broken=$8 held=${9:-}
 	mkdir -p $memory
 	found=$(generation)
 	if [ "$found" != "${found#going back }" ] && [ -d $armed ]; then
@@ -471,7 +476,7 @@ done)
 	allow "$(cat $lease/seconds)" $armed
 	mark "$run $wave done"
 	;;
-confirm | extend | lost | undo | withdraw)
+confirm | extend | hold | lost | undo | withdraw)
 	run=$2 expected=$3
 	# Not while the host is on its way back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
@@ -488,6 +493,12 @@ confirm | extend | lost | undo | withdraw)
 		# Whoever rolls back need not wait for it.
 		exec 8>&-
 		exec perl $armed/peers.pl lost "$4" $armed/answering
+		;;
+	hold)
+		echo "$4" > $lease/seconds
+		: > $armed/held
+		allow "$4" $armed
+		exit 0
 		;;
 	extend)
 		allow "$(cat $lease/seconds)" $armed
