@@ -138,6 +138,7 @@ CALLED_BY_OTHERS = (
     "run_ssh",  # testinfra, of a backend
     "makefile",  # paramiko, of a channel
     "makefile_stderr",
+    "host_connect_error",  # pyinfra, of a callback
     "add_host",  # tests, of a lab
     "remove_host",
 )
