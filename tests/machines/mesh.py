@@ -6,23 +6,27 @@ from lab.runs import SHOP, WATCHED, container_of, inside, network_of
 from privnet.lab import Lab
 from privnet.lab.process import wait_until
 
-_OVER_IPV6 = [
-    (f"mtu: 1280, address: 192.0.2.1{n}", f'endpoint: "[2001:db8::1{n}]:51900", address: 192.0.2.1{n}') for n in "123"
-]
-CHANGES = {
-    "port and MTU": [("lab: true\n", "lab: true\nwireguard: {port: 51900}\n"), ("{address: ", "{mtu: 1280, address: ")],
-    "prefix, MTU and IPv6": [("{port: 51900}", "{port: 51900, mesh: 100.127.0.0/16}"), *_OVER_IPV6],
+PORT_AND_MTU = {
+    "lab: true\n": "lab: true\nwireguard: {port: 51900}\n",
+    "{address: ": "{mtu: 1280, address: ",
 }
-MTU = {"port and MTU": 1280 - 60, "prefix, MTU and IPv6": 1500 - 80}
-"""Of the mesh. With the first its devices are too small for IPv6 of their own, with the second the kernel offers it."""
+PREFIX_AND_IPV6 = {
+    "{port: 51900}": "{port: 51900, mesh: 100.127.0.0/16}",
+    **{f"address: 192.0.2.1{n}": f'endpoint: "[2001:db8::1{n}]:51900", address: 192.0.2.1{n}' for n in "123"},
+}
+"""Another prefix, and an underlay of IPv6."""
+MTU, MTU_OVER_IPV6 = 1280 - 60, 1280 - 80
+"""Of the mesh, with each of them. They are too small for IPv6, which the kernel turns on again with a larger MTU."""
 
 
-def declare(lab: Lab, what: str) -> None:
+def declare(lab: Lab, change: dict[str, str]) -> None:
     """Write a change of the mesh into the fleet's file."""
     path = lab.inventory / "fleet.yaml"
-    for old, new in CHANGES[what]:
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
+    text = path.read_text()
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
 
 
 def follow_on_the_underlay(lab: Lab) -> None:

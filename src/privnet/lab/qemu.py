@@ -110,7 +110,7 @@ class Machine(Host):
 
     @property
     def parameters(self) -> Path:
-        """A file with what its kernel is told besides, from the next time on that it is switched on."""
+        """A file with more parameters for the kernel. They are read at each start."""
         return self.directory / "kernel-parameters"
 
     def _command_line(self) -> str:
