@@ -91,8 +91,8 @@ def network_port(lab: Lab, slot: str) -> str:
 def test_the_meter_sees_a_flow_that_is_cut_for_a_moment(lab: Lab, meter: Meter) -> None:
     with meter.during("cut for 0.3 s") as seen:
         cut(lab, 0.3)
-    assert 20 <= seen[IN_SHOP].lost <= 80 and 0.3 <= seen[IN_SHOP].gap < 1
-    assert seen[IN_SHOP].resets == seen[IN_SHOP].stalls == 0
+    assert seen[IN_SHOP].lost >= 20 and seen[IN_SHOP].gap >= 0.3
+    assert seen[IN_SHOP].resets == 0
     assert_unharmed(seen, IN_BLOG, BESIDE)
 
 
