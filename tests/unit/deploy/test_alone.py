@@ -68,7 +68,7 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "a directory": (lambda path, _: path.mkdir(), "is a directory"),
     "a directory with something in it": (lambda path, _: (path / "x").mkdir(parents=True), "is a directory"),
     "a FIFO": (lambda path, _: os.mkfifo(path), "is not an ordinary file of its own"),
-    "a socket": (lambda path, _: socket.socket(socket.AF_UNIX).bind(str(path)), "cannot be opened (No such device or"),
+    "a socket": (lambda path, _: os.mknod(path, stat.S_IFSOCK | 0o600), "cannot be opened (No such device or"),
     "another name of a file": (_hard_link, "is not an ordinary file of its own"),
 }
 
