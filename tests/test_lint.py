@@ -136,6 +136,7 @@ def test_other_reads_are_allowed(program: str) -> None:
 CALLED_BY_OTHERS = (
     "pytest_*",
     "run_ssh",  # testinfra, of a backend
+    "host_connect_error",  # pyinfra, of callbacks
     "makefile",  # paramiko, of a channel
     "makefile_stderr",
     "host_connect_error",  # pyinfra, of a callback
