@@ -134,7 +134,7 @@ allow() {
 arm() {
 	tidy
 	kept=$(mktemp -d $armed.XXXXXX)
-	if [ -d $armed ] && { [ -n "$held" ] || [ "$(cat $armed/run)" != "$run" ]; }; then
+	if [ -d $armed ] && { [ -n "$for_person" ] || [ "$(cat $armed/run)" != "$run" ]; }; then
 		cp -p $armed/files.tar "$kept/"
 		[ ! -e $armed/first ] || : > "$kept/first"
 		# Nothing of a run that is to be held is confirmed by its next wave.
@@ -447,7 +447,7 @@ wait_for_time() {
 
 case $1 in
 begin)
-	run=$2 wave=$3 expected=$4 seconds=$5 token=$6 owner=$7 broken=$8 held=${9:-}
+	run=$2 wave=$3 expected=$4 seconds=$5 token=$6 owner=$7 broken=$8 for_person=${9:-}
 	mkdir -p $memory
 	found=$(generation)
 	if [ "$found" != "${found#going back }" ] && [ -d $armed ]; then
