@@ -5,10 +5,11 @@ set -eu
 . /etc/privnet/guard.conf
 state=/run/privnet
 
+# In numbers: names are those of files such as /etc/protocols, which any package may bring later.
 listing() {
 	rules=$(
-		nft -s -t list table inet privnet && nft -s -t list table bridge privnet &&
-			nft -s list set inet privnet peers && nft -s list set inet privnet peers6
+		nft -n -s -t list table inet privnet && nft -n -s -t list table bridge privnet &&
+			nft -n -s list set inet privnet peers && nft -n -s list set inet privnet peers6
 	) || return 1
 	printf '%s\n' "$rules" | sed 's/ # progname .*//' | sha256sum | cut -d ' ' -f 1
 }

@@ -178,13 +178,14 @@ def ready(image: Image, say: Say) -> Path:
         return image.root
 
 
-def package_archive(say: Say, release: str = DEFAULT_RELEASE) -> Path:
-    """A local apt archive of everything that the full image has and the bare one lacks: .debs and an index, in one
-    directory.
+def package_archive(
+    say: Say, release: str = DEFAULT_RELEASE, more: Image | None = None, less: Image | None = None
+) -> Path:
+    """A local apt archive of everything that one image has and another lacks: .debs and an index, in one directory.
 
-    Built once per pair of images. Raises LabError.
+    Built once per pair of images, which are the full one and the bare one unless given. Raises LabError.
     """
-    more, less = full(release), bare(release)
+    more, less = more or full(release), less or bare(release)
     status = ready(less, say) / "var/lib/dpkg/status"
     directory = settings.CACHE_ROOT / f"archive-{release}-{more.digest}-{less.digest}"
     with _one_builder():
