@@ -240,6 +240,22 @@ def test_the_readme_can_be_read_in_one_go() -> None:
     assert len(README.splitlines()) < 300
 
 
+def too_wide(text: str) -> list[str]:
+    """Lines of prose that a terminal or a diff has to break; tables, code and lines of one word are as they are."""
+    prose = re.sub(r"^( *)```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+    return [line for line in prose if len(line) > 120 and " " in line.strip() and not line.lstrip().startswith("|")]
+
+
+@page_by_page
+def test_prose_is_under_120_columns(page: Path) -> None:
+    assert too_wide(page.read_text()) == []
+
+
+def test_a_wide_line_is_seen() -> None:
+    wide = "word " * 30
+    assert too_wide(f"{wide}\n\n| {wide}\n\n```sh\n{wide}\n```\n") == [wide]
+
+
 def test_decisions_are_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     pages = sorted(page.name for page in folder.glob("0*.md"))

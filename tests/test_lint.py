@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from vulture import Vulture
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "src").rglob("*.py"))
@@ -148,8 +149,7 @@ COMMANDS = ("@app.command",)
 
 def without_callers(*paths: Path) -> list[str]:
     """Functions, methods, properties and classes whose name stands nowhere else."""
-    vulture = pytest.importorskip("vulture", reason="`make setup` installs it")
-    found = vulture.Vulture(ignore_names=CALLED_BY_OTHERS, ignore_decorators=COMMANDS)
+    found = Vulture(ignore_names=CALLED_BY_OTHERS, ignore_decorators=COMMANDS)
     found.scavenge(paths)
     kinds = ("function", "method", "property", "class")
     unused = [item for item in found.get_unused_code() if item.typ in kinds]

