@@ -255,6 +255,8 @@ _HEADS = (
     (State.failed, "failed"),
     (State.unknown, "state unknown"),
 )
+_SHARED = (State.pending, State.unreached, State.failed)
+"""Of hosts in such a state, those with the same reason are one line."""
 _COUNTED = (State.changed, State.unchanged)
 """Of many hosts in such a state, none is listed."""
 
@@ -279,8 +281,8 @@ def _summary(about: Mapping[str, HostOutcome], dry: bool, stopped: str = "") -> 
                 said = said.removesuffix(stopped).rstrip(": ")
             steps = ", ".join(f"{stage.stage} {plural(len(stage.lines), 'step')}" for stage in host.changes)
             line = shown + (f": {visible(said)}" if said else "") + (f" ({steps})" if steps else "")
-            # A host of which nothing is said but its steps has a line of its own.
-            lines.setdefault((line, "" if said or stopped else name), []).append(name)
+            shared = state in _SHARED and (said or stopped)
+            lines.setdefault((line, "" if shared else name), []).append(name)
         yield from (f"  {', '.join(names)}  {line}" for (line, _), names in lines.items())
     held = sorted({visible(line) for host in about.values() for line in host.held})
     for line in held[:LISTED_AT_MOST]:

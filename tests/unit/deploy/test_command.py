@@ -238,7 +238,7 @@ def test_of_a_run_that_was_killed_what_it_did_not_write_down_is_unknown(text: by
     said = verdict(found, -9)
     assert said.code == FAILED
     assert [line for line in said.lines if "  state unknown: " in line] == [
-        f"  {', '.join(HOSTS)}  state unknown: the run ended before it said what had become of it"
+        f"  {name}  state unknown: the run ended before it said what had become of it" for name in HOSTS
     ]
     assert f"{OVER}: the state of 3 hosts is unknown (h1 h2 h3): {UNKNOWN}" == said.lines[-1]
     killed = verdict(outcome(**{**MIDDLE, "h1": host("unreached")}), -9)
