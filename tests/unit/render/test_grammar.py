@@ -266,6 +266,7 @@ RECORD = {
     rf"/networks/pn-{UUID}/(vni|cidr|mtu)": "[0-9./]+",
     rf"/networks/pn-{UUID}/containers/ap-{UUID}/{LABEL}/[0-9]+": rf"{V4} {LABEL}",
     rf"/networks/pn-{UUID}/hosts/{LABEL}": rf"{V4} ({V4}|\[[0-9a-f:]+\]):{NUMBER}",
+    rf"/networks/pn-{UUID}/out/[0-9]+": LABEL,
     rf"/networks/pn-{UUID}/project/({IN_PROJECT})": f"{WORD}|True",
     rf"/networks/pn-{UUID}/project/applications/ap-{UUID}/name": ".+",
     rf"/networks/pn-{UUID}/project/private_network/(terms/(accepted_by|version)|[a-z_]+/by)": ".+",
