@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from privnet.diagnostics import visible
 from privnet.model.fleet import Fleet, Host
 from privnet.model.lock import Lock
 
@@ -19,6 +20,9 @@ _DEFAULTS = {
     "userknownhostsfile": "~/.ssh/known_hosts ~/.ssh/known_hosts2",
     "globalknownhostsfile": "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",
 }
+_NOBODY = "No user exists for uid"
+_KRL = b"SSHKRL\n\0"
+"""How a key revocation list begins (PROTOCOL.krl of OpenSSH); any other file of revoked keys is one of public keys."""
 _FOUND = re.compile(r"# Host \S+ found: line (\d+)")
 """ssh-keygen(1), ``-F``."""
 
@@ -105,12 +109,17 @@ def objection(login: Login, key: str, settings: Mapping[str, str] | None = None)
     :param key: as ``<type> <base64>``
     :param settings: those of :func:`ssh_settings`, if they were asked for before
     """
-    settings = ssh_settings(login) if settings is None else settings
+    try:
+        settings = ssh_settings(login) if settings is None else settings
+    except SettingsRefused as error:
+        return Objection(f"ssh does not accept its configuration, so what that says of host keys is not known: {error}")
     place = settings.get("hostkeyalias") or _place(settings.get("hostname", login.address), login.port)
     entries = [*_entries(place, settings)]
     revoked = next((entry for entry in entries if entry.marker == "@revoked" and entry.key == key), None)
     if revoked:
         return Objection(f"{revoked.where} has its SSH host key as revoked")
+    if why := _revoked(key, settings):
+        return Objection(why)
     plain = [entry for entry in entries if not entry.marker]
     if any(entry.key == key for entry in plain) or settings["stricthostkeychecking"] in ("no", "off", "false"):
         return None
@@ -135,12 +144,42 @@ def objection(login: Login, key: str, settings: Mapping[str, str] | None = None)
     return None
 
 
+class SettingsRefused(Exception):
+    """ssh(1) connects nowhere with the user's configuration. The text is its own last line."""
+
+
 def ssh_settings(login: Login) -> dict[str, str]:
-    """The user's SSH configuration for a host, by OpenSSH itself; its defaults where it is not there or refuses."""
+    """The user's SSH configuration for a host, by OpenSSH itself.
+
+    Its defaults where OpenSSH is not there, and for a user without an entry in passwd(5), to whom it says nothing.
+
+    Raises SettingsRefused.
+    """
     user = ("-l", login.user) if login.user else ()
-    said = _output("ssh", "-G", "-p", str(login.port), *user, "--", login.address)
-    found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-    return {**_DEFAULTS, **found}
+    done = _run("ssh", "-G", "-p", str(login.port), *user, "--", login.address)
+    if done is None or (done.returncode and _NOBODY in done.stderr):
+        return dict(_DEFAULTS)
+    if done.returncode:
+        raise SettingsRefused(visible((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]))
+    return {**_DEFAULTS, **dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)}
+
+
+def _revoked(key: str, settings: Mapping[str, str]) -> str | None:
+    """What ``RevokedHostKeys`` has against a key (ssh_config(5)); None for nothing."""
+    name = settings.get("revokedhostkeys", "none")
+    if name == "none":
+        return None
+    file = _expanded(name)
+    try:
+        content = Path(file).read_bytes()
+    except OSError:
+        return f"{file} (RevokedHostKeys) cannot be read, and ssh refuses every host key then"
+    if content.startswith(_KRL):
+        done = _run("ssh-keygen", "-Q", "-f", file, "/dev/stdin", text=f"{key}\n")
+        revoked = done is None or done.returncode != 0
+    else:
+        revoked = key.split()[-1].encode() in content.split()
+    return f"{file} (RevokedHostKeys) has its SSH host key as revoked" if revoked else None
 
 
 def _entries(place: str, settings: Mapping[str, str]) -> Iterator[Entry]:
@@ -169,13 +208,18 @@ def _expanded(name: str) -> str:
     return name
 
 
+def _run(*words: str, text: str = "") -> subprocess.CompletedProcess[str] | None:
+    """What becomes of a program; None when it is not there, or hangs."""
+    try:
+        return subprocess.run(words, input=text, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
 def _output(*words: str) -> str:
     """What a program prints; nothing when it is not there or fails."""
-    try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROGRAM_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+    done = _run(*words)
+    return done.stdout if done is not None and done.returncode == 0 else ""
 
 
 def _place(address: str, port: int) -> str:

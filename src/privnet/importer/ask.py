@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,7 +15,7 @@ from privnet.audit.connection import COMMAND_SECONDS, CONNECT_SECONDS, SSH_FAILE
 from privnet.audit.finding import Unanswered
 from privnet.diagnostics import quoted
 from privnet.importer.answer import BYTES_AT_MOST, MARK, Answer, Unusable, parse_answer
-from privnet.known_hosts import Login, ssh_settings, strict
+from privnet.known_hosts import Login, SettingsRefused, ssh_settings, strict
 from privnet.model.identifiers import SSH_USER
 
 AT_ONCE = 16
@@ -56,8 +57,9 @@ class Target:
         alive = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
         # As at a first deploy: the key of a host that this machine has never seen is taken, another one is refused.
         trust: tuple[str, ...] = ("-F", str(ssh_config)) if ssh_config else ("-o", "StrictHostKeyChecking=accept-new")
-        if ssh_config is None and strict(ssh_settings(Login(self.address, self.port or 22, self.user))):
-            trust = ()
+        with suppress(SettingsRefused):  # ssh will say so itself
+            if ssh_config is None and strict(ssh_settings(Login(self.address, self.port or 22, self.user))):
+                trust = ()
         login = (("-l", self.user) if self.user else ()) + (("-p", str(self.port)) if self.port else ())
         return ["ssh", *fixed, *alive, *trust, *login, "--", self.address, _AS_ROOT]
 

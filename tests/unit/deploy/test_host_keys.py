@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -181,3 +183,55 @@ def test_openssh_tells_its_configuration() -> None:
     found = ssh_settings(LOGIN)
     assert (found["hostname"], found["port"], found["user"]) == ("192.0.2.12", "2222", "root")
     assert found["userknownhostsfile"] and found["stricthostkeychecking"]
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str) -> None:
+    """Let ssh(1) read this configuration."""
+    ssh, file = shutil.which("ssh"), tmp_path / "config"
+    file.write_text(config)
+    program = tmp_path / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {ssh} -F {file} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("line", ["NoSuchOption yes", "StrictHostKeyChecking perhaps", "Port"])
+def test_a_configuration_that_ssh_refuses_lets_no_new_key_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    reading(monkeypatch, tmp_path, f"StrictHostKeyChecking yes\n{line}\n")
+    said = str(objection(LOGIN, OWN))
+    assert said.startswith("ssh does not accept its configuration, so what that says of host keys is not known: ")
+    assert f"{tmp_path}/config" in said
+
+
+def test_a_configuration_that_ssh_accepts_lets_a_new_key_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The twin."""
+    reading(monkeypatch, tmp_path, f"UserKnownHostsFile {tmp_path}/none\nGlobalKnownHostsFile {tmp_path}/none\n")
+    assert objection(LOGIN, OWN) is None
+
+
+def test_a_user_to_whom_ssh_says_nothing_has_its_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\necho 'No user exists for uid 12345' >&2\nexit 255\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert ssh_settings(LOGIN)["stricthostkeychecking"] == "ask"
+
+
+@pytest.mark.parametrize("krl", [False, True])
+def test_a_key_in_the_file_of_revoked_ones_is_refused(settings: dict[str, str], tmp_path: Path, krl: bool) -> None:
+    listed, file = tmp_path / "listed", tmp_path / "revoked"
+    listed.write_text(f"{OWN} of somebody\n")
+    file.write_text(listed.read_text())
+    if krl:
+        subprocess.run(["ssh-keygen", "-q", "-k", "-f", str(file), str(listed)], check=True, capture_output=True)
+    revoking = settings | {"revokedhostkeys": str(file)}
+    assert says(revoking, f"{PLACE} {OWN}") == "DIR/revoked (RevokedHostKeys) has its SSH host key as revoked"
+    assert objection(LOGIN, OTHER, revoking | {"stricthostkeychecking": "no"}) is None, "the twin"
+
+
+def test_a_file_of_revoked_keys_that_cannot_be_read_lets_none_in(settings: dict[str, str], tmp_path: Path) -> None:
+    said = says(settings | {"revokedhostkeys": str(tmp_path / "away")}, f"{PLACE} {OWN}")
+    assert said == "DIR/away (RevokedHostKeys) cannot be read, and ssh refuses every host key then"
