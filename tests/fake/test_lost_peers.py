@@ -120,6 +120,14 @@ def test_a_peer_that_takes_no_connection_either_is_gone(fleet: Callable[..., Fle
     assert ran.outcome["hosts"]["h2"]["why"] == "it answered when the run began, and now it takes no new connection"
 
 
+def test_a_peer_that_refuses_a_connection_is_lost_by_the_change(fleet: Callable[..., Fleet]) -> None:
+    """A limit on new connections refuses one, and takes the next: the host is there, and its peers do not hear it."""
+    made = of_three(fleet)
+    made.data |= {"h1": lost(made, "h2"), "h3": lost(made, "h2"), "h2": {"refuses": [2]}}
+    ran = made.run("--json", "-y")
+    assert ran.outcome["stopped"] == {"why": CUT_OFF, "kind": "failed"} and withdrawn(ran) == ["h1", "h3"]
+
+
 def test_a_peer_that_the_run_does_not_reach_is_lost_by_the_change(fleet: Callable[..., Fleet]) -> None:
     """Its SSH server is down, and it has answered its peers until the change."""
     made = of_three(fleet)

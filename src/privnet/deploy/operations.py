@@ -341,23 +341,25 @@ def _stop_where_peers_are_lost(run: Run) -> None:
         quiet = sorted(
             {peer for _, peer in lost if run.host(peer).state is not State.unreached and peer not in run.proven}
         )
-        looks = [gevent.spawn(_is_there, state.inventory.get_host(name)) for name in quiet[:QUIET_AT_MOST]]
+        # Half of the time that those who ask have left: the other half is for what is done with the answer.
+        now = time.monotonic()
+        until = now + (min((run.until.get(name, now) for name, _ in lost), default=now) - now) / 2
+        looks = [gevent.spawn(_is_there, run, state.inventory.get_host(name), until) for name in quiet[:QUIET_AT_MOST]]
         run.gone = {name for name, look in zip(quiet, gevent.joinall(looks), strict=False) if not look.value}
         lost = {pair: small for pair, small in lost.items() if not run.gone.intersection(pair)}
         if lost:
             run.stop(health.sentence(lost, run.plan.hosts), "failed")
 
 
-def _is_there(other: Any) -> bool:
-    """Whether a host that the run has not changed takes a new connection."""
-    old = getattr(other.connector, "client", None)
-    other.disconnect()
-    try:
-        other.connect(reason="again", raise_exceptions=True)
-    except ConnectError:
-        return False
-    _close(old)
-    return True
+def _is_there(run: Run, other: Any, until: float) -> bool:
+    """Whether a host takes a new connection until then. One that refuses a connection now and then is there."""
+    with run.busy[other.name]:
+        old = getattr(other.connector, "client", None)
+        other.disconnect()
+        if _refused(run, other, until) is not None:
+            return False
+        _close(old)
+        return True
 
 
 def _to_prepare(run: Run, name: str, found: HostState) -> Script:
@@ -872,7 +874,8 @@ def _reconnected(run: Run, host: Any) -> bool:
         return True
     old = getattr(host.connector, "client", None)
     host.disconnect()
-    refused = _refused(run, host)
+    # What is confirmed shortly before the host rolls back arrives in time, or is refused there.
+    refused = _refused(run, host, run.until.get(host.name, 0.0) - min(MARGIN_SECONDS, run.patience / 4))
     if refused is not None:
         why = f"it takes no new connection, so it rolls back within {run.patience} s: {visible(refused)}"
         # What it has it will not have for long: nothing goes elsewhere for it, and a late confirmation would be wrong.
@@ -887,13 +890,11 @@ def _reconnected(run: Run, host: Any) -> bool:
     return True
 
 
-def _refused(run: Run, host: Any) -> str | None:
-    """Connect, again and again while the host still waits for its confirmation; why not, or None when it is done.
+def _refused(run: Run, host: Any, until: float) -> str | None:
+    """Connect, again and again until then by the monotonic clock; why not, or None when it is done.
 
     A rate limit on port 22 refuses a connection, and takes the next one.
     """
-    # What is confirmed shortly before the host rolls back arrives in time, or is refused there.
-    until = run.until.get(host.name, 0.0) - min(MARGIN_SECONDS, run.patience / 4)
     for tries in itertools.count():
         try:
             host.connect(reason="again", raise_exceptions=True)

@@ -34,7 +34,7 @@ my (%peers, $own);
 	$peers{$_}{size} = $sizes{$_} for keys %peers;
 }
 
-my %before;
+my (%before, @told);
 if ($word eq 'lost') {
 	open my $kept, '<', $file or exit 0;
 	while (<$kept>) {
@@ -43,6 +43,8 @@ if ($word eq 'lost') {
 		$now //= $address if $peers{$address};
 		$before{$now} = $large if defined $now;
 	}
+	# Who heard a question before the change may send to where that came from, until it hears of this host again.
+	@told = grep { !exists $before{$_} } keys %peers;
 	%peers = map { $_ => $peers{$_} } keys %before;
 	# What has to wait for WireGuard's own answer needs time for it.
 	delete $peers{$_} for grep { $before{$_} eq 'heard' && $seconds < $KEEPALIVE_SECONDS } keys %peers;
@@ -93,6 +95,7 @@ my $id = $$ & 0xffff;
 my (%received, %handshakes) = ();
 %received = received();
 %handshakes = handshakes();
+send $socket, question(0, 28), 0, pack_sockaddr_in(0, inet_aton($_)) for @told;
 while (%open && now() < $ends) {
 	for my $address (keys %open) {
 		# When both sides of a pair begin a session at once, both can fail, and wait for 5 s.
