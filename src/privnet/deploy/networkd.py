@@ -22,7 +22,11 @@ NEEDED = (NETWORKD, "wg-quick@.service", "dbus.service", "dbus.socket")
 _NAMES = frozenset({"Name", "OriginalName"})
 _OF_OTHERS = frozenset({"MACAddress", "PermanentMACAddress", "Path", "SSID", "BSSID", "WLANInterfaceType"})
 """Keys that no device of ours fits: each has a MAC of its own, and none has a path on a bus."""
-_TELLING = frozenset({"Type", "Kind", "Driver", "Property", *_NAMES, *_OF_OTHERS})
+_CONDITIONS = frozenset(
+    {"Host", "Virtualization", "KernelCommandLine", "KernelVersion", "Credential", "Architecture", "Firmware"}
+)
+"""Keys about the host. A [Match] of these alone fits every device where they hold (networkd-network.c of systemd)."""
+_TELLING = frozenset({"Type", "Kind", "Driver", "Property", *_NAMES, *_OF_OTHERS, *_CONDITIONS})
 _CHANGES = re.compile(r"(?:Name|MACAddress|MTUBytes)=.+|MACAddressPolicy=random")
 
 
@@ -93,7 +97,7 @@ def _changes(file: SetupFile) -> bool:
 
 
 def _fits(file: SetupFile, devices: Iterable[_Device]) -> bool:
-    """Whether it may fit a device of ours; one that says nothing of devices fits none (systemd.network(5))."""
+    """Whether it may fit a device of ours; an empty [Match] fits none (systemd.network(5))."""
     wanted: dict[str, str] = {}
     for key, value in file.match:
         # An empty value takes back what was said before.

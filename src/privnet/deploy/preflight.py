@@ -125,12 +125,14 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def _ports(plan: HostPlan, state: HostState) -> Iterator[str]:
-    if state.mesh is None and plan.mesh.port in state.listening:
+    # What has the port is the mesh itself, unless that has another one.
+    others = state.mesh is None or state.mesh.port != plan.mesh.port
+    if others and plan.mesh.port in state.listening:
         yield (
             f"another program there uses UDP port {plan.mesh.port}, which the mesh needs: `ss -lunp` shows which; "
             "end it, or give the fleet another `wireguard.port`"
         )
-    elif state.mesh is None and plan.mesh.port in state.clients:
+    elif others and plan.mesh.port in state.clients:
         yield (
             f"a program there has UDP port {plan.mesh.port}, which the mesh needs, as the port of a connection: run "
             "again when it has ended. To keep the port from connections: "

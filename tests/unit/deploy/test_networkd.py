@@ -17,11 +17,13 @@ FIT = [
     "Type=ether", "Kind=veth", "Kind=vx*", "Kind=*", "Driver=bridge", "Driver=veth br*", "Type=!loopback", "Kind=!veth",
     "Property=INTERFACE=pnb7000000", "Name=*;Host=h1", "Name=eth0;Name=*", "Name=eth0;Name=;Type=bridge",
     "Name=p[a-n]*", "Name=*;Virtualization=container", "Name=*;Property=ID_BUS=x", "Name=privnet",
-    "Name=pnc*;Driver=veth",
+    "Name=pnc*;Driver=veth", "Host=h1", "Name=;Host=x", "Virtualization=vm", "KernelCommandLine=x",
+    "Architecture=arm64", "KernelVersion=6.*", "Firmware=uefi", "Credential=x",
 ]  # fmt: skip
 FIT_NOT = [
     "Name=e*", "Name=eth0 wlan0", "Type=wlan", "Name=ve-*;Driver=veth", "Name=*;MACAddress=52:54:00:00:00:01",
-    "Name=!*", "Name=*;Path=pci-*", "Kind=dummy", "Virtualization=container;Name=host0", "Host=h1", "", "Name=;Host=x",
+    "Name=!*", "Name=*;Path=pci-*", "Kind=dummy", "Virtualization=container;Name=host0", "", "Name=",
+    "Host=;Name=", "Host=h1;Name=eth0",
     "Name=!pn* privnet", "Name=*;Type=wlan", "Driver=virtio_net", "Name=*;Kind=tun",
     "PermanentMACAddress=52:54:00:00:00:01",
 ]  # fmt: skip

@@ -65,6 +65,11 @@ CASES: dict[str, tuple[Callable[[HostState], HostState], str]] = {
         lambda s: replace(s, systemd_version="247"),
         "its systemd has version 247, private networks need 252: upgrade to Debian 12 or newer",
     ),
+    "another program on the port that the mesh is to have": (
+        lambda s: replace(s, mesh=replace(s.mesh, port=51999), listening=frozenset({51999, 51820})),
+        "another program there uses UDP port 51820, which the mesh needs: `ss -lunp` shows which; end it, or give the fleet "
+        "another `wireguard.port`",
+    ),
     "another program on the mesh's port": (
         lambda s: replace(s, mesh=None, listening=frozenset({53, 51820})),
         "another program there uses UDP port 51820, which the mesh needs: `ss -lunp` shows which; end it, or give the fleet "
