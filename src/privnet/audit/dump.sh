@@ -180,7 +180,7 @@ section servers
 # The words after its program, of each forwarder that runs.
 printf '%s\n' "$pids" | try sed -n 's/^privnet-forwarder@\(.*\)[.]service /\1 /p' | while read -r name pid; do
 	# One that has ended, or is systemd still and becomes the forwarder next, asks nobody.
-	case $(readlink "/proc/$pid/exe") in '' | */systemd/systemd*) continue ;; esac
+	[ ! "/proc/$pid/exe" -ef /proc/1/exe ] && [ ! "/proc/$pid/exe" -ef /usr/lib/systemd/systemd-executor ] || continue
 	words=$(try tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")
 	[ -z "$words" ] || printf '%s %s\n' "$name" "$(printf '%s\n' "$words" | try cut -d ' ' -f 3-)"
 done

@@ -278,7 +278,7 @@ section answering
 printf '%s\n' "$pids" | try sed -n 's/^dns@\(pn-[^ ]*\) /\1 resolver /p'
 printf '%s\n' "$pids" | try sed -n 's/^forwarder@\(pn-[^ ]*\) /\1 /p' | while read -r name pid; do
 	# One that has ended, or is systemd still and becomes the forwarder next, asks nobody.
-	case $(readlink "/proc/$pid/exe") in '' | */systemd/systemd*) continue ;; esac
+	[ ! "/proc/$pid/exe" -ef /proc/1/exe ] && [ ! "/proc/$pid/exe" -ef /usr/lib/systemd/systemd-executor ] || continue
 	words=$(try tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline")
 	[ -z "$words" ] || printf '%s servers %s\n' "$name" "$words"
 done
