@@ -1,4 +1,4 @@
-"""Each test is in one tier, docs/tests.md says which proves what, and .ci/run runs all of them once."""
+"""Each test is in one tier, docs/tests.md says which proves what, and .ci/run runs all but machines, once."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def _last_word(inventory: Path | None, limit: list[str] | None, word: str) -> No
         for pattern in unknown:
             _known_host(pattern, compiled, groups(compiled.plan.fleet))
         # Whatever the YAML says by now: nothing of it is done.
-        number = str(removals(compiled.known, compiled.lock).number)
+        number = str(removals(compiled.before, compiled.lock).number)
         found = perform(Request(Path(inventory or ""), tuple(limit or []), allow=number, word=word)).outcome
         code, lines = said(found, hosts, word)
         with _read_or_not():

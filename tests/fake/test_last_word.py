@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from test_runs import Fleet, Ran, fleet, states
+from test_runs import Fleet, Ran, fleet, moving, states
 
 from privnet.deploy import command
 from privnet.deploy.waiting import WORD
@@ -40,6 +40,18 @@ def test_hosts_are_held_and_not_confirmed(fleet: Callable[..., Fleet], monkeypat
     assert {name for name, line in ran.executed if " privnet hold " in line and " 600 &&" in line} == {"h1", "h2", "h3"}
     # No execution more than otherwise.
     assert ran.asked == {"h1": 4, "h2": 3, "h3": 3}
+
+
+def test_a_host_that_keeps_something_old_is_held_all_the_same(
+    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without an answer may still send there. The held one waits for a person, and no run may come before."""
+    made = moving(fleet)
+    made.data["h3"] = {"away": True}
+    monkeypatch.setenv(command.WITHIN, "600")
+    ran = made.run("--json", "-y")
+    assert states(ran) == {"h1": "held", "h2": "held", "h3": "unreached"}
+    assert ran.outcome["hosts"]["h2"]["why"] == "what is old stays until a later run"
 
 
 def test_another_run_changes_nothing_meanwhile(fleet: Callable[..., Fleet]) -> None:

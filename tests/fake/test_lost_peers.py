@@ -40,7 +40,7 @@ def of_three(fleet: Callable[..., Fleet]) -> Fleet:
 
 CUT_OFF = (
     "the change would cut off peers that answered before it, so it is not confirmed: h2 (192.0.2.22:51820) does not "
-    "answer h1 and h3 over the mesh. Look at `endpoint`, `address` and ports in fleet.yaml, and at firewalls between "
+    "answer h1, h3 over the mesh. Look at `endpoint`, `address` and ports in fleet.yaml, and at firewalls between "
     "the hosts"
 )
 

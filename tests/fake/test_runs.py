@@ -588,7 +588,7 @@ def test_more_than_a_third_that_fail_stop_the_run_before_anything_is_switched(
     assert ran.code == 1
     assert f": {TOO_MANY}" in ran.stderr
     assert ran.outcome["stopped"] == {"why": TOO_MANY, "kind": "failed"}
-    # Each has executed one program at most, and none is confirmed: it goes back.
+    # Each has executed one program at most, and none is confirmed: it rolls back.
     assert ran.programs == {f"h{n}": 1 for n in range(1, hosts + 1)}
     assert not any(" privnet confirm " in command for _, command in ran.executed)
     assert states(ran) == {f"h{n}": "failed" if f"h{n}" in lost else "pending" for n in range(1, hosts + 1)}
@@ -655,7 +655,7 @@ def test_a_lease_found_later_stops_the_run_too_and_keeps_nothing(fleet: Callable
     assert states(ran) == {"h1": "pending", "h2": "failed", "h3": "pending"}
     assert withdrawn(ran) == ["h1", "h3"]
     assert ran.outcome["hosts"]["h1"]["why"].startswith("it is as it was before: another run is at work, so")
-    assert ran.outcome["hosts"]["h3"]["why"].startswith("it goes back to what it was within 180 s: another run is at")
+    assert ran.outcome["hosts"]["h3"]["why"].startswith("it rolls back to what it was within 180 s: another run is at")
 
 
 SLOW = {"fake_delay": 2}
@@ -678,7 +678,7 @@ def test_a_run_that_began_earlier_waits_for_the_other_to_withdraw(fleet: Callabl
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("privnet: stale: it has put itself back since", "it has put itself back since"),
+        ("privnet: stale: it has rolled back since", "it has rolled back since"),
         ("privnet: locked: run r7 has changed it since", "run r7 has changed it since"),
         ("its program was killed", "its program was killed"),
         (None, "the connection was lost, or it hangs: Socket is closed"),
@@ -1140,7 +1140,7 @@ def test_what_was_taken_away_is_back_when_a_host_goes_back_to_it(fleet: Callable
 def test_a_host_that_confirms_what_it_has_taken_away_holds_up_nobody(
     fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was switched before, and sends where the plan says even if it goes back from that."""
+    """It was switched before, and sends where the plan says even if it rolls that back."""
     made = fleet(1, elsewhere=["h1", "h3"])
     made.project("elsewhere", 1, ["h3", "h1"])  # each to where the other was
     (made.directory / "projects" / "p0.yaml").unlink()  # of h1 and h2

@@ -26,7 +26,7 @@ KEEPS = ("forget_uploads", "give_back", "disarm", "tidy", "stop_timer", "confirm
 """Those that a confirmation goes through, as the last wave has left them."""
 RETURNS = ("wait_for_time", "has_room", "unpack", "put_back", "stop_new", "end", "remove_new_devices", "back")
 RETURNS += ("settle", "settle_guard", "settle_mesh", "settle_overlay", "settle_ports", "settle_names")
-"""Those that a host goes through on its way back."""
+"""Those that a host goes through while it rolls back."""
 
 # These go on with what stands before them: nothing can be put in between.
 _CONTINUES = {"then", "else", "elif", "fi", "do", "done", "esac", ";;", "}", ")", "{", "case"}
@@ -135,7 +135,7 @@ def _replaced(upload: str, name: str, text: str) -> str:
 
 
 def ways_back(way: str, tour: list[dict[str, object]]) -> Iterator[Point]:
-    """Every place of each host's way back from its last wave."""
+    """Every place of each host's rollback of its last wave."""
     last = {str(step["host"]): step for step in tour if step["change"]}
     for host, step in last.items():
         for number in change_lines(str(step["change"]), RETURNS):

@@ -276,7 +276,7 @@ class Scene:
         self.at = way
 
     def _give_time(self) -> None:
-        """Looking at the hosts takes long on a busy machine; none of them shall put itself back meanwhile."""
+        """Looking at the hosts takes long on a busy machine; none of them shall roll back meanwhile."""
         later = "$(($(cut -d . -f 1 /proc/uptime) + 300))"
         for host in self.lab.hosts:
             # A host that is being confirmed at this moment needs none.
@@ -349,7 +349,7 @@ class Scene:
         return Ended(code, (place / "output").read_text(), outcome, time.monotonic() - begun, struck, said)
 
     def _strike_again(self, kind: str, point: Point, place: Path, reached: Path) -> Ended:
-        """Kill the run after that execution, and then what happens on the host's way back."""
+        """Kill the run after that execution, and then what happens while the host rolls back."""
         begun = time.monotonic()
         (place / "afterwards").touch()
         (place / "notes").touch()

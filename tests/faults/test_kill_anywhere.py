@@ -1,6 +1,6 @@
 """A run is struck at any place: the control machine dies, a connection is cut, or dies without a word, the remote shell
-is killed, a host loses power, its disk is full; or the run is dead, and the host is struck on its way back. Who is not
-concerned notices nothing, and the next plain run ends as if nothing had been.
+is killed, a host loses power, its disk is full; or the run is dead, and the host is struck while it rolls back. Who
+is not concerned notices nothing, and the next plain run ends as if nothing had been.
 
 `make test-faults` strikes at every place, which takes days; with ``EACH=command`` at one place of each command, drawn
 anew each time; with ``JOBS=4`` in four labs side by side, with ``PART=3/24`` at every 24th place, from the third. Each

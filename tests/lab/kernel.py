@@ -140,7 +140,7 @@ def until_rested(lab: Lab, *hosts: str, within: float) -> None:
     begun = asked = time.monotonic()
     left = "ls -d /var/lib/privnet/armed /run/privnet/lease /etc/privnet/.stage.* 2> /dev/null || true"
     while any(lab.exec(host, left).stdout for host in hosts or lab.hosts):
-        assert asked - begun < within, "a host has not put itself back"
+        assert asked - begun < within, "a host has not rolled back"
         time.sleep(0.5)
         asked = time.monotonic()
     print(f"back {asked - begun:.1f} s later")

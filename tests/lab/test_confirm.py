@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from kernel import difference, dump, until_rested
-from runs import PYINFRA, assert_reachable, deploy, edit, replace_once
+from runs import assert_reachable, deploy, edit, replace_once
+from test_live_plan import privnet
 
 from privnet.lab import Lab
 
@@ -43,14 +42,7 @@ def declare(lab: Lab, old: str, new: str) -> None:
 
 def run(lab: Lab, *arguments: str, code: int = 0) -> str:
     """What `privnet deploy -y` says when it ends with ``code``."""
-    done = subprocess.run(
-        [str(PYINFRA.with_name("privnet")), "deploy", str(lab.inventory), "-y", *arguments],
-        env={**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=300, cwd="/",
-    )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == code, said
-    return said
+    return privnet(lab, "deploy", "-y", *arguments, code=code)
 
 
 LAB_2 = "lab-2: {address: 192.0.2.12, "
@@ -58,7 +50,7 @@ NOWHERE = LAB_2 + 'endpoint: "192.0.2.23:51820", '
 ELSEWHERE = LAB_2 + 'endpoint: "192.0.2.22:51820", '
 CUT_OFF = (
     "FAILED: the change would cut off peers that answered before it, so it is not confirmed: "
-    "lab-2 (192.0.2.23:51820) does not answer lab-1 and lab-3 over the mesh. Look at `endpoint`, `address` and ports"
+    "lab-2 (192.0.2.23:51820) does not answer lab-1, lab-3 over the mesh. Look at `endpoint`, `address` and ports"
 )
 
 

@@ -204,7 +204,7 @@ hosts:
   lab-2: {{address: 192.0.2.12, zone: a}}
   lab-3: {{address: 192.0.2.13, zone: a}}
 """
-# In the place of the program itself: what a host does on its way back sets its own search path.
+# In the place of the program itself: what a host does while it rolls back sets its own search path.
 IN_PLACE = """mkdir -p /run/record && cp /usr/bin/wg /run/record/real && : > /run/recorded
 sed 's|/usr/bin/wg|/run/record/real|g' > /run/record/wg && chmod 0755 /run/record/wg
 mount --bind /run/record/wg /usr/bin/wg"""
@@ -272,10 +272,10 @@ def test_a_boot_that_takes_it_back_leaves_nothing_to_confirm(lab: Lab) -> None:
     for word in ("confirm", "extend"):
         late = lab.exec("lab-1", f"{armed} {word} {run} '{been}'", check=False)
         assert late.returncode == 75
-        assert "privnet: stale: it has put itself back to what it was before" in late.stderr
+        assert "privnet: stale: it has rolled back to what it was before" in late.stderr
     first = deploy(lab, check=False)
     assert first.code != 0
-    assert "lab-1] privnet: stale: it has put itself back since this run asked it. Run again" in first.output
+    assert "lab-1] privnet: stale: it has rolled back since this run asked it. Run again" in first.output
     # The two others may go back by their timers when the next one comes to them, and say the same.
     assert any(deploy(lab, check=False).code == 0 for _ in range(3))
     undo(lab)

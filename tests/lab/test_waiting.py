@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from kernel import difference, dump, until_rested
-from runs import PYINFRA, assert_reachable, deploy, edit, replace_once
+from runs import assert_reachable, deploy, edit, replace_once
+from test_live_plan import privnet
 
 from privnet.lab import Lab
 
@@ -30,17 +29,6 @@ def back_to_the_start(lab: Lab) -> Iterator[None]:
     for path, text in before.items():
         path.write_text(text)
     deploy(lab, allow=True)
-
-
-def privnet(lab: Lab, command: str, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [str(PYINFRA.with_name("privnet")), command, str(lab.inventory), *arguments],
-        env={**os.environ, "PRIVNET_LAB": lab.name, "PYINFRA_PROGRESS": "off"}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=300, cwd="/",
-    )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == code, said
-    return said
 
 
 def change(lab: Lab) -> None:

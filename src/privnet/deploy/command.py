@@ -105,7 +105,7 @@ def perform(request: Request, quiet: bool = False) -> Ended:
     elif request.dry:
         streams = {"stdout": subprocess.DEVNULL}  # JSON for nobody
     # In memory: no disk that fills up, and no directory that goes, takes away what has become of the hosts.
-    with open(os.memfd_create("privnet-outcome"), "rb") as memory:  # noqa: PTH123 - a descriptor
+    with os.fdopen(os.memfd_create("privnet-outcome"), "rb") as memory:
         streams |= {"env": request.environment(f"/proc/self/fd/{memory.fileno()}"), "pass_fds": (memory.fileno(),)}
         run = subprocess.Popen(request.command, text=True, errors="replace", **streams)
         with run, _passing_on(run) as interrupts:
@@ -211,7 +211,9 @@ def judge(ended: Ended, hosts: Collection[str], dry: bool, rollback: int, within
     lines = [*_summary(about, dry, stopped), *_closing(code, ended, about, dry, rollback)]
     if held := sum(host.state is State.held for host in about.values()):
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + within))
-        lines = [*(line for line in lines if not line.startswith("DONE: ")), waiting.closing(held, within, until)]
+        if code in (DONE, PENDING):
+            lines = [*_summary(about, dry, stopped)]
+        lines.append(waiting.closing(held, sum(host.state in _OPEN for host in about.values()), within, until))
     return Verdict(code, tuple(lines))
 
 
@@ -257,6 +259,7 @@ _HEADS = (
 )
 _SHARED = (State.pending, State.unreached, State.failed)
 """Of hosts in such a state, those with the same reason are one line."""
+_OPEN = (State.pending, State.unreached)
 _COUNTED = (State.changed, State.unchanged)
 """Of many hosts in such a state, none is listed."""
 
@@ -308,12 +311,12 @@ def _closing(code: int, ended: Ended, about: Mapping[str, HostOutcome], dry: boo
     elif code == FAILED:
         yield "FAILED: see what is said of the hosts above; the same command again tries those that are not done"
     elif code == PENDING and not dry:
-        open_hosts = sum(host.state in (State.pending, State.unreached) for host in about.values())
+        open_hosts = sum(host.state in _OPEN for host in about.values())
         silent = any(host.state is State.unreached for host in about.values())
         held = silent and any(host.held for host in about.values())
         yield (
             f"PENDING: {plural(open_hosts, 'host')} not done, all others are. Nothing was taken away that a host "
-            "without an answer may need; the same command again finishes them"
+            "without an answer may need. When what is said of them is put right, the same command again finishes them"
         ) + (". A host that stays away holds back moves until fleet.yaml says `state: out` of it" if held else "")
     elif code == PENDING:
         yield "PENDING: not every host has answered; of those nothing is known"

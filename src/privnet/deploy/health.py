@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from privnet.diagnostics import plural
+from privnet.diagnostics import plural, some
 from privnet.plan.host import HostPlan
 
 LOST_SECONDS = 20
@@ -57,7 +57,7 @@ def sentence(lost: Mapping[tuple[str, str], bool], hosts: Mapping[str, HostPlan]
     # Who is lost by most is most likely the cause: each pair is said of one of its two hosts.
     peers = _by_peer(lost)
     said = [
-        f"{peer} ({_endpoint(peer, hosts)}) does not answer {_some(sorted(by))}"
+        f"{peer} ({_endpoint(peer, hosts)}) does not answer {some(sorted(by), LISTED_AT_MOST)}"
         for peer, by in list(peers.items())[:LISTED_AT_MOST]
     ]
     others = len(peers) - LISTED_AT_MOST
@@ -89,10 +89,3 @@ def _by_peer(lost: Collection[tuple[str, str]]) -> dict[str, set[str]]:
 
 def _endpoint(peer: str, hosts: Mapping[str, HostPlan]) -> str:
     return next((p.endpoint for host in hosts.values() for p in host.mesh.peers if p.host == peer), "no endpoint")
-
-
-def _some(names: list[str]) -> str:
-    some = names[:LISTED_AT_MOST]
-    if len(names) > LISTED_AT_MOST:
-        some.append(f"{len(names) - LISTED_AT_MOST:,} more")
-    return some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"

@@ -53,7 +53,7 @@ def obstacles(plan: HostPlan, state: HostState) -> Iterator[str]:
     networkd = state.units.get(NETWORKD)
     running = networkd is not None and networkd.active == "active"
     if not running and (found := [file.path for file in state.setups if _sets_up_others(file, state.devices)]):
-        # It is started before there is a way back, so it must find nothing to do but what it is given later.
+        # It is started before there is a rollback, so it must find nothing to do but what it is given later.
         yield (
             "its systemd-networkd is off, private networks need it, and once started it would set up devices of the "
             f"host by {some(found)}: "

@@ -242,7 +242,7 @@ def confirm() -> Commands:
 
 @operation()
 def confirm_retired() -> Commands:
-    """The same for hosts that have taken something away, if no other has gone back to where it is needed."""
+    """The same for hosts that have taken something away, if no other has rolled back to where it is needed."""
     run = _run()
     if host.name not in run.concerned["retire"]:
         host.noop("it has taken nothing away")
@@ -263,8 +263,10 @@ def say() -> Commands:
     found = _snapshot(run)
     if word == "confirm" and not run.stopped and (silent := sorted(_failed())):
         run.stop(waiting.silent(silent), "failed")
-    if run.stopped or isinstance(found, Unknown):
-        yield Refusal(run, run.stopped or found.why, State.pending)  # type: ignore[union-attr]
+    if isinstance(found, Unknown):
+        yield Refusal(run, run.stopped or found.why, State.pending)
+    elif run.stopped:
+        yield Refusal(run, run.stopped, State.pending)
     elif not found.armed:
         run.leave(host.name)
         host.noop("nothing waits there")
@@ -577,7 +579,7 @@ def _usable(found: HostState) -> HostState | Unknown:
     if not found.root:
         return Unknown("commands do not run as root there: log in as root, or as a user with sudo")
     if found.busy:
-        return Unknown("a program of an earlier run, or its own way back, is at work there: run again when it is over")
+        return Unknown("a program of an earlier run, or its own rollback, is at work there: run again when it is over")
     return found
 
 
@@ -663,7 +665,7 @@ class Confirmation(StringCommand):
                 return _stop(state, host, run, run.stopped, connector_arguments), []
             run.kept = run.kept or self._word == "confirm"
             if host.name not in run.concerned["retire"]:
-                # Not before it has said so: one that goes back from its switch sends to where it did.
+                # Not before it has said so: one that rolls back its switch sends to where it did.
                 run.settled.discard(host.name)
             done, output = _executed(run, host, super().execute, state, connector_arguments, self._seconds)
             if done:
@@ -756,7 +758,7 @@ class Refusal(StringCommand):
 
 
 class Return(StringCommand):
-    """A host goes back at once from what it has not confirmed: another one, which has gone back, needs it."""
+    """A host rolls back at once from what it has not confirmed: another one, which has rolled back, needs it."""
 
     def __init__(self, run: Run, why: str) -> None:
         super().__init__("true")
@@ -845,7 +847,7 @@ def _extend_later(run: Run, turn: Turn, state: Any, host: Any, connector_argumen
 def _extend(run: Run, turn: Turn, state: Any, host: Any, connector_arguments: Any) -> None:
     with run.busy[host.name]:
         waits = host.name in run.armed and run.been[host.name] == turn.generation
-        # Over a new connection, since the old one proves nothing: who cannot be reached so goes back in time.
+        # Over a new connection, since the old one proves nothing: who cannot be reached so rolls back in time.
         if run.stopped or not waits or host not in state.active_hosts or not _reconnected(run, host):
             return
         command = StringCommand(*_kept("extend", run.id, turn.generation), _timeout=QUESTION_SECONDS)
@@ -865,7 +867,8 @@ def _confirmed(run: Run, name: str, missing: str, becomes: State) -> None:
     outcome = run.host(name)
     serial, why = run.saved.serial, run.stopped or (outcome.why if outcome.held else "") or missing
     outcome.applied = f"{serial} {run.checksum(serial)} {run.id}"
-    run.note(host.name, State.pending if why else becomes, why)
+    # A host that is held waits for a person, whatever it still lacks: that comes with a run after the person's word.
+    run.note(name, State.pending if why and becomes is not State.held else becomes, why)
 
 
 def _reconnected(run: Run, host: Any) -> bool:
@@ -991,7 +994,7 @@ def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any, b
     if run.stopped and host.name in run.armed:
         back = _withdrawn(state, host, run, connector_arguments)
         gone = "what is confirmed stays, and the rest is taken back" if run.kept else "it is as it was before"
-        now = gone if back else f"it goes back to what it was within {run.patience} s"
+        now = gone if back else f"it rolls back to what it was within {run.patience} s"
         why, printed = f"{now}: {why}", f"{now}: {printed}"
     run.note(host.name, State.pending if run.stopped else becomes, why)
     logger.error(f"{host.print_prefix}privnet: {host.name}: {printed}")
@@ -999,7 +1002,7 @@ def _stop(state: Any, host: Any, run: Run, why: str, connector_arguments: Any, b
 
 
 def _withdrawn(state: Any, host: Any, run: Run, connector_arguments: Any) -> bool:
-    """Whether a host has gone back at once from what this run has begun there; if not, its timer does it.
+    """Whether a host has rolled back at once from what this run has begun there; if not, its timer does it.
 
     It says that nothing has been only when that is so everywhere: another run may have waited for it.
     """

@@ -394,7 +394,7 @@ class Run:
                     )
 
     def _sends(self, name: str, network: Network, mac: str, vtep: str) -> bool:
-        """Whether a host may send a container's frames to this VTEP; one that says nothing, or goes back, may."""
+        """Whether a host may send a container's frames to this VTEP; one that says nothing, or rolls back, may."""
         answer = self.answers.get((name, self.executing))
         if not isinstance(answer, HostState):
             # One without a key has never been reached by any run.

@@ -50,7 +50,7 @@ CONFIRM = (
     " found=$(head -c 100 /var/lib/privnet/generation);"
     ' if [ "$1" = confirm ] && [ "$found" = "$3" ]; then exit; fi; exec >&2;'
     ' case $found in "" | none | *"back "* | "$2 "*)'
-    " echo 'privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again' ;;"
+    " echo 'privnet: stale: it has rolled back to what it was before: no confirmation came in time. Run again' ;;"
     ' *) echo "privnet: stale: run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;'
     " esac; exit 75"
 )
@@ -93,7 +93,7 @@ class Turn:
     :param run: who holds the host's lease
     :param wave: ``add``, ``switch`` or ``retire``
     :param expected: what the host last said it had been through; another answer means that it was changed since
-    :param seconds: how long it waits for a confirmation before it puts itself back
+    :param seconds: how long it waits for a confirmation before it rolls back
     :param token: the same for all runs that cannot be under way at the same time, since one lock keeps them apart
     :param owner: for people: who runs this, and where
     :param broken: a run whose lease may be taken

@@ -35,7 +35,7 @@ done
 # A login shell may have said something without an end of its line.
 echo
 section system
-# What a program, or a way back, is doing at this moment is no state to compare with.
+# What a program, or a rollback, is doing at this moment is no state to compare with.
 if [ -r /run/privnet/program.lock ]; then
 	exec 8< /run/privnet/program.lock
 	may 1 flock --shared --wait 20 8 || echo 'busy yes'

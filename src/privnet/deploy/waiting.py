@@ -36,11 +36,15 @@ def silent(hosts: Iterable[str]) -> str:
     )
 
 
-def closing(held: int, seconds: int, until: str) -> str:
-    """The last line of a run that leaves hosts waiting."""
+def closing(held: int, others: int, seconds: int, until: str) -> str:
+    """The last line of a run that leaves hosts waiting.
+
+    :param others: hosts that are not done
+    """
+    rest = f". {plural(others, 'other host')} not done: run again after that" if others else ""
     return (
         f"HELD: {plural(held, 'host')} changed, for {seconds} s (until {until}). `privnet confirm INVENTORY` keeps it, "
-        "`privnet undo INVENTORY` rolls it back now. Without either they roll back by themselves"
+        f"`privnet undo INVENTORY` rolls it back now. Without either they roll back by themselves{rest}"
     )
 
 

@@ -14,7 +14,7 @@ etc=/etc/privnet
 units=/etc/systemd/system
 wants=$units/privnet-networks.target.wants
 
-# Every managed file but the host's own key, and what goes on with a way back after a boot; as paths below /.
+# Every managed file but the host's own key, and what goes on with a rollback after a boot; as paths below /.
 own() {
 	{
 		find $etc -mindepth 1 ! -path "$etc/.stage.*" ! -path "$etc/wireguard.key*" ! -type d -print0
@@ -40,7 +40,7 @@ claim() {
 	if [ -e $lease ] && ! is_ours; then
 		! is_damaged || refuse locked "its lease is damaged, so it counts as held. If no run is under way: rm -r $lease"
 		age=$(($(date +%s) - $(part since)))
-		is_over || refuse "$(who_withdraws)" "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host puts itself back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
+		is_over || refuse "$(who_withdraws)" "run $(part run) of $(part owner) has it since $age s. If that run is dead, the host rolls back within $(part seconds) s of its last step; or take it over now: privnet deploy INVENTORY --break-lease $(part run)"
 	fi
 	# In one step: half of a lease would be nobody's, and held for ever.
 	rm -rf $lease.new
@@ -227,7 +227,7 @@ unpack() {
 	rm $memory/differs.now
 }
 
-# For files twice, and for what units write when they start: half of a way back is neither what was nor what is new.
+# For files twice, and for what units write when they start: half of a rollback is neither what was nor what is new.
 has_room() {
 	if ! head -c 8388608 /dev/zero > $memory/room; then
 		rm -f $memory/room
@@ -412,7 +412,7 @@ settle() (
 # has been through then.
 back() {
 	run=$(cat $armed/run)
-	logger -s -t privnet "run $run was not confirmed: this host goes back to what it was before" || true
+	logger -s -t privnet "run $run was not confirmed: this host rolls back to what it was before" || true
 	[ -e $memory/restored ] || unpack
 	mark "going back $run"
 	stop_new || true
@@ -421,7 +421,7 @@ back() {
 	[ ! -e $armed/first ] || rm -f $units/privnet-restore.service $units/sysinit.target.wants/privnet-restore.service
 	mark "${1:-back $run}"
 	give_back "$run"
-	# Before the last word, so that none of it is met by the next one that goes back.
+	# Before the last word, so that none of it is met by the next one that rolls back.
 	rm -rf $memory/old $memory/kept $memory/differs $memory/restored
 	disarm
 	rm -f $waits
@@ -461,7 +461,7 @@ begin)
 		known=${expected##*back }
 		known=${known%% *}
 		case $found in
-		*"back $run" | *"back $known" | "$run "* | none | damaged) refuse stale "it has put itself back since this run asked it. Run again" ;;
+		*"back $run" | *"back $known" | "$run "* | none | damaged) refuse stale "it has rolled back since this run asked it. Run again" ;;
 		*"back "*) refuse locked "run ${found##*back } has been at work there since this run asked it, and was taken back. Run again" ;;
 		*) refuse locked "run ${found%% *} has changed it since this run asked it. Run again, with the lock file of that run" ;;
 		esac
@@ -478,13 +478,13 @@ done)
 	;;
 confirm | extend | hold | lost | undo | withdraw)
 	run=$2 expected=$3
-	# Not while the host is on its way back, nor what a program has left half done.
+	# Not while the host rolls back, nor what a program has left half done.
 	exec 8> /run/privnet/program.lock
 	flock 8
 	found=$(generation)
 	if [ "$(cat $armed/run 2> /dev/null || true)" != "$run" ] || [ "$found" != "$expected" ]; then
 		case $found in
-		*"back "* | "$run "* | none | damaged) refuse stale "it has put itself back to what it was before: no confirmation came in time. Run again" ;;
+		*"back "* | "$run "* | none | damaged) refuse stale "it has rolled back to what it was before: no confirmation came in time. Run again" ;;
 		*) refuse stale "run ${found%% *} has changed it meanwhile. Take its lock file, and run again" ;;
 		esac
 	fi
@@ -514,7 +514,7 @@ confirm | extend | hold | lost | undo | withdraw)
 	esac
 	forget_uploads
 	sync -f $etc
-	# In this order a death in between leaves a host that goes back by itself, or one that is done.
+	# In this order a death in between leaves a host that rolls back by itself, or one that is done.
 	give_back "$run"
 	disarm
 	stop_timer
@@ -530,7 +530,7 @@ boot)
 	[ -d $armed ] || exit 0
 	mkdir -p /run/privnet
 	rm -f $memory/restored
-	# Should there be no room now, the host goes back as soon as there is. The time was by the clock of another boot.
+	# Should there be no room now, the host rolls back as soon as there is. The time was by the clock of another boot.
 	rm -f $armed/deadline
 	go_back_later --no-block --collect --property=After=privnet-networks.target --property=After=wg-quick@privnet.service
 	unpack

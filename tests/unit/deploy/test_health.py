@@ -9,7 +9,7 @@ from privnet.deploy.health import Loss, losses, seconds, sentence
 
 def test_a_host_that_is_lost_by_many_is_named_once() -> None:
     lost = {(f"h{n}", "h9"): False for n in range(8)} | {("h9", "h1"): False, ("h9", "h8"): False}
-    assert "h9 (no endpoint) does not answer h0, h1, h2, h3 and 5 more over the mesh" in sentence(lost, {})
+    assert "h9 (no endpoint) does not answer h0, h1, h2, h3 and 5 others over the mesh" in sentence(lost, {})
 
 
 def test_of_many_lost_hosts_some_are_named() -> None:

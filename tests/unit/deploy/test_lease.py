@@ -15,7 +15,7 @@ from privnet.render import static_files
 
 OTHER = {"run": "earlier-run", "token": "elsewhere", "owner": "alice@desk", "seconds": "180"}
 DAMAGED = "privnet: locked: its lease is damaged, so it counts as held. If no run is under way: rm -r "
-TAKEN = "privnet: stale: it has put itself back since this run asked it. Run again"
+TAKEN = "privnet: stale: it has rolled back since this run asked it. Run again"
 Lease = dict[str, str | None]
 
 
@@ -54,8 +54,8 @@ def test_a_lease_is_held_until_it_is_over(begin: Callable[..., tuple[int, str]])
     code, said = begin({**OTHER, "since": now(-40)})
     assert code == 75
     assert re.fullmatch(
-        r"privnet: locked: run earlier-run of alice@desk has it since 4[0-9] s\. If that run is dead, the host puts "
-        r"itself back within 180 s of its last step; or take it over now: privnet deploy INVENTORY --break-lease "
+        r"privnet: locked: run earlier-run of alice@desk has it since 4[0-9] s\. If that run is dead, the host rolls "
+        r"back within 180 s of its last step; or take it over now: privnet deploy INVENTORY --break-lease "
         r"earlier-run\n",
         said,
     )
@@ -131,9 +131,9 @@ def test_whether_the_other_run_may_withdraw(
 @pytest.mark.parametrize(
     ("expected", "generation", "said"),
     [
-        ("none", "back my-run", "stale: it has put itself back since this run asked it. Run again"),
-        ("going back dead-run", "back dead-run", "stale: it has put itself back since this run asked it. Run again"),
-        ("dead-run add done", "back dead-run", "stale: it has put itself back since this run asked it. Run again"),
+        ("none", "back my-run", "stale: it has rolled back since this run asked it. Run again"),
+        ("going back dead-run", "back dead-run", "stale: it has rolled back since this run asked it. Run again"),
+        ("dead-run add done", "back dead-run", "stale: it has rolled back since this run asked it. Run again"),
         (
             "dead-run add done",
             "back other-run",
@@ -160,7 +160,7 @@ def test_a_host_that_is_no_longer_what_a_run_has_found(
     assert not (tmp_path / "run" / "privnet" / "lease").exists()
 
 
-BACK = "privnet: stale: it has put itself back to what it was before: no confirmation came in time. Run again\n"
+BACK = "privnet: stale: it has rolled back to what it was before: no confirmation came in time. Run again\n"
 CHANGED = "privnet: stale: run other-run has changed it meanwhile. Take its lock file, and run again\n"
 
 

@@ -37,6 +37,14 @@ def test_a_run_that_leaves_hosts_waiting_says_until_when() -> None:
     )
 
 
+def test_hosts_that_are_not_done_have_their_turn_after_the_person() -> None:
+    """Before, another run would be refused."""
+    verdict = judge(Ended(1, False, outcome(h1=State.held, h2=State.unreached)), HOSTS, False, 180, 600)
+    assert verdict.code == 3
+    assert [line for line in verdict.lines if "same command" in line] == []
+    assert verdict.lines[-1].endswith("they roll back by themselves. 1 other host not done: run again after that")
+
+
 def test_what_failed_is_said_as_well() -> None:
     verdict = judge(Ended(1, False, outcome(h1=State.held, h2=State.failed)), HOSTS, False, 180, 600)
     assert verdict.code == 1
